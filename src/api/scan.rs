@@ -1,0 +1,338 @@
+//! A JSON object looked at from above: its top-level members as spans, and edits that leave every other byte alone.
+//!
+//! This is how a body reaches a provider of the same dialect: unknown fields, number texts and white space survive, because
+//! nothing is re-serialised. Not here: what the members mean (`chat`, `embeddings`).
+//!
+//! Invariants: a scanned body is valid UTF-8, valid JSON, an object without doubled top-level keys, and nested at most
+//! [`MAX_DEPTH`] deep. An edit that changes nothing gives the same bytes.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fmt;
+use std::ops::Range;
+
+use bytes::Bytes;
+use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::error::{Error, Result};
+
+/// How deep a body may nest: serde_json's own recursion limit, so that whatever is scanned can also be parsed.
+pub const MAX_DEPTH: usize = 127;
+
+/// One top-level member.
+#[derive(Clone, Debug)]
+struct Member {
+    key: String,
+    value: Range<usize>,
+}
+
+/// A JSON object and where its members are.
+#[derive(Clone)]
+pub struct Body {
+    bytes: Bytes,
+    members: Vec<Member>,
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys: Vec<&str> = self.members.iter().map(|member| member.key.as_str()).collect();
+        f.debug_struct("Body").field("len", &self.bytes.len()).field("keys", &keys).finish()
+    }
+}
+
+impl Body {
+    /// Checks and indexes a body. Every failure is a 400 that says what is wrong and, for syntax, where.
+    pub fn scan(bytes: Bytes) -> Result<Self> {
+        let text = std::str::from_utf8(&bytes).map_err(|cause| {
+            Error::new(
+                crate::error::ErrorKind::InvalidRequest,
+                format!("The request body is not valid UTF-8 (byte {}).", cause.valid_up_to()),
+            )
+        })?;
+        if text.trim_start().is_empty() {
+            return Err(invalid("The request body is empty; a JSON object is expected."));
+        }
+        check_depth(text.as_bytes())?;
+        let spans: Spans<'_> = serde_json::from_str(text).map_err(|cause| invalid_json(&cause))?;
+        if let Some(key) = spans.doubled {
+            return Err(Error::invalid(key.clone(), format!("The key \"{key}\" stands twice in the request body.")));
+        }
+        let base = text.as_ptr() as usize;
+        let members = spans
+            .members
+            .into_iter()
+            .map(|(key, raw)| {
+                let start = raw.get().as_ptr() as usize - base;
+                Member { key: key.into_owned(), value: start..start + raw.get().len() }
+            })
+            .collect();
+        Ok(Self { bytes, members })
+    }
+
+    /// The bytes as they came.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The raw JSON text of a member.
+    pub fn raw(&self, key: &str) -> Option<&str> {
+        let member = self.members.iter().find(|member| member.key == key)?;
+        std::str::from_utf8(self.bytes.get(member.value.clone())?).ok()
+    }
+
+    /// The names of the members, in their order.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.members.iter().map(|member| member.key.as_str())
+    }
+
+    /// A member as a type; `None` when absent or `null`. A wrong type is a 400 that names the member.
+    pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
+        match self.raw(key) {
+            None | Some("null") => Ok(None),
+            Some(raw) => serde_json::from_str(raw)
+                .map(Some)
+                .map_err(|cause| Error::invalid(key, format!("Invalid value for '{key}': {}.", plain(&cause)))),
+        }
+    }
+
+    /// Starts a list of changes.
+    pub fn edit(&self) -> Edit<'_> {
+        Edit { body: self, changes: Vec::new() }
+    }
+}
+
+/// Changes to a body's top-level members.
+#[derive(Debug)]
+pub struct Edit<'a> {
+    body: &'a Body,
+    /// Later entries win; `None` removes.
+    changes: Vec<(&'static str, Option<String>)>,
+}
+
+impl Edit<'_> {
+    /// Sets a member to this JSON text, in its place or at the end. Setting what is already there changes nothing.
+    pub fn set(&mut self, key: &'static str, json: impl Into<String>) -> &mut Self {
+        let json = json.into();
+        if self.body.raw(key) != Some(json.as_str()) {
+            self.changes.push((key, Some(json)));
+        }
+        self
+    }
+
+    /// Removes a member.
+    pub fn remove(&mut self, key: &'static str) -> &mut Self {
+        if self.body.raw(key).is_some() {
+            self.changes.push((key, None));
+        }
+        self
+    }
+
+    /// The bytes after all changes; without any, the same buffer.
+    pub fn apply(&self) -> Bytes {
+        if self.changes.is_empty() {
+            return self.body.bytes.clone();
+        }
+        let source: &[u8] = &self.body.bytes;
+        let mut out = Vec::with_capacity(source.len() + 128);
+        out.push(b'{');
+        let mut kept = 0usize;
+        let mut end = source.iter().position(|byte| *byte == b'{').map_or(0, |brace| brace + 1);
+        for member in &self.body.members {
+            let lead = source.get(end..member.value.start).unwrap_or_default();
+            end = member.value.end;
+            let value = match self.change(&member.key) {
+                Some(None) => continue,
+                Some(Some(json)) => json.as_bytes(),
+                None => source.get(member.value.clone()).unwrap_or_default(),
+            };
+            push_lead(&mut out, lead, kept == 0);
+            out.extend_from_slice(value);
+            kept += 1;
+        }
+        for (key, json) in &self.changes {
+            let Some(json) = json else { continue };
+            if self.body.raw(key).is_some() {
+                continue;
+            }
+            if kept > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(format!("\"{key}\":{json}").as_bytes());
+            kept += 1;
+        }
+        out.extend_from_slice(source.get(end..).unwrap_or_default());
+        out.into()
+    }
+
+    fn change(&self, key: &str) -> Option<&Option<String>> {
+        self.changes.iter().rev().find(|(changed, _)| *changed == key).map(|(_, json)| json)
+    }
+}
+
+/// Writes what stands before a value (comma, white space, key, colon), with a comma exactly when one is needed.
+fn push_lead(out: &mut Vec<u8>, lead: &[u8], first: bool) {
+    let after_comma =
+        lead.iter().position(|byte| !byte.is_ascii_whitespace()).filter(|at| lead.get(*at) == Some(&b','));
+    let rest = after_comma.and_then(|at| lead.get(at + 1..)).unwrap_or(lead);
+    if !first {
+        out.push(b',');
+    }
+    out.extend_from_slice(rest);
+}
+
+/// What one pass of serde_json over the object leaves behind.
+struct Spans<'a> {
+    members: Vec<(Cow<'a, str>, &'a RawValue)>,
+    doubled: Option<String>,
+}
+
+impl<'de> serde::Deserialize<'de> for Spans<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_map(SpansVisitor)
+    }
+}
+
+struct SpansVisitor;
+
+impl<'de> Visitor<'de> for SpansVisitor {
+    type Value = Spans<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Self::Value, A::Error> {
+        let mut spans = Spans { members: Vec::with_capacity(16), doubled: None };
+        let mut seen = HashSet::new();
+        while let Some(Key(key)) = map.next_key()? {
+            let value: &RawValue = map.next_value()?;
+            if !seen.insert(key.clone()) && spans.doubled.is_none() {
+                spans.doubled = Some(key.clone().into_owned());
+            }
+            spans.members.push((key, value));
+        }
+        Ok(spans)
+    }
+}
+
+/// A key, borrowed unless it holds escapes.
+#[derive(serde::Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// serde_json skips values without counting their depth, so that is done here, before.
+fn check_depth(bytes: &[u8]) -> Result<()> {
+    let mut depth = 0usize;
+    let mut at = 0usize;
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'{' | b'[' => {
+                depth += 1;
+                if depth > MAX_DEPTH {
+                    return Err(invalid(format!("The request body nests deeper than {MAX_DEPTH} levels.")));
+                }
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            b'"' => at = end_of_string(bytes, at),
+            _ => {}
+        }
+        at += 1;
+    }
+    Ok(())
+}
+
+/// The position of the quote that closes the string opened at `open`, or the end of the input.
+fn end_of_string(bytes: &[u8], open: usize) -> usize {
+    let mut at = open + 1;
+    while let Some(offset) = bytes.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
+        at += offset;
+        if bytes.get(at) == Some(&b'"') {
+            return at;
+        }
+        at += 2;
+    }
+    bytes.len()
+}
+
+fn invalid(message: impl Into<Cow<'static, str>>) -> Error {
+    Error::new(crate::error::ErrorKind::InvalidRequest, message)
+}
+
+fn invalid_json(cause: &serde_json::Error) -> Error {
+    if cause.is_data() {
+        return invalid("The request body must be a JSON object.");
+    }
+    invalid(format!("The request body is not valid JSON: {cause}."))
+}
+
+/// serde_json's message without its position, which is relative to a member.
+pub(crate) fn plain(cause: &serde_json::Error) -> String {
+    let text = cause.to_string();
+    text.split(" at line ").next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scan(text: &str) -> Body {
+        Body::scan(Bytes::copy_from_slice(text.as_bytes())).unwrap()
+    }
+
+    fn refuse(bytes: &[u8]) -> String {
+        Body::scan(Bytes::copy_from_slice(bytes)).unwrap_err().message().to_owned()
+    }
+
+    #[test]
+    fn an_edit_touches_only_what_it_names() {
+        let body = scan("{ \"model\" : \"a\",\n \"seed\": 12345678901234567890123, \"x\":[1e999], \"timeout\": 5 }");
+        let mut edit = body.edit();
+        edit.set("model", "\"b\"").remove("timeout").set("stream_options", "{\"include_usage\":true}");
+        assert_eq!(
+            edit.apply(),
+            "{ \"model\" : \"b\",\n \"seed\": 12345678901234567890123, \"x\":[1e999],\"stream_options\":{\"include_usage\":true} }"
+        );
+    }
+
+    #[test]
+    fn an_edit_without_effect_gives_the_same_buffer() {
+        let body = scan("  {\"model\":\"a\"}");
+        let mut edit = body.edit();
+        edit.set("model", "\"a\"").remove("absent");
+        assert_eq!(edit.apply().as_ptr(), body.bytes().as_ptr());
+    }
+
+    #[test]
+    fn the_first_the_last_and_the_only_member_can_be_removed() {
+        let removed = |text: &str, key: &'static str| {
+            let body = scan(text);
+            let mut edit = body.edit();
+            edit.remove(key);
+            String::from_utf8(edit.apply().to_vec()).unwrap()
+        };
+        assert_eq!(removed("{\"a\":1,\"b\":2}", "a"), "{\"b\":2}");
+        assert_eq!(removed("{\"a\":1,\"b\":2}", "b"), "{\"a\":1}");
+        assert_eq!(removed("{\"a\":1}", "a"), "{}");
+        let body = scan("{}");
+        let mut edit = body.edit();
+        edit.set("a", "1");
+        assert_eq!(edit.apply(), "{\"a\":1}");
+    }
+
+    #[test]
+    fn bad_bodies_are_refused_with_a_reason() {
+        assert!(refuse(b"").contains("empty"));
+        assert!(refuse(b"[1]").contains("JSON object"));
+        assert!(refuse(b"{\"a\":1").contains("not valid JSON"));
+        assert!(refuse(b"{\"a\":\xff}").contains("UTF-8"));
+        assert!(refuse(b"{\"model\":1,\"m\\u006fdel\":2}").contains("\"model\" stands twice"));
+        let deep = format!("{{\"a\":{}{}}}", "[".repeat(128), "]".repeat(128));
+        assert!(refuse(deep.as_bytes()).contains("nests deeper"));
+    }
+
+    #[test]
+    fn brackets_inside_strings_do_not_count_as_nesting() {
+        let text = format!("{{\"a\":\"\\\"{}\"}}", "[".repeat(500));
+        assert_eq!(scan(&text).keys().collect::<Vec<_>>(), ["a"]);
+    }
+}

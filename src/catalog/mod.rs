@@ -1,0 +1,1 @@
+//! Models, their prices and their aliases: `conf/models.toml`, read and checked.

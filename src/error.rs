@@ -1,0 +1,341 @@
+//! The one error type, and the one table from an error to an answer.
+//!
+//! An [`Error`] says what went wrong ([`ErrorKind`]), whose fault it was ([`Source`]), and what the
+//! client may read about it. The cause, which may name internals, stays in the log.
+//! This file is not where answers are rendered: see `api::envelope` for the JSON.
+//!
+//! Invariants: `message` never holds a secret or a provider's text about a key; every kind has exactly
+//! one row in [`ErrorKind::row`]; whether another provider may be tried is decided there and nowhere else.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+/// The result of everything here that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Whose fault an error is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The caller sent something that can't be served.
+    Client,
+    /// This gateway failed or refused.
+    Gateway,
+    /// The upstream provider failed or refused.
+    Provider,
+}
+
+/// What went wrong; the closed vocabulary of `code` and of every error label in metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// The body is not JSON, or a field has a wrong type or value.
+    InvalidRequest,
+    /// A parameter the chosen provider can't express, and dropping it would change the meaning.
+    UnsupportedParameter,
+    /// Missing, malformed, unknown, revoked or expired virtual key, or a bad admin token.
+    InvalidApiKey,
+    /// A valid admin token whose role does not allow this.
+    Forbidden,
+    /// No such route or object.
+    NotFound,
+    /// No enabled provider of this workspace serves the model.
+    ModelNotFound,
+    /// The route exists, the method does not.
+    MethodNotAllowed,
+    /// The body is larger than `limits.max_body_bytes`.
+    PayloadTooLarge,
+    /// The request body is encoded in a way that is not accepted.
+    UnsupportedMediaType,
+    /// The client sent its body too slowly.
+    RequestTimeout,
+    /// The object changed or already exists.
+    Conflict,
+    /// The client left before the answer was complete.
+    ClientGone,
+    /// This gateway sheds load or is draining.
+    Overloaded,
+    /// Every candidate is open or cooling down.
+    NoCandidate,
+    /// The deadline of the whole request passed.
+    DeadlineExceeded,
+    /// A bug or a failing store.
+    Internal,
+    /// The provider answered 429.
+    ProviderRateLimited,
+    /// The provider answered 401 or 403: the stored credential does not work.
+    ProviderKeyInvalid,
+    /// The provider refused the request itself: 400, 404, 413, 422 and other 4xx.
+    ProviderRejected,
+    /// The provider answered 5xx.
+    ProviderError,
+    /// The provider answered 503 or 529: overloaded.
+    ProviderOverloaded,
+    /// No connection: DNS, TCP or TLS.
+    ProviderUnreachable,
+    /// Connect, first token, idle or per-attempt deadline.
+    ProviderTimeout,
+    /// The answer could not be understood: not JSON, wrong content type, an unknown shape.
+    ProviderProtocol,
+    /// The answer ended before it was complete.
+    StreamTruncated,
+}
+
+/// One row of the table: how a kind is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// HTTP status when the error does not carry a provider's own.
+    pub status: u16,
+    /// OpenAI's `error.type`.
+    pub error_type: &'static str,
+    /// `error.code`, also the metrics label.
+    pub code: &'static str,
+    /// Whether the next candidate may be tried while the client has seen nothing.
+    pub retryable: bool,
+    /// Whose fault it is.
+    pub source: Source,
+}
+
+const fn row(status: u16, error_type: &'static str, code: &'static str, retryable: bool, source: Source) -> Row {
+    Row { status, error_type, code, retryable, source }
+}
+
+impl ErrorKind {
+    /// Every kind, for tests and for metrics that must start at zero.
+    pub const ALL: [Self; 25] = [
+        Self::InvalidRequest,
+        Self::UnsupportedParameter,
+        Self::InvalidApiKey,
+        Self::Forbidden,
+        Self::NotFound,
+        Self::ModelNotFound,
+        Self::MethodNotAllowed,
+        Self::PayloadTooLarge,
+        Self::UnsupportedMediaType,
+        Self::RequestTimeout,
+        Self::Conflict,
+        Self::ClientGone,
+        Self::Overloaded,
+        Self::NoCandidate,
+        Self::DeadlineExceeded,
+        Self::Internal,
+        Self::ProviderRateLimited,
+        Self::ProviderKeyInvalid,
+        Self::ProviderRejected,
+        Self::ProviderError,
+        Self::ProviderOverloaded,
+        Self::ProviderUnreachable,
+        Self::ProviderTimeout,
+        Self::ProviderProtocol,
+        Self::StreamTruncated,
+    ];
+
+    /// The table.
+    pub const fn row(self) -> Row {
+        use Source::{Client, Gateway, Provider};
+        const INVALID: &str = "invalid_request_error";
+        match self {
+            Self::InvalidRequest => row(400, INVALID, "invalid_request", false, Client),
+            Self::UnsupportedParameter => row(400, INVALID, "unsupported_parameter", false, Client),
+            Self::InvalidApiKey => row(401, INVALID, "invalid_api_key", false, Client),
+            Self::Forbidden => row(403, INVALID, "forbidden", false, Client),
+            Self::NotFound => row(404, INVALID, "not_found", false, Client),
+            Self::ModelNotFound => row(404, INVALID, "model_not_found", false, Client),
+            Self::MethodNotAllowed => row(405, INVALID, "method_not_allowed", false, Client),
+            Self::PayloadTooLarge => row(413, INVALID, "payload_too_large", false, Client),
+            Self::UnsupportedMediaType => row(415, INVALID, "unsupported_media_type", false, Client),
+            Self::RequestTimeout => row(408, INVALID, "request_timeout", false, Client),
+            Self::Conflict => row(409, INVALID, "conflict", false, Client),
+            Self::ClientGone => row(499, INVALID, "client_gone", false, Client),
+            Self::Overloaded => row(503, "server_error", "overloaded", false, Gateway),
+            Self::NoCandidate => row(503, "server_error", "no_provider_available", false, Gateway),
+            Self::DeadlineExceeded => row(504, "server_error", "deadline_exceeded", false, Gateway),
+            Self::Internal => row(500, "server_error", "internal_error", false, Gateway),
+            Self::ProviderRateLimited => row(429, "rate_limit_error", "rate_limit_exceeded", true, Provider),
+            Self::ProviderKeyInvalid => row(401, "provider_error", "provider_key_invalid", false, Provider),
+            Self::ProviderRejected => row(400, INVALID, "provider_rejected", false, Provider),
+            Self::ProviderError => row(502, "provider_error", "provider_error", true, Provider),
+            Self::ProviderOverloaded => row(503, "provider_error", "provider_overloaded", true, Provider),
+            Self::ProviderUnreachable => row(502, "provider_error", "provider_unreachable", true, Provider),
+            Self::ProviderTimeout => row(504, "provider_error", "provider_timeout", true, Provider),
+            Self::ProviderProtocol => row(502, "provider_error", "provider_protocol_error", true, Provider),
+            Self::StreamTruncated => row(502, "provider_error", "stream_truncated", true, Provider),
+        }
+    }
+}
+
+/// Something that failed, with what the client may know about it.
+#[derive(Clone)]
+pub struct Error {
+    kind: ErrorKind,
+    message: Cow<'static, str>,
+    details: Option<Box<Details>>,
+}
+
+/// What only some errors carry; boxed so that a `Result` stays small.
+#[derive(Clone, Default)]
+struct Details {
+    param: Option<String>,
+    provider: Option<&'static str>,
+    status: Option<u16>,
+    error_type: Option<String>,
+    code: Option<String>,
+    retry_after: Option<Duration>,
+    cause: Option<String>,
+}
+
+impl Error {
+    /// An error of this kind with the text the client will read.
+    pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind, message: message.into(), details: None }
+    }
+
+    /// A 400 about one parameter, named as OpenAI names it (`messages[0].content`).
+    pub fn invalid(param: impl Into<String>, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::InvalidRequest, message).with_param(param)
+    }
+
+    /// An internal failure: the client reads a constant text, the log reads the cause.
+    pub fn internal(cause: impl fmt::Display) -> Self {
+        Self::new(ErrorKind::Internal, "The gateway failed to process the request.").with_cause(cause)
+    }
+
+    fn details_mut(&mut self) -> &mut Details {
+        self.details.get_or_insert_default()
+    }
+
+    /// Names the offending parameter.
+    pub fn with_param(mut self, param: impl Into<String>) -> Self {
+        self.details_mut().param = Some(param.into());
+        self
+    }
+
+    /// Names the provider that failed.
+    pub fn with_provider(mut self, provider: &'static str) -> Self {
+        self.details_mut().provider = Some(provider);
+        self
+    }
+
+    /// Keeps a provider's own status instead of the table's.
+    pub fn with_status(mut self, status: u16) -> Self {
+        self.details_mut().status = Some(status);
+        self
+    }
+
+    /// Keeps a provider's own `type` for the envelope.
+    pub fn with_type(mut self, error_type: impl Into<String>) -> Self {
+        self.details_mut().error_type = Some(error_type.into());
+        self
+    }
+
+    /// Keeps a provider's own `code` for the envelope; metrics still use the table's.
+    pub fn with_code(mut self, code: impl Into<String>) -> Self {
+        self.details_mut().code = Some(code.into());
+        self
+    }
+
+    /// When the client, or this gateway, may try again.
+    pub fn with_retry_after(mut self, after: Duration) -> Self {
+        self.details_mut().retry_after = Some(after);
+        self
+    }
+
+    /// What happened inside; for the log only.
+    pub fn with_cause(mut self, cause: impl fmt::Display) -> Self {
+        self.details_mut().cause = Some(cause.to_string());
+        self
+    }
+
+    /// What went wrong.
+    pub const fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// The text the client reads.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The HTTP status of the answer.
+    pub fn status(&self) -> u16 {
+        self.details.as_ref().and_then(|d| d.status).unwrap_or(self.kind.row().status)
+    }
+
+    /// OpenAI's `error.type`.
+    pub fn error_type(&self) -> &str {
+        self.details.as_ref().and_then(|d| d.error_type.as_deref()).unwrap_or(self.kind.row().error_type)
+    }
+
+    /// OpenAI's `error.code`.
+    pub fn code(&self) -> &str {
+        self.details.as_ref().and_then(|d| d.code.as_deref()).unwrap_or(self.kind.row().code)
+    }
+
+    /// OpenAI's `error.param`.
+    pub fn param(&self) -> Option<&str> {
+        self.details.as_ref().and_then(|d| d.param.as_deref())
+    }
+
+    /// The provider that failed, if one did.
+    pub fn provider(&self) -> Option<&'static str> {
+        self.details.as_ref().and_then(|d| d.provider)
+    }
+
+    /// When to try again, if known.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.details.as_ref().and_then(|d| d.retry_after)
+    }
+
+    /// The inner cause; never for the client.
+    pub fn cause(&self) -> Option<&str> {
+        self.details.as_ref().and_then(|d| d.cause.as_deref())
+    }
+
+    /// Whether the next candidate may be tried while the client has seen nothing.
+    pub const fn is_retryable(&self) -> bool {
+        self.kind.row().retryable
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.kind.row().code, self.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Error({self}")?;
+        if let Some(cause) = self.cause() {
+            write!(f, "; cause: {cause}")?;
+        }
+        f.write_str(")")
+    }
+}
+
+impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_kind_has_its_own_code_and_a_status_an_http_client_understands() {
+        let mut codes = HashSet::new();
+        for kind in ErrorKind::ALL {
+            let row = kind.row();
+            assert!(codes.insert(row.code), "{} stands twice", row.code);
+            assert!((400..600).contains(&row.status), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_providers_failure_may_be_tried_elsewhere() {
+        for kind in ErrorKind::ALL {
+            let row = kind.row();
+            assert!(!row.retryable || row.source == Source::Provider, "{kind:?}");
+        }
+        assert!(!ErrorKind::ProviderKeyInvalid.row().retryable);
+        assert!(!ErrorKind::ProviderRejected.row().retryable);
+    }
+}

@@ -1,0 +1,11 @@
+//! Perpetuo, an LLM gateway.
+
+pub mod api;
+pub mod catalog;
+pub mod config;
+pub mod error;
+pub mod money;
+pub mod provider;
+pub mod sse;
+pub mod store;
+pub mod usage;

@@ -1,0 +1,127 @@
+//! A provider's error answer as one of our errors: the only place where its status decides anything.
+//!
+//! Invariants: a 401 or 403 never carries the provider's text, which may quote the key; no message holds the credential.
+
+use std::time::Duration;
+
+use http::HeaderMap;
+use jiff::Timestamp;
+
+use super::Target;
+use crate::error::{Error, ErrorKind};
+
+/// What an error body says, as far as the dialect could read it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProviderMessage {
+    /// The text for a human.
+    pub message: Option<String>,
+    /// The provider's own type.
+    pub error_type: Option<String>,
+    /// The provider's own code.
+    pub code: Option<String>,
+    /// The parameter it blames.
+    pub param: Option<String>,
+    /// The body says that the key is bad although the status does not.
+    pub key_invalid: bool,
+}
+
+/// An answer that is not a success.
+#[derive(Debug)]
+pub struct Failure<'a> {
+    /// The HTTP status, or the one an error event stands for.
+    pub status: u16,
+    /// The answer's headers.
+    pub headers: &'a HeaderMap,
+    /// When it came, for dates in `Retry-After`.
+    pub now: Timestamp,
+}
+
+/// Longest wait that is believed.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
+
+/// The error for the client and for the retry rule.
+pub fn failure(failure: &Failure<'_>, said: ProviderMessage, target: &Target<'_>) -> Error {
+    let provider = target.provider.name;
+    let status = failure.status;
+    if said.key_invalid || matches!(status, 401 | 403) {
+        let status = if status == 403 { 403 } else { 401 };
+        let message = format!(
+            "The provider '{provider}' refused the credential that is stored for it (status {}).",
+            failure.status
+        );
+        return Error::new(ErrorKind::ProviderKeyInvalid, message).with_status(status).with_provider(provider);
+    }
+    let kind = kind_of(status);
+    let fallback = format!("The provider '{provider}' answered with status {status}.");
+    let message = said.message.filter(|text| !text.is_empty()).unwrap_or(fallback);
+    let message = redact(message, target.key.expose());
+    let mut error = Error::new(kind, message).with_provider(provider);
+    if kind == ErrorKind::ProviderRejected {
+        error = error.with_status(status);
+    }
+    if let Some(error_type) = said.error_type {
+        error = error.with_type(error_type);
+    }
+    if let Some(code) = said.code {
+        error = error.with_code(code);
+    }
+    if let Some(param) = said.param {
+        error = error.with_param(param);
+    }
+    match retry_after(failure.headers, failure.now) {
+        Some(after) => error.with_retry_after(after),
+        None => error,
+    }
+}
+
+/// What a status means. 3xx is never followed: a redirect could lead a credential anywhere.
+const fn kind_of(status: u16) -> ErrorKind {
+    match status {
+        429 => ErrorKind::ProviderRateLimited,
+        408 | 504 => ErrorKind::ProviderTimeout,
+        503 | 529 => ErrorKind::ProviderOverloaded,
+        400..=499 => ErrorKind::ProviderRejected,
+        500..=599 => ErrorKind::ProviderError,
+        _ => ErrorKind::ProviderProtocol,
+    }
+}
+
+fn redact(message: String, key: &str) -> String {
+    if key.is_empty() { message } else { message.replace(key, "[redacted]") }
+}
+
+/// `retry-after-ms`, then `retry-after` as seconds or as an HTTP date (RFC 9110 §10.2.3). A past date is zero.
+pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
+    let millis = text("retry-after-ms").and_then(|text| text.parse::<f64>().ok()).map(|millis| millis / 1000.0);
+    let seconds = millis.or_else(|| text("retry-after")?.parse::<f64>().ok());
+    if let Some(seconds) = seconds {
+        let duration = Duration::try_from_secs_f64(seconds).ok()?;
+        return Some(duration.min(MAX_RETRY_AFTER));
+    }
+    let date = jiff::fmt::rfc2822::parse(text("retry-after")?).ok()?.timestamp();
+    let wait = Duration::try_from(date.duration_since(now)).unwrap_or_default();
+    Some(wait.min(MAX_RETRY_AFTER))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wait(pairs: &[(&'static str, &str)]) -> Option<Duration> {
+        let headers = pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+        retry_after(&headers, "2026-11-22T10:00:00Z".parse().unwrap())
+    }
+
+    #[test]
+    fn a_wait_is_read_in_every_form_providers_use() {
+        assert_eq!(wait(&[("retry-after", "7")]), Some(Duration::from_secs(7)));
+        assert_eq!(wait(&[("retry-after", "0.5")]), Some(Duration::from_millis(500)));
+        assert_eq!(wait(&[("retry-after-ms", "250"), ("retry-after", "1")]), Some(Duration::from_millis(250)));
+        assert_eq!(wait(&[("retry-after", "Sun, 22 Nov 2026 10:00:30 GMT")]), Some(Duration::from_secs(30)));
+        assert_eq!(wait(&[("retry-after", "Sun, 22 Nov 2026 09:00:00 GMT")]), Some(Duration::ZERO));
+        assert_eq!(wait(&[("retry-after", "86400")]), Some(MAX_RETRY_AFTER));
+        assert_eq!(wait(&[("retry-after", "soon")]), None);
+        assert_eq!(wait(&[]), None);
+    }
+}

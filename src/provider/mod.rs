@@ -1,0 +1,245 @@
+//! Upstream dialects: our request into a provider's bytes, its answer into ours.
+//!
+//! Sans-I/O: no socket, no clock, no async. What depends on time or randomness comes in as an argument. Not here: which
+//! provider is asked (`balance`), how bytes travel (`proxy`), what tokens cost (`catalog`, `meter`).
+//!
+//! A [`Dialect`] is an API; a [`Provider`] is one line of [`PROVIDERS`]: a name, an address and the dialect it speaks.
+//! A new compatible provider is one row of constants; a new dialect is its own folder and one row.
+
+pub mod anthropic;
+mod endpoint;
+mod failure;
+pub mod openai;
+
+use std::cell::OnceCell;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method};
+use serde_json::{Map, Value};
+
+use crate::api::chat::{ChatHead, ChatRequest};
+use crate::api::scan::Body;
+use crate::config::Secret;
+use crate::error::{Error, ErrorKind, Result};
+use crate::sse::Event;
+use crate::usage::Usage;
+
+pub use endpoint::Endpoint;
+pub use failure::{Failure, ProviderMessage, failure};
+
+/// One provider: a row of constants over a dialect.
+pub struct Provider {
+    /// Its name in the API, in `conf/models.toml`, in metrics and in the ledger.
+    pub name: &'static str,
+    /// What its own SDK calls the base URL.
+    pub base_url: &'static str,
+    /// The environment variable that its SDK reads the key from.
+    pub key_variable: &'static str,
+    /// Beginnings of model names that are surely its own, for names the catalogue does not know.
+    pub prefixes: &'static [&'static str],
+    /// The API it speaks.
+    pub dialect: &'static dyn Dialect,
+}
+
+impl std::fmt::Debug for Provider {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Provider").field(&self.name).finish()
+    }
+}
+
+/// Every provider. The order is that of the documentation; it decides nothing.
+pub static PROVIDERS: &[&Provider] = &[];
+
+/// Looks a provider up by name.
+pub fn find(name: &str) -> Option<&'static Provider> {
+    PROVIDERS.iter().copied().find(|provider| provider.name == name)
+}
+
+/// Where a request goes and with which credential.
+pub struct Target<'a> {
+    /// Whose API it is.
+    pub provider: &'static Provider,
+    /// The base URL, the provider's own or the credential's.
+    pub endpoint: &'a Endpoint,
+    /// The provider key.
+    pub key: &'a Secret,
+    /// What a key alone can't say (API version, region, …).
+    pub options: &'a Map<String, Value>,
+    /// The upstream name of the model.
+    pub model: &'a str,
+}
+
+/// A chat request on its way to one candidate.
+pub struct ChatCall<'a> {
+    /// The body as it came.
+    pub body: &'a Body,
+    /// What the gateway read of it.
+    pub head: &'a ChatHead,
+    parsed: OnceCell<ChatRequest>,
+}
+
+impl<'a> ChatCall<'a> {
+    /// A call over this body.
+    pub const fn new(body: &'a Body, head: &'a ChatHead) -> Self {
+        Self { body, head, parsed: OnceCell::new() }
+    }
+
+    /// The whole typed request; parsed on first use, so that a provider of the same dialect never pays for it.
+    pub fn request(&self) -> Result<&ChatRequest> {
+        if let Some(parsed) = self.parsed.get() {
+            return Ok(parsed);
+        }
+        let parsed = ChatRequest::parse(self.body)?;
+        Ok(self.parsed.get_or_init(|| parsed))
+    }
+}
+
+/// A request in the provider's own form.
+pub struct Outgoing {
+    /// `POST`, or `GET` for a probe.
+    pub method: Method,
+    /// Path and query, the base URL's path included.
+    pub path: String,
+    /// Headers of the dialect, the credential's among them (marked sensitive); `host`, `content-length`,
+    /// `content-type` and `accept` are the sender's.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The body, empty for a probe.
+    pub body: Bytes,
+    /// What could not be expressed, by parameter name; goes into `x-perpetuo-warnings` or, in strict mode, refuses.
+    pub warnings: Vec<String>,
+}
+
+/// What a translator must know of the request and of the moment.
+#[derive(Clone, Debug)]
+pub struct AnswerContext {
+    /// The provider, for error texts.
+    pub provider: &'static str,
+    /// The id of an answer whose provider gives none: `chatcmpl-…`.
+    pub id: String,
+    /// Seconds since 1970.
+    pub created: i64,
+    /// The upstream name of the model.
+    pub model: String,
+    /// Whether the client asked for the usage chunk of a stream.
+    pub include_usage: bool,
+    /// Whether the client asked for any JSON object, which a dialect may have had to emulate.
+    pub json_object: bool,
+}
+
+/// A whole answer in OpenAI's form.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The JSON text for the client.
+    pub body: Bytes,
+    /// What the provider says it cost in tokens.
+    pub usage: Option<Usage>,
+}
+
+/// What a stream translator writes to.
+#[derive(Debug, Default)]
+pub struct StreamOut {
+    /// Bytes for the client, in OpenAI's event form.
+    pub bytes: Vec<u8>,
+    /// Set with the first content (text, reasoning, refusal, tool call, or a finish without any): the commit point.
+    pub content: bool,
+    /// The newest figure of the provider.
+    pub usage: Option<Usage>,
+    /// Bytes of generated text that passed, for an estimate when the provider's figure never comes.
+    pub generated: u64,
+    /// The stream said that it is complete; what follows is ignored.
+    pub done: bool,
+}
+
+/// How a stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The provider said so.
+    Complete,
+    /// The connection ended first.
+    Truncated,
+}
+
+/// Turns one stream of a provider into OpenAI's chunks. State is named fields; nothing is captured.
+pub trait StreamTranslator: Send {
+    /// Takes one event. An error event of the provider, or one that can't be understood, is an `Err`; the caller decides
+    /// by the commit point whether another provider is tried or the client gets an error event.
+    fn event(&mut self, event: &Event, out: &mut StreamOut) -> Result<()>;
+
+    /// The connection ended. May write what is still owed (`[DONE]` after a finish reason), never invents a finish.
+    fn end(&mut self, out: &mut StreamOut) -> End;
+}
+
+/// One provider API.
+pub trait Dialect: Send + Sync {
+    /// A chat request in this API's form.
+    ///
+    /// Errors: `UnsupportedParameter` when dropping something would change the meaning; `InvalidRequest` with the
+    /// parameter's path when the request can't be understood.
+    fn chat(&self, call: &ChatCall<'_>, target: &Target<'_>) -> Result<Outgoing>;
+
+    /// A whole chat answer (HTTP 200) in OpenAI's form. An error object inside it is an `Err`.
+    fn answer(&self, body: Bytes, context: &AnswerContext) -> Result<Answer>;
+
+    /// A translator for one stream.
+    fn stream(&self, context: AnswerContext) -> Box<dyn StreamTranslator>;
+
+    /// What an error body says.
+    fn read_error(&self, body: &[u8]) -> ProviderMessage;
+
+    /// The cheapest request that shows whether a key works, spending no tokens.
+    fn probe(&self, target: &Target<'_>) -> Result<Outgoing>;
+
+    /// An embeddings request in this API's form.
+    fn embeddings(&self, _body: &Body, target: &Target<'_>) -> Result<Outgoing> {
+        Err(Error::new(
+            ErrorKind::UnsupportedParameter,
+            format!("The provider '{}' has no embeddings.", target.provider.name),
+        ))
+    }
+
+    /// A whole embeddings answer in OpenAI's form.
+    fn embeddings_answer(&self, _body: Bytes, context: &AnswerContext) -> Result<Answer> {
+        Err(protocol(context.provider, "an embeddings answer was not expected"))
+    }
+}
+
+/// An answer that can't be understood; the cause is for the log.
+pub fn protocol(provider: &'static str, cause: impl std::fmt::Display) -> Error {
+    Error::new(
+        ErrorKind::ProviderProtocol,
+        format!("The provider '{provider}' sent an answer that could not be understood."),
+    )
+    .with_provider(provider)
+    .with_cause(cause)
+}
+
+/// A header that holds a credential; marked sensitive. A key that no header can hold is the credential's fault.
+pub fn secret_header(prefix: &str, key: &Secret, provider: &'static str) -> Result<HeaderValue> {
+    let mut value = HeaderValue::from_str(&format!("{prefix}{}", key.expose())).map_err(|_| {
+        Error::new(
+            ErrorKind::ProviderKeyInvalid,
+            format!("The stored key of provider '{provider}' is not a valid header."),
+        )
+        .with_provider(provider)
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_row_is_complete_and_alone() {
+        let mut names = HashSet::new();
+        for provider in PROVIDERS {
+            assert!(names.insert(provider.name), "{} stands twice", provider.name);
+            let endpoint = Endpoint::parse(provider.base_url).unwrap();
+            assert!(endpoint.tls, "{} must be reached over TLS", provider.name);
+            assert!(find(provider.name).is_some());
+            assert!(provider.key_variable.ends_with("_API_KEY"));
+        }
+    }
+}
