@@ -1,7 +1,7 @@
 //! Mistakes in a file or in the environment, gathered so that one run shows them all.
 //!
-//! Invariant: a message never quotes a value, because the value may be a secret in the wrong place. The line shows where
-//! to look.
+//! Invariant: a message about the configuration never quotes a value, because the value may be a secret in the wrong
+//! place. The line shows where to look.
 
 use std::fmt;
 

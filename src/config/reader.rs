@@ -61,7 +61,8 @@ pub(crate) struct Reader<'t> {
     /// Put before the key in messages, to tell entries of a list apart.
     label: String,
     leaves: BTreeMap<String, Leaf<'t>>,
-    declared: Vec<&'static str>,
+    /// Every key that was asked for so far.
+    pub(super) declared: Vec<&'static str>,
     problems: Vec<Problem>,
 }
 
@@ -193,11 +194,6 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// Every key that was declared so far.
-    pub(crate) fn declared(&self) -> &[&'static str] {
-        &self.declared
-    }
-
     /// Every mistake, unknown keys included. Call it when all keys are taken.
     pub(crate) fn finish(mut self) -> Vec<Problem> {
         let left: Vec<(String, Place)> = self
@@ -207,13 +203,24 @@ impl<'t> Reader<'t> {
             .map(|(path, leaf)| (path.clone(), leaf.place.clone()))
             .collect();
         for (path, place) in left {
-            let message = match suggestion(&path, &self.declared) {
-                Some(near) => format!("unknown key; did you mean {}{near}?", self.label),
-                None => "unknown key".to_owned(),
-            };
+            let message = self.unknown(path.trim_end_matches('.'));
             self.note(place, path.trim_end_matches('.'), message);
         }
         self.problems
+    }
+
+    /// What to say about a key that nobody took.
+    fn unknown(&self, path: &str) -> String {
+        if self.declares_section(&format!("{path}.")) {
+            return format!("expected a section: [{path}]");
+        }
+        if self.declared.contains(&path) {
+            return "expected a value, not a section".to_owned();
+        }
+        match suggestion(path, &self.declared) {
+            Some(near) => format!("unknown key; did you mean {}{near}?", self.label),
+            None => "unknown key".to_owned(),
+        }
     }
 
     fn declares_section(&self, path: &str) -> bool {
@@ -221,14 +228,16 @@ impl<'t> Reader<'t> {
     }
 }
 
-/// The declared key that was probably meant: the same key elsewhere, else the nearest by letters.
+/// The declared key that was probably meant: the same key elsewhere, else the key or section nearest by letters.
 fn suggestion(path: &str, declared: &[&'static str]) -> Option<&'static str> {
-    let last = |path: &str| path.rsplit('.').next().map(str::to_owned);
-    let mut moved = declared.iter().filter(|known| last(known) == last(path));
+    let last = path.rsplit('.').next();
+    let mut moved = declared.iter().filter(|known| known.rsplit('.').next() == last);
     if let (Some(only), None) = (moved.next(), moved.next()) {
         return Some(only);
     }
+    let sections = declared.iter().filter_map(|known| known.split_once('.')).map(|(section, _)| section);
     let nearness = |known: &str| strsim::normalized_damerau_levenshtein(path, known);
-    let best = declared.iter().copied().max_by(|a, b| nearness(a).total_cmp(&nearness(b)))?;
+    let candidates = declared.iter().copied().chain(sections);
+    let best = candidates.max_by(|a, b| nearness(a).total_cmp(&nearness(b)))?;
     (nearness(best) >= 0.6).then_some(best)
 }

@@ -39,10 +39,10 @@ pub struct Server {
 
 impl Server {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from).min(1024);
         Self {
             listen: reader.take("server.listen", loopback(3000)),
-            threads: reader.within("server.threads", cpus, 1..=cpus.max(1024)),
+            threads: reader.within("server.threads", cpus, 1..=1024),
             h2c: reader.take("server.h2c", true),
             max_keepalive: reader.within("server.max_keepalive", 75 * SECOND, SECOND..=DAY),
             drain: reader.within("server.drain", 30 * SECOND, Duration::ZERO..=DAY),
