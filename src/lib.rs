@@ -6,6 +6,7 @@ pub mod config;
 pub mod error;
 pub mod money;
 pub mod provider;
+pub mod simulator;
 pub mod sse;
 pub mod store;
 pub mod usage;
