@@ -8,6 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use axum::extract::connect_info::Connected;
@@ -40,12 +41,18 @@ pub(super) struct Lines<L: Listener> {
     listener: L,
     hooks: Hooks<L::Io>,
     stopped: watch::Receiver<bool>,
-    accepted: u64,
+    accepted: Arc<AtomicU64>,
 }
 
 impl<L: Listener> Lines<L> {
-    pub(super) fn new(listener: L, hooks: Hooks<L::Io>, stopped: watch::Receiver<bool>) -> Self {
-        Self { listener, hooks, stopped, accepted: 0 }
+    /// `accepted` counts the connections, for others to read.
+    pub(super) const fn new(
+        listener: L,
+        hooks: Hooks<L::Io>,
+        stopped: watch::Receiver<bool>,
+        accepted: Arc<AtomicU64>,
+    ) -> Self {
+        Self { listener, hooks, stopped, accepted }
     }
 }
 
@@ -56,8 +63,8 @@ impl<L: Listener<Addr = SocketAddr>> Listener for Lines<L> {
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         let (mut io, peer) = self.listener.accept().await;
         (self.hooks.opened)(&mut io);
-        self.accepted += 1;
-        let link = Link { number: self.accepted, cut: Arc::new(Notify::new()) };
+        let number = self.accepted.fetch_add(1, Ordering::Relaxed) + 1;
+        let link = Link { number, cut: Arc::new(Notify::new()) };
         let ended = Box::pin(ended(Arc::clone(&link.cut), self.stopped.clone()));
         (Line { io, link, ended, on_cut: self.hooks.cut, dead: false }, peer)
     }

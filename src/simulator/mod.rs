@@ -24,6 +24,7 @@ mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::serve::Listener;
@@ -46,6 +47,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Simulator {
     address: SocketAddr,
     shop: Arc<Shop>,
+    accepted: Arc<AtomicU64>,
     stop: watch::Sender<bool>,
     server: JoinHandle<()>,
 }
@@ -79,12 +81,13 @@ impl Simulator {
         let (stop, stopped) = watch::channel(false);
         let shop = Arc::new(Shop::new(behaviour));
         let app = exchange::router(Arc::clone(&shop)).into_make_service_with_connect_info::<Link>();
-        let lines = Lines::new(listener, hooks, stopped);
+        let accepted = Arc::new(AtomicU64::new(0));
+        let lines = Lines::new(listener, hooks, stopped, Arc::clone(&accepted));
         let server = tokio::spawn(async move {
             // It ends only by being aborted; accept errors are retried inside.
             let _ = axum::serve(lines, app).await;
         });
-        Ok(Self { address, shop, stop, server })
+        Ok(Self { address, shop, accepted, stop, server })
     }
 
     /// Where it listens.
@@ -103,9 +106,9 @@ impl Simulator {
         self.shop.board.seen()
     }
 
-    /// How many connections were accepted so far.
+    /// How many connections were accepted so far, those without a request included.
     pub fn connections(&self) -> u64 {
-        self.shop.board.seen().iter().map(|seen| seen.connection).max().unwrap_or(0)
+        self.accepted.load(Ordering::Relaxed)
     }
 
     /// Adds steps to the end of the running script.
