@@ -28,10 +28,10 @@ pub(super) fn message(ask: &Ask, reply: &Reply, number: u64) -> Value {
             })
             .collect(),
     };
-    envelope(ask, number, content, Some(stop_reason(reply)), usage(reply.usage, reply.usage.output))
+    envelope(ask, number, &content, Some(stop_reason(reply)), &usage(reply.usage, reply.usage.output))
 }
 
-fn envelope(ask: &Ask, number: u64, content: Vec<Value>, stop_reason: Option<&str>, usage: Value) -> Value {
+fn envelope(ask: &Ask, number: u64, content: &[Value], stop_reason: Option<&str>, usage: &Value) -> Value {
     json!({
         "id": format!("msg_sim{number:08}"),
         "type": "message",
@@ -69,7 +69,7 @@ fn tool_id(index: usize) -> String {
 
 /// The answer as events.
 pub(super) fn events(ask: &Ask, reply: &Reply, number: u64, delay: Duration) -> Vec<Chunk> {
-    let start = envelope(ask, number, vec![], None, usage(reply.usage, 1));
+    let start = envelope(ask, number, &[], None, &usage(reply.usage, 1));
     let mut chunks = vec![frame("message_start", &json!({"message": start}))];
     match &reply.said {
         Said::Text(pieces) => {

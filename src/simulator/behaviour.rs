@@ -44,7 +44,7 @@ pub enum Step {
         /// Content events before the error; the frames before the first are sent in any case.
         events: usize,
     },
-    /// These bytes, in these pieces: each is its own write, at least a millisecond after the one before.
+    /// These bytes, in these pieces: each is its own write, and at least a millisecond lies between two.
     Raw {
         /// The status.
         status: u16,
@@ -129,6 +129,7 @@ pub struct Behaviour {
     pub(super) remember: usize,
     pub(super) steps: VecDeque<Step>,
     pub(super) by_model: HashMap<String, VecDeque<Step>>,
+    pub(super) always: Step,
 }
 
 impl Behaviour {
@@ -146,6 +147,7 @@ impl Behaviour {
             remember: usize::MAX,
             steps: VecDeque::new(),
             by_model: HashMap::new(),
+            always: Step::Ok,
         }
     }
 
@@ -185,6 +187,12 @@ impl Behaviour {
         self
     }
 
+    /// Answers so whenever nothing else is said, instead of healthily.
+    pub fn always(mut self, step: Step) -> Self {
+        self.always = step;
+        self
+    }
+
     /// What `GET /v1/models` lists.
     pub fn models(mut self, models: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.models = models.into_iter().map(Into::into).collect();
@@ -216,6 +224,7 @@ pub(super) struct Script {
     by_model: Mutex<HashMap<String, VecDeque<Step>>>,
     every_nth_fails: Option<u64>,
     unscripted: AtomicU64,
+    always: Step,
 }
 
 impl Script {
@@ -225,6 +234,7 @@ impl Script {
             by_model: Mutex::new(behaviour.by_model.clone()),
             every_nth_fails: behaviour.every_nth_fails,
             unscripted: AtomicU64::new(0),
+            always: behaviour.always.clone(),
         }
     }
 
@@ -249,13 +259,13 @@ impl Script {
 
     fn by_turn(&self) -> Step {
         let Some(every_nth) = self.every_nth_fails else {
-            return Step::Ok;
+            return self.always.clone();
         };
         let turn = self.unscripted.fetch_add(1, Ordering::Relaxed);
         match (turn % every_nth, (turn / every_nth) % 2) {
             (0, 0) => Step::retry_after(500, 1),
             (0, _) => Step::retry_after(429, 1),
-            _ => Step::Ok,
+            _ => self.always.clone(),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! catalogue knows: `gpt-4` is OpenAI's first, `groq-fast` Groq's first, each with equivalents elsewhere.
 //! Invariant: nothing here needs a key or leaves this machine.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::{Behaviour, Simulator};
@@ -25,6 +26,12 @@ pub struct DemoProviders {
 impl DemoProviders {
     /// Starts all three on free ports of 127.0.0.1.
     pub async fn start() -> Result<Self> {
+        Self::start_at([SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); 3]).await
+    }
+
+    /// Starts them at these addresses: OpenAI's, Groq's, Anthropic's. This is all that the command `simulate` does.
+    pub async fn start_at(addresses: [SocketAddr; 3]) -> Result<Self> {
+        let [at_slow, at_flaky, at_cheap] = addresses;
         let slow = Behaviour::new("openai")
             .price("slow")
             .latency(Duration::from_millis(600))
@@ -33,9 +40,9 @@ impl DemoProviders {
         let flaky = Behaviour::new("groq").price("flaky").flaky(2).token_delay(Duration::from_millis(5)).tokens(16);
         let cheap = Behaviour::new("anthropic").price("cheap").token_delay(Duration::from_millis(20)).tokens(20);
         Ok(Self {
-            slow: Simulator::start(slow.remember(REMEMBERED)).await?,
-            flaky: Simulator::start(flaky.remember(REMEMBERED)).await?,
-            cheap: Simulator::start(cheap.remember(REMEMBERED)).await?,
+            slow: Simulator::start_at(at_slow, slow.remember(REMEMBERED)).await?,
+            flaky: Simulator::start_at(at_flaky, flaky.remember(REMEMBERED)).await?,
+            cheap: Simulator::start_at(at_cheap, cheap.remember(REMEMBERED)).await?,
         })
     }
 

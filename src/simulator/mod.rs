@@ -22,7 +22,7 @@ mod seen;
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -55,7 +55,14 @@ pub struct Simulator {
 impl Simulator {
     /// Starts on a free port of 127.0.0.1, without TLS.
     pub async fn start(behaviour: Behaviour) -> Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(Error::internal)?;
+        Self::start_at(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), behaviour).await
+    }
+
+    /// Starts at an address, without TLS; an address that is taken is an error that names it.
+    pub async fn start_at(address: SocketAddr, behaviour: Behaviour) -> Result<Self> {
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|cause| Error::internal(format!("a simulated provider can't listen on {address}: {cause}")))?;
         Self::start_on(listener, behaviour)
     }
 

@@ -146,10 +146,14 @@ fn error_event(wire: Wire) -> Chunk {
     })
 }
 
-fn raw(status: u16, content_type: &str, chunks: &[(Duration, Bytes)]) -> Answer {
-    let chunks =
-        chunks.iter().map(|(after, bytes)| Chunk { after: (*after).max(FLUSH), ..Chunk::frame(bytes.clone()) });
-    Answer { chunks: chunks.collect(), length: None, ..Answer::text(status, content_type, Bytes::new()) }
+fn raw(status: u16, content_type: &str, pieces: &[(Duration, Bytes)]) -> Answer {
+    let mut chunks = Vec::with_capacity(pieces.len());
+    for (after, bytes) in pieces {
+        // Without a pause in between, two pieces could share a write.
+        let after = if chunks.is_empty() { *after } else { (*after).max(FLUSH) };
+        chunks.push(Chunk { after, ..Chunk::frame(bytes.clone()) });
+    }
+    Answer { chunks, length: None, ..Answer::text(status, content_type, Bytes::new()) }
 }
 
 fn healthy(behaviour: &Behaviour, ask: &Ask, number: u64, delay: Duration) -> Answer {

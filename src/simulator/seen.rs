@@ -30,12 +30,14 @@ pub enum Wire {
 }
 
 impl Wire {
-    /// `/v1/messages` and Anthropic's headers are Anthropic's, `/openai/` is Groq's, the rest is OpenAI's.
+    /// The path decides; where both have the same one, as for `/v1/models`, Anthropic's headers do.
     pub(super) fn of(head: &Parts) -> Self {
         let path = head.uri.path();
         let anthropic = head.headers.contains_key("anthropic-version") || head.headers.contains_key("x-api-key");
         if path.starts_with("/openai/") {
             Self::Groq
+        } else if matches!(path, "/v1/chat/completions" | "/v1/embeddings") {
+            Self::OpenAi
         } else if anthropic || path.starts_with("/v1/messages") {
             Self::Anthropic
         } else {

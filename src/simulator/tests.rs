@@ -1,10 +1,18 @@
 //! The simulator over real HTTP, as a provider's client sees it.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::{Client, Response, Version};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio_rustls::server::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::{Behaviour, Outcome, Seen, Simulator, Step, Truncation};
 use crate::sse::Decoder;
@@ -383,6 +391,62 @@ async fn a_reset_comes_before_the_head_in_both_versions_of_http() {
 }
 
 #[tokio::test]
+async fn a_reset_is_one_for_tcp_too() {
+    let simulator = simulator(Behaviour::new("acme").always(Step::Reset)).await;
+    let mut stream = TcpStream::connect(simulator.address()).await.unwrap();
+    stream.write_all(b"POST /v1/messages HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
+    let error = stream.read(&mut [0; 1]).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+/// A listener that speaks TLS, made from what tests have.
+struct Tls {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+}
+
+impl axum::serve::Listener for Tls {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let (stream, peer) = self.listener.accept().await.unwrap();
+            if let Ok(stream) = self.acceptor.accept(stream).await {
+                return (stream, peer);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+#[tokio::test]
+async fn any_listener_can_be_served_for_example_one_with_tls() {
+    let identity = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let certificate = identity.cert.der().clone();
+    let key = PrivateKeyDer::try_from(identity.signing_key.serialize_der()).unwrap();
+    let server =
+        ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate.clone()], key).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let tls = Tls { listener, acceptor: TlsAcceptor::from(Arc::new(server)) };
+    let simulator = Simulator::serve(tls, Behaviour::new("acme")).unwrap();
+
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate).unwrap();
+    let client = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let stream = TcpStream::connect(simulator.address()).await.unwrap();
+    let name = "localhost".try_into().unwrap();
+    let mut stream = TlsConnector::from(Arc::new(client)).connect(name, stream).await.unwrap();
+    stream.write_all(b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    let mut head = [0; 15];
+    stream.read_exact(&mut head).await.unwrap();
+    assert_eq!(&head, b"HTTP/1.1 200 OK");
+}
+
+#[tokio::test]
 async fn a_truncated_stream_never_looks_complete() {
     for (how, clean) in [(Truncation::Clean, true), (Truncation::Abort, false)] {
         let simulator = scripted(Step::TruncateAfter { events: 2, how }).await;
@@ -510,7 +574,7 @@ async fn after_the_shutdown_the_port_is_free_and_open_answers_break() {
     let response = openai(&Client::new(), &simulator, &hello("m", true)).await.unwrap();
     simulator.shutdown().await;
     assert!(!drain(response).await.1);
-    let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+    let listener = TcpListener::bind(address).await.unwrap();
     let again = Simulator::start_on(listener, Behaviour::new("acme")).unwrap();
     assert_eq!(openai(&Client::new(), &again, &hello("m", false)).await.unwrap().status(), 200);
 }
