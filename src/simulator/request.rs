@@ -106,17 +106,17 @@ fn wanted_calls(wire: Wire, body: &Value) -> Vec<Wanted> {
     let kind = choice.and_then(Value::as_str).unwrap_or_else(|| text(choice.and_then(|choice| choice.get("type"))));
     let named = choice.and_then(|choice| choice.pointer("/function/name").or_else(|| choice.get("name")));
     let asked = last_user_text(body).to_lowercase();
-    if kind == "none" {
-        tools.clear();
-    } else if let Some(name) = named {
+    if let Some(name) = named {
         tools.retain(|tool| tool.name == text(Some(name)));
-    } else if asked.contains("call the tools") {
-        // All of them.
-    } else if matches!(kind, "required" | "any") || asked.contains("call the tool") {
-        tools.truncate(1);
-    } else {
-        tools.clear();
     }
+    let limit = if kind == "none" {
+        0
+    } else if named.is_some() || asked.contains("call the tools") {
+        usize::MAX
+    } else {
+        usize::from(matches!(kind, "required" | "any") || asked.contains("call the tool"))
+    };
+    tools.truncate(limit);
     tools
 }
 
