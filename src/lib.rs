@@ -8,6 +8,7 @@ pub mod meter;
 pub mod metrics;
 pub mod money;
 pub mod provider;
+pub mod simulator;
 pub mod sse;
 pub mod store;
 pub mod usage;
