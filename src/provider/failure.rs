@@ -40,21 +40,26 @@ pub struct Failure<'a> {
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 /// The error for the client and for the retry rule.
-pub fn failure(failure: &Failure<'_>, said: ProviderMessage, target: &Target<'_>) -> Error {
-    let provider = target.provider.name;
-    let status = failure.status;
+pub fn failure(failure: &Failure<'_>, mut said: ProviderMessage, target: &Target<'_>) -> Error {
+    said.message = said.message.map(|text| redact(text, target.key.expose()));
+    let error = in_band(failure.status, said, target.provider.name);
+    match retry_after(failure.headers, failure.now) {
+        Some(after) if error.kind() != ErrorKind::ProviderKeyInvalid => error.with_retry_after(after),
+        _ => error,
+    }
+}
+
+/// The same for an error that came inside a successful answer: `status` is the one it stands for.
+pub fn in_band(status: u16, said: ProviderMessage, provider: &'static str) -> Error {
     if said.key_invalid || matches!(status, 401 | 403) {
+        let message =
+            format!("The provider '{provider}' refused the credential that is stored for it (status {status}).");
         let status = if status == 403 { 403 } else { 401 };
-        let message = format!(
-            "The provider '{provider}' refused the credential that is stored for it (status {}).",
-            failure.status
-        );
         return Error::new(ErrorKind::ProviderKeyInvalid, message).with_status(status).with_provider(provider);
     }
     let kind = kind_of(status);
     let fallback = format!("The provider '{provider}' answered with status {status}.");
     let message = said.message.filter(|text| !text.is_empty()).unwrap_or(fallback);
-    let message = redact(message, target.key.expose());
     let mut error = Error::new(kind, message).with_provider(provider);
     if kind == ErrorKind::ProviderRejected {
         error = error.with_status(status);
@@ -65,11 +70,8 @@ pub fn failure(failure: &Failure<'_>, said: ProviderMessage, target: &Target<'_>
     if let Some(code) = said.code {
         error = error.with_code(code);
     }
-    if let Some(param) = said.param {
-        error = error.with_param(param);
-    }
-    match retry_after(failure.headers, failure.now) {
-        Some(after) => error.with_retry_after(after),
+    match said.param {
+        Some(param) => error.with_param(param),
         None => error,
     }
 }

@@ -25,7 +25,7 @@ use crate::sse::Event;
 use crate::usage::Usage;
 
 pub use endpoint::Endpoint;
-pub use failure::{Failure, ProviderMessage, failure};
+pub use failure::{Failure, ProviderMessage, failure, in_band};
 
 /// One provider: a row of constants over a dialect.
 pub struct Provider {
@@ -48,7 +48,7 @@ impl std::fmt::Debug for Provider {
 }
 
 /// Every provider. The order is that of the documentation; it decides nothing.
-pub static PROVIDERS: &[&Provider] = &[];
+pub static PROVIDERS: &[&Provider] = &[&anthropic::ANTHROPIC];
 
 /// Looks a provider up by name.
 pub fn find(name: &str) -> Option<&'static Provider> {
