@@ -50,7 +50,7 @@ impl std::fmt::Debug for Provider {
 }
 
 /// Every provider. The order is that of the documentation; it decides nothing.
-pub static PROVIDERS: &[&Provider] = &[&openai::OPENAI, &openai::compatible::GROQ];
+pub static PROVIDERS: &[&Provider] = &[&openai::OPENAI, &anthropic::ANTHROPIC, &openai::compatible::GROQ];
 
 /// Looks a provider up by name.
 pub fn find(name: &str) -> Option<&'static Provider> {
