@@ -3,9 +3,12 @@
 pub mod api;
 pub mod catalog;
 pub mod config;
+pub mod directory;
 pub mod error;
+pub mod guard;
 pub mod money;
 pub mod provider;
 pub mod sse;
 pub mod store;
 pub mod usage;
+pub mod vault;
