@@ -129,6 +129,11 @@ impl ErrorKind {
         Self::StreamTruncated,
     ];
 
+    /// The kind of a `code` of this table.
+    pub fn from_code(code: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.row().code == code)
+    }
+
     /// The table.
     pub const fn row(self) -> Row {
         use Source::{Client, Gateway, Provider};
