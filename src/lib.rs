@@ -1,5 +1,6 @@
 //! Perpetuo, an LLM gateway.
 
+pub mod admin;
 pub mod api;
 pub mod catalog;
 pub mod config;

@@ -24,7 +24,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::guard::Guard;
 use crate::provider::{self, Endpoint, Provider};
 use crate::store::{CredentialRecord, Store, Tenancy, WorkspaceRecord};
-use crate::vault::{Vault, VirtualKeys};
+use crate::vault::{Vault, VirtualKeys, hex, well_formed};
 
 pub use check::{CredentialChange, NewKey, WorkspaceChange};
 pub use sealed::SEALED;
@@ -83,12 +83,12 @@ impl Directory {
 
     /// Who presents this virtual key; `None` for what is malformed, unknown, revoked or expired, all alike.
     pub fn authenticate(&self, presented: &str, now: Timestamp) -> Option<Caller> {
-        if !VirtualKeys::well_formed(presented) {
+        if !well_formed(presented) {
             return None;
         }
-        let hash = self.keys.hash(presented);
         let tenants = self.read();
-        let key = tenants.by_hash.get(&hash).filter(|key| key.is_valid(now))?;
+        let found = self.keys.hashes(presented).find_map(|hash| tenants.by_hash.get(&hash));
+        let key = found.filter(|key| key.is_valid(now))?;
         let tenant = tenants.by_id.get(&key.workspace)?;
         Some(Caller { key: key.clone(), workspace: tenant.workspace.clone() })
     }
@@ -482,10 +482,6 @@ fn no_credential() -> Error {
 
 fn no_key() -> Error {
     Error::new(ErrorKind::NotFound, "No such API key.")
-}
-
-fn hex(bytes: &[u8; 32]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn unhex(text: &str) -> Option<[u8; 32]> {
