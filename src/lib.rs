@@ -1,9 +1,12 @@
 //! Perpetuo, an LLM gateway.
 
+pub mod admin;
 pub mod api;
 pub mod catalog;
 pub mod config;
+pub mod directory;
 pub mod error;
+pub mod guard;
 pub mod meter;
 pub mod metrics;
 pub mod money;
