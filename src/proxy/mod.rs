@@ -83,7 +83,7 @@ impl Gateway {
             Ok(()) => true,
             Err(error) => self.fail(session, &mut context, error).await,
         };
-        self.finish(&context);
+        self.finish(&mut context);
         reusable
     }
 
@@ -175,8 +175,12 @@ impl Gateway {
         reusable
     }
 
-    /// Books a request that is over: the one place where the ledger learns of it.
-    fn finish(&self, context: &RequestContext) {
+    /// Books a request: the one place where the ledger learns of it. A success is booked before its last byte goes out, so
+    /// that a client that has its answer finds it in the bill; everything else when the request is over.
+    fn finish(&self, context: &mut RequestContext) {
+        if std::mem::replace(&mut context.booked, true) {
+            return;
+        }
         if let Some(booking) = context.booking() {
             tracing::debug!(request_id = %booking.request_id, status = booking.status, "request finished");
             self.meter.book(booking);
