@@ -10,6 +10,7 @@ use crate::api::strategy::StrategyName;
 use crate::config::Secret;
 use crate::error::{Error, Result};
 use crate::provider::{self, Endpoint, PROVIDERS, Provider};
+use crate::store::CredentialRecord;
 
 /// The longest name of a workspace or key, the longest name of a model, in bytes.
 const MAX_NAME: usize = 200;
@@ -74,6 +75,19 @@ impl CredentialChange {
         share("priority", self.priority)?;
         share("weight", self.weight)?;
         self.models.as_ref().map_or(Ok(()), models)
+    }
+
+    /// Moves what is no secret into a record.
+    pub(super) fn apply_plain(&mut self, record: &mut CredentialRecord) {
+        record.priority = self.priority.unwrap_or(record.priority);
+        record.weight = self.weight.unwrap_or(record.weight);
+        record.enabled = self.enabled.unwrap_or(record.enabled);
+        if let Some(models) = self.models.take() {
+            record.models = models;
+        }
+        if let Some(base_url) = self.base_url.take() {
+            record.base_url = base_url;
+        }
     }
 }
 

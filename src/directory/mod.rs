@@ -10,6 +10,8 @@
 mod check;
 mod sealed;
 mod tenant;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -259,14 +261,10 @@ impl Directory {
         mut record: CredentialRecord,
         provider: &'static Provider,
         held: Option<&Arc<Credential>>,
-        change: CredentialChange,
+        mut change: CredentialChange,
     ) -> Result<Credential> {
         change.check()?;
-        record.priority = change.priority.unwrap_or(record.priority);
-        record.weight = change.weight.unwrap_or(record.weight);
-        record.enabled = change.enabled.unwrap_or(record.enabled);
-        record.models = change.models.unwrap_or(record.models);
-        record.base_url = change.base_url.unwrap_or(record.base_url);
+        change.apply_plain(&mut record);
         let endpoint = check::endpoint(provider, record.base_url.as_deref())?;
         self.guard.check_url(&endpoint)?;
         let before = Before::new(held, &endpoint);
@@ -472,15 +470,15 @@ fn new_id(prefix: &str) -> String {
     format!("{prefix}_{}", Uuid::now_v7().simple())
 }
 
-fn no_workspace() -> Error {
+pub(crate) fn no_workspace() -> Error {
     Error::new(ErrorKind::NotFound, "No such workspace.")
 }
 
-fn no_credential() -> Error {
+pub(crate) fn no_credential() -> Error {
     Error::new(ErrorKind::NotFound, "No such provider credential.")
 }
 
-fn no_key() -> Error {
+pub(crate) fn no_key() -> Error {
     Error::new(ErrorKind::NotFound, "No such API key.")
 }
 
