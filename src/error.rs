@@ -250,6 +250,21 @@ impl Error {
         self
     }
 
+    /// Takes a secret out of every text of the error; for errors that repeat what a provider said.
+    pub fn redacted(mut self, secret: &str) -> Self {
+        let clean = |text: &str| text.replace(secret, "[redacted]");
+        if !secret.is_empty() {
+            self.message = clean(&self.message).into();
+            if let Some(details) = &mut self.details {
+                let texts = [&mut details.param, &mut details.error_type, &mut details.code, &mut details.cause];
+                for text in texts.into_iter().flatten() {
+                    *text = clean(text);
+                }
+            }
+        }
+        self
+    }
+
     /// What went wrong.
     pub const fn kind(&self) -> ErrorKind {
         self.kind

@@ -10,6 +10,8 @@ pub mod anthropic;
 mod endpoint;
 mod failure;
 pub mod openai;
+#[cfg(test)]
+mod tests_support;
 
 use std::cell::OnceCell;
 
@@ -25,7 +27,7 @@ use crate::sse::Event;
 use crate::usage::Usage;
 
 pub use endpoint::Endpoint;
-pub use failure::{Failure, ProviderMessage, failure};
+pub use failure::{Failure, ProviderMessage, event_failure, failure, retry_after};
 
 /// One provider: a row of constants over a dialect.
 pub struct Provider {
@@ -48,34 +50,7 @@ impl std::fmt::Debug for Provider {
 }
 
 /// Every provider. The order is that of the documentation; it decides nothing.
-pub static PROVIDERS: &[&Provider] = &[
-    &stand_in("openai", "https://api.openai.com/v1", "OPENAI_API_KEY"),
-    &stand_in("anthropic", "https://api.anthropic.com", "ANTHROPIC_API_KEY"),
-    &stand_in("groq", "https://api.groq.com/openai/v1", "GROQ_API_KEY"),
-];
-
-// STAND-IN of the admin branch: dropped at the merge.
-const fn stand_in(name: &'static str, base_url: &'static str, key_variable: &'static str) -> Provider {
-    Provider { name, base_url, key_variable, prefixes: &[], dialect: &StandIn }
-}
-struct StandIn;
-impl Dialect for StandIn {
-    fn chat(&self, _: &ChatCall<'_>, target: &Target<'_>) -> Result<Outgoing> {
-        self.probe(target)
-    }
-    fn answer(&self, _: Bytes, context: &AnswerContext) -> Result<Answer> {
-        Err(protocol(context.provider, "stand-in"))
-    }
-    fn stream(&self, _: AnswerContext) -> Box<dyn StreamTranslator> {
-        unreachable!()
-    }
-    fn read_error(&self, _: &[u8]) -> ProviderMessage {
-        unreachable!()
-    }
-    fn probe(&self, target: &Target<'_>) -> Result<Outgoing> {
-        Err(protocol(target.provider.name, "stand-in"))
-    }
-}
+pub static PROVIDERS: &[&Provider] = &[&openai::OPENAI, &anthropic::ANTHROPIC, &openai::compatible::GROQ];
 
 /// Looks a provider up by name.
 pub fn find(name: &str) -> Option<&'static Provider> {

@@ -16,7 +16,7 @@ mod rollup;
 mod rows;
 pub mod sled;
 #[cfg(test)]
-mod suite;
+pub(crate) mod suite;
 
 use jiff::Timestamp;
 use jiff::civil::Date;

@@ -87,7 +87,10 @@ impl MasterKey {
         match write_new(path, text.as_bytes()) {
             Ok(()) => Self::new(bytes),
             // Another process made it at the same moment; its key is the key.
-            Err(error) if error.kind() == Io::AlreadyExists => Self::from_file_or_create(path),
+            Err(error) if error.kind() == Io::AlreadyExists => {
+                let file = File::open(path).map_err(|error| refused(path, "can't be read").with_cause(error))?;
+                Self::read(path, &file)
+            }
             Err(error) => Err(refused(path, "can't be made").with_cause(error)),
         }
     }
@@ -155,6 +158,15 @@ mod tests {
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "the draft was left behind");
         let other = MasterKey::from_file_or_create(&dir.path().join("other")).ok().unwrap();
         assert_ne!(made.id(), other.id());
+    }
+
+    #[test]
+    fn a_link_to_nowhere_is_refused_and_not_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("master.key");
+        std::os::unix::fs::symlink("nowhere", &path).unwrap();
+        assert!(MasterKey::from_file_or_create(&path).is_err());
+        assert!(path.is_symlink());
     }
 
     #[test]
