@@ -176,10 +176,53 @@ fn models(models: &BTreeMap<String, String>) -> Result<()> {
         if public.trim().is_empty() || public.len() > MAX_NAME || public.chars().any(char::is_control) {
             return Err(invalid("models", "a public model name is empty, too long or holds control characters"));
         }
-        // An upstream name becomes part of a path with some providers.
-        if upstream.is_empty() || upstream.len() > MAX_NAME || !upstream.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(invalid(format!("models.{public}"), "an upstream model name is visible ASCII without spaces"));
+        if !is_upstream_model(upstream) {
+            let why = "visible ASCII is expected, without spaces, URL syntax or dot segments";
+            return Err(invalid(format!("models.{public}"), why));
         }
     }
     Ok(())
+}
+
+/// Whether a text can be an upstream model's name. With some providers it becomes part of a path, so that it must not be
+/// able to leave it: visible ASCII, no `?`, `#`, `%` or `\`, no segment that is empty, `.` or `..`.
+pub fn is_upstream_model(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_graphic() && !b"?#%\\\"<>`".contains(&byte);
+    name.len() <= MAX_NAME
+        && name.bytes().all(plain)
+        && name.split('/').all(|segment| !matches!(segment, "" | "." | ".."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upstream_name_stays_in_its_path() {
+        let arn = "arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.meta.llama3-1-8b-instruct-v1:0";
+        for good in ["gpt-4o", "meta-llama/Llama-3.3-70B", "accounts/fireworks/models/x", "@cf/meta/llama", "a..b", arn]
+        {
+            assert!(is_upstream_model(good), "{good}");
+        }
+        for bad in [
+            "",
+            "/",
+            "a/",
+            "a//b",
+            "..",
+            "../v1/files",
+            "a/../b",
+            "a/./b",
+            "a?b",
+            "a#b",
+            "%2e%2e",
+            "a\\b",
+            "a b",
+            "a\r\nb",
+            "ü",
+        ] {
+            assert!(!is_upstream_model(bad), "{bad}");
+        }
+        assert!(!is_upstream_model(&"x".repeat(201)));
+    }
 }
