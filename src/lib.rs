@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod api;
+pub mod balance;
 pub mod catalog;
 pub mod config;
 pub mod directory;
@@ -11,6 +12,7 @@ pub mod meter;
 pub mod metrics;
 pub mod money;
 pub mod provider;
+pub mod proxy;
 pub mod simulator;
 pub mod sse;
 pub mod store;

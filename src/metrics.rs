@@ -115,6 +115,12 @@ impl Metrics {
         TextEncoder::new().encode_to_string(&registry.gather()).map_err(Error::internal)
     }
 
+    /// Counts a request as being served until the guard is dropped.
+    pub fn in_flight(&self) -> InFlight {
+        self.inflight_requests.inc();
+        InFlight(self.inflight_requests.clone())
+    }
+
     /// Turns a booking into metrics: the one place where that happens.
     pub fn observe(&self, record: &RequestRecord) {
         let provider = record.provider.as_deref().map_or(NONE, provider_label);
@@ -360,6 +366,16 @@ fn time_per_output_token(record: &RequestRecord) -> Option<f64> {
     let answered = record.attempts.last()?;
     let tokens = answered.usage.output.checked_sub(1).filter(|tokens| *tokens > 0)?;
     Some(seconds(record.latency_ms.saturating_sub(first)) / tokens as f64)
+}
+
+/// One request being served.
+#[derive(Debug)]
+pub struct InFlight(IntGauge);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ pub enum Kind {
 }
 
 /// Prices per token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Prices {
     /// A prompt token that no cache had.
     pub input: Money,

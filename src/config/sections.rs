@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::reader::Reader;
@@ -11,9 +12,9 @@ use super::setting::{Setting, Words};
 use super::source::{Literal, take_secret};
 use crate::api::strategy::StrategyName;
 
-const KIB: u64 = 1024;
-const MIB: u64 = 1024 * KIB;
-const GIB: u64 = 1024 * MIB;
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+const GIB: usize = 1024 * MIB;
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -82,11 +83,11 @@ impl Metrics {
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// The largest request body.
-    pub max_body_bytes: u64,
+    pub max_body_bytes: usize,
     /// The largest single event of a stream.
-    pub max_event_bytes: u64,
+    pub max_event_bytes: usize,
     /// The largest whole answer, which is held until it is complete.
-    pub max_answer_bytes: u64,
+    pub max_answer_bytes: usize,
 }
 
 impl Limits {
@@ -164,6 +165,8 @@ pub struct Security {
     pub allow_private_upstreams: Vec<String>,
     /// Seals the providers' keys at rest; without one a file `master.key` in the data directory.
     pub master_key: Option<Secret>,
+    /// Certificates to trust instead of the built-in authorities, PEM.
+    pub ca_file: Option<PathBuf>,
 }
 
 impl Security {
@@ -172,6 +175,7 @@ impl Security {
         Self {
             allow_private_upstreams: hosts.into_iter().map(|host| host.0).collect(),
             master_key: take_secret(reader, "security.master_key", Literal::Refused, env),
+            ca_file: reader.optional("security.ca_file"),
         }
     }
 }
@@ -181,6 +185,7 @@ impl fmt::Debug for Security {
         f.debug_struct("Security")
             .field("allow_private_upstreams", &self.allow_private_upstreams)
             .field("master_key", &hidden(self.master_key.as_ref()))
+            .field("ca_file", &self.ca_file)
             .finish()
     }
 }

@@ -16,6 +16,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use super::hex;
+use crate::config::Secret;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Bytes of a master key, and of every key derived from it.
@@ -56,6 +57,11 @@ impl MasterKey {
     /// The fingerprint: names the key, says nothing about it.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// A secret text for one purpose outside of the vault: 64 hexadecimal digits.
+    pub fn secret(&self, purpose: &str) -> Result<Secret> {
+        Ok(Secret::new(hex(&self.derive(purpose, "")?[..])))
     }
 
     /// The key for one purpose and one subject.
