@@ -1,7 +1,7 @@
 //! The admin plane: workspaces, provider credentials, virtual keys, and what they used. A plain axum [`Router`], whatever carries
 //! it: the proxy calls it in-process through tower, tests call it directly.
 //!
-//! One file per resource. `auth` decides who speaks, [`tenant`] is the only way from a path to a workspace, `input` reads and
+//! One file per resource. `auth` decides who speaks, `tenant` is the only way from a path to a workspace, `input` reads and
 //! `respond` writes. Not here: what may be stored (`directory`), what is counted (`meter`).
 //!
 //! Invariants: no route without a token; another tenant's workspace is a 404 like one that does not exist; no answer holds a
