@@ -46,6 +46,7 @@ struct Inner {
     stopping: Arc<AtomicBool>,
     metrics: Arc<Metrics>,
     complaints: Complaints,
+    capacity: usize,
 }
 
 impl Meter {
@@ -59,9 +60,11 @@ impl Meter {
         let stopping = Arc::new(AtomicBool::new(false));
         let writer =
             Writer { receiver, store, metrics: Arc::clone(&metrics), options, retry, stopping: Arc::clone(&stopping) };
+        let capacity = options.queue;
         let thread = Builder::new().name("ledger".into()).spawn(move || writer.run()).map_err(Error::internal)?;
         let (sender, writer) = (RwLock::new(Some(sender)), Mutex::new(Some(thread)));
-        Ok(Self { inner: Arc::new(Inner { sender, writer, stopping, metrics, complaints: Complaints::new() }) })
+        let complaints = Complaints::new();
+        Ok(Self { inner: Arc::new(Inner { sender, writer, stopping, metrics, complaints, capacity }) })
     }
 
     /// Books a request: into metrics at once, into the ledger soon. Never blocks. False when the ledger can't take it.
@@ -81,6 +84,11 @@ impl Meter {
         inner.metrics.ledger_dropped.inc();
         inner.complaints.dropped(why);
         false
+    }
+
+    /// Whether the next booking would be dropped.
+    pub fn is_full(&self) -> bool {
+        usize::try_from(self.inner.metrics.ledger_queue.get()).is_ok_and(|waiting| waiting >= self.inner.capacity)
     }
 
     /// Waits until everything booked before is committed. False when the writer is gone or gave a booking up since the

@@ -86,8 +86,9 @@ impl Gateway {
     ///
     /// Errors: as `open`; then the old configuration stays.
     pub fn reload(&self, config: Config) -> Result<()> {
-        let snapshot = snapshot(config, &self.lasting, self.started)?;
-        self.snapshot.store(Arc::new(snapshot));
+        let snapshot = snapshot(config, &self.lasting, self.started);
+        self.metrics.config_reloads.with_label_values(&[if snapshot.is_ok() { "success" } else { "failure" }]).inc();
+        self.snapshot.store(Arc::new(snapshot?));
         Ok(())
     }
 

@@ -21,7 +21,7 @@ mod upstream;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -37,7 +37,7 @@ use crate::api::models::{Model, ModelList};
 use crate::balance::Moment;
 use crate::balance::plan::Planner;
 use crate::catalog::Kind;
-use crate::config::Config;
+use crate::config::{Config, WhenFull};
 use crate::directory::Directory;
 use crate::error::{Error, ErrorKind, Result};
 use crate::meter::Meter;
@@ -122,6 +122,9 @@ impl Gateway {
             session.set_keepalive(None);
             return Err(Error::new(ErrorKind::Overloaded, "This gateway is shutting down; try again."));
         }
+        if snapshot.config.meter.when_full == WhenFull::Refuse && self.meter.is_full() {
+            return Err(Error::new(ErrorKind::Overloaded, "The ledger can't keep up; try again."));
+        }
         let _in_flight = self.metrics.in_flight();
         let admitted = self.admit(session, context, kind, snapshot).await?;
         Serving { gateway: self, snapshot, admitted: &admitted, session, context }.run().await
@@ -181,6 +184,8 @@ impl Gateway {
         if std::mem::replace(&mut context.booked, true) {
             return;
         }
+        let upstream: Duration = context.traces.iter().filter_map(|trace| trace.took).sum();
+        self.metrics.overhead.observe(context.started.elapsed().saturating_sub(upstream).as_secs_f64());
         if let Some(booking) = context.booking() {
             tracing::debug!(request_id = %booking.request_id, status = booking.status, "request finished");
             self.meter.book(booking);
