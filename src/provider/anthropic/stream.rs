@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::citation::annotation;
 use super::response::{Specific, error_in_answer, refusal};
-use super::wire::{Frame, FrameDelta, Message, StopDetails, Text, UsageWire, called_by_code, finish_reason};
+use super::wire::{Frame, FrameDelta, Message, StopDetails, UsageWire, called_by_code, finish_reason};
 use crate::api::answer::{Assistant, Chunk, ChunkChoice, Delta, DeltaFunction, DeltaToolCall, FinishReason, WireUsage};
 use crate::error::{Error, Result};
 use crate::provider::{AnswerContext, End, StreamOut, StreamTranslator, protocol};
