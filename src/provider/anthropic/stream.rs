@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use super::block::{Kind, Open, text_of};
 use super::citation::annotation;
 use super::response::{Specific, error_in_answer, refusal};
 use super::wire::{Frame, FrameDelta, Message, StopDetails, UsageWire, called_by_code, finish_reason};
@@ -40,32 +41,6 @@ pub(super) struct Translator {
     /// What goes out with the last chunk.
     specific: Specific,
     complete: bool,
-}
-
-/// A block that has begun.
-#[derive(Debug)]
-struct Open {
-    /// The block as it began.
-    block: Map<String, Value>,
-    kind: Kind,
-    /// Text or reasoning.
-    text: String,
-    signature: String,
-    /// The input of a call, in pieces so far.
-    json: String,
-    citations: Vec<Value>,
-    /// Where its text begins in the answer.
-    start: usize,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Text,
-    Thinking,
-    RedactedThinking,
-    /// The number of the call.
-    Tool(u32),
-    Native,
 }
 
 impl Translator {
@@ -339,32 +314,6 @@ impl StreamTranslator for Translator {
     }
 }
 
-impl Open {
-    /// The block as a whole answer would have held it.
-    fn into_block(self) -> Value {
-        let Self { mut block, kind, text, signature, json, citations, start: _ } = self;
-        match kind {
-            Kind::Text => {
-                block.insert("text".to_owned(), text.into());
-                if !citations.is_empty() {
-                    block.insert("citations".to_owned(), citations.into());
-                }
-            }
-            Kind::Thinking => {
-                block.insert("thinking".to_owned(), text.into());
-                block.insert("signature".to_owned(), signature.into());
-            }
-            Kind::Tool(_) | Kind::Native if !json.is_empty() => {
-                // Input that was cut short is kept as the text it is.
-                let input = serde_json::from_str(&json).unwrap_or(Value::String(json));
-                block.insert("input".to_owned(), input);
-            }
-            Kind::RedactedThinking | Kind::Tool(_) | Kind::Native => {}
-        }
-        Value::Object(block)
-    }
-}
-
 /// Whether this is an event of a type that did not exist yet, whatever else it holds.
 fn is_foreign(data: &[u8]) -> bool {
     const KNOWN: &[&str] = &[
@@ -378,10 +327,6 @@ fn is_foreign(data: &[u8]) -> bool {
     ];
     let value: Option<Value> = serde_json::from_slice(data).ok();
     value.and_then(|value| Some(!KNOWN.contains(&value.get("type")?.as_str()?))).unwrap_or(false)
-}
-
-fn text_of<'b>(block: &'b Map<String, Value>, name: &str) -> &'b str {
-    block.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 
 #[cfg(test)]
