@@ -94,11 +94,16 @@ impl Meter {
     /// Waits until everything booked before is committed. False when the writer is gone or gave a booking up since the
     /// last time.
     pub fn flush(&self) -> bool {
+        self.flush_within(Duration::MAX)
+    }
+
+    /// The same, waiting no longer than this.
+    pub fn flush_within(&self, patience: Duration) -> bool {
         // The lock is not held while waiting: a shutdown that waits for it would make bookings wait.
         let sender = self.inner.sender.read().unwrap_or_else(PoisonError::into_inner).clone();
         let (done, committed) = sync_channel(1);
         let sent = sender.is_some_and(|sender| sender.send(Message::Flush(done)).is_ok());
-        sent && committed.recv().unwrap_or(false)
+        sent && committed.recv_timeout(patience).unwrap_or(false)
     }
 
     /// Commits what waits and ends the writer. What is booked later is counted as dropped.

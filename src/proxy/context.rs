@@ -139,7 +139,7 @@ impl Trace {
 
 impl RequestContext {
     /// A request whose head was just read.
-    pub fn new() -> Self {
+    pub fn begin() -> Self {
         Self {
             request_id: String::new(),
             started: Instant::now(),

@@ -40,7 +40,6 @@ use crate::catalog::Kind;
 use crate::config::{Config, WhenFull};
 use crate::directory::Directory;
 use crate::error::{Error, ErrorKind, Result};
-use crate::meter::Meter;
 use crate::metrics::Metrics;
 use attempt::Attempts;
 use builder::Lasting;
@@ -59,7 +58,6 @@ pub struct Gateway {
     lasting: Lasting,
     metrics: Arc<Metrics>,
     registry: prometheus::Registry,
-    meter: Meter,
     started: Instant,
     /// Set once the process is to end: new requests are refused, running ones finish.
     draining: AtomicBool,
@@ -78,7 +76,7 @@ impl Gateway {
     /// Serves one request of a Pingora session, whatever it is for, and books it: the whole gateway in one call, for another
     /// program's `request_filter`. Returns whether the client's connection can be used again.
     pub async fn handle(&self, session: &mut Session, planes: Planes) -> bool {
-        let mut context = RequestContext::new();
+        let mut context = RequestContext::begin();
         let reusable = match self.serve(session, &mut context, planes).await {
             Ok(()) => true,
             Err(error) => self.fail(session, &mut context, error).await,
@@ -122,7 +120,7 @@ impl Gateway {
             session.set_keepalive(None);
             return Err(Error::new(ErrorKind::Overloaded, "This gateway is shutting down; try again."));
         }
-        if snapshot.config.meter.when_full == WhenFull::Refuse && self.meter.is_full() {
+        if snapshot.config.meter.when_full == WhenFull::Refuse && self.lasting.meter.is_full() {
             return Err(Error::new(ErrorKind::Overloaded, "The ledger can't keep up; try again."));
         }
         let _in_flight = self.metrics.in_flight();
@@ -188,7 +186,7 @@ impl Gateway {
         self.metrics.overhead.observe(context.started.elapsed().saturating_sub(upstream).as_secs_f64());
         if let Some(booking) = context.booking() {
             tracing::debug!(request_id = %booking.request_id, status = booking.status, "request finished");
-            self.meter.book(booking);
+            self.lasting.meter.book(booking);
         }
     }
 
@@ -211,7 +209,7 @@ impl ProxyHttp for Listener {
     type CTX = RequestContext;
 
     fn new_ctx(&self) -> RequestContext {
-        RequestContext::new()
+        RequestContext::begin()
     }
 
     async fn request_filter(&self, session: &mut Session, context: &mut RequestContext) -> pingora::Result<bool> {

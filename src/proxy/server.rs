@@ -52,7 +52,7 @@ pub fn serve(gateway: &Arc<Gateway>, signals: impl Signals + 'static) {
     server.add_service(background_service("housekeeping", Housekeeping { gateway: Arc::clone(gateway) }));
     let watch = Watch { gateway: Arc::clone(gateway), signals: Box::new(signals), patience: config.server.drain };
     server.run(RunArgs { shutdown_signal: Box::new(watch) });
-    gateway.meter.shutdown();
+    gateway.lasting.meter.shutdown();
 }
 
 fn add_listener(server: &mut Server, gateway: &Arc<Gateway>, address: &str, planes: Planes) {
