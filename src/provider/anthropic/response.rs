@@ -319,14 +319,14 @@ mod tests {
     }
 
     #[test]
-    fn an_error_in_place_of_an_answer_has_the_kind_that_its_status_would_have_had() {
+    fn an_error_in_place_of_an_answer_may_be_tried_elsewhere_unless_it_is_about_the_key() {
         let table = [
-            ("invalid_request_error", ErrorKind::ProviderRejected),
+            ("invalid_request_error", ErrorKind::ProviderError),
             ("authentication_error", ErrorKind::ProviderKeyInvalid),
-            ("billing_error", ErrorKind::ProviderRejected),
+            ("billing_error", ErrorKind::ProviderError),
             ("permission_error", ErrorKind::ProviderKeyInvalid),
-            ("not_found_error", ErrorKind::ProviderRejected),
-            ("request_too_large", ErrorKind::ProviderRejected),
+            ("not_found_error", ErrorKind::ProviderError),
+            ("request_too_large", ErrorKind::ProviderError),
             ("rate_limit_error", ErrorKind::ProviderRateLimited),
             ("timeout_error", ErrorKind::ProviderTimeout),
             ("api_error", ErrorKind::ProviderError),
