@@ -10,3 +10,8 @@
 mod support;
 
 mod bodies;
+mod clients;
+mod fallback;
+mod routing;
+mod streams;
+mod upstreams;

@@ -11,6 +11,7 @@
 
 mod answer;
 mod hand;
+mod raw;
 mod server;
 mod tls;
 
@@ -30,8 +31,9 @@ use reqwest::{Client, Method, RequestBuilder};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-pub use answer::{Answer, EventStream};
+pub use answer::{Answer, EventStream, said};
 pub use hand::{Call, Hand};
+pub use raw::RawClient;
 use server::Running;
 pub use server::free_address;
 pub use tls::Authority;
