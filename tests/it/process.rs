@@ -13,8 +13,7 @@ use std::time::{Duration, Instant};
 use perpetuo::simulator::{Behaviour, Simulator};
 use serde_json::{Value, json};
 
-/// How long anything may take that is waited for.
-const PATIENCE: Duration = Duration::from_secs(30);
+use crate::support::{PATIENCE, free_address};
 
 /// A directory with a configuration file, and the ports it names.
 struct Site {
@@ -25,7 +24,7 @@ struct Site {
 
 impl Site {
     fn new() -> Self {
-        let [address, metrics] = free_addresses();
+        let [address, metrics] = [(); 2].map(|()| free_address().to_string());
         let site = Self { directory: tempfile::tempdir().unwrap(), address, metrics };
         site.configure("");
         site
@@ -87,12 +86,6 @@ impl Site {
         assert_eq!(answer.status(), 201, "{path}");
         answer.json().await.unwrap()
     }
-}
-
-/// Addresses that nobody listened on a moment ago.
-fn free_addresses<const N: usize>() -> [String; N] {
-    let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().to_string())
 }
 
 /// The binary, in an environment that holds nothing.
@@ -212,8 +205,7 @@ impl Furnished {
         let site = Site::new();
         let process = site.serve().await;
         let [workspace, key, token] = ["workspace", "virtual key", "admin token"].map(|label| process.printed(label));
-        let body =
-            json!({"provider": "openai", "api_key": "sk-process", "base_url": format!("{}/v1", provider.url())});
+        let body = json!({"provider": "openai", "api_key": "sk-process", "base_url": format!("{}/v1", provider.url())});
         site.post(&token, &format!("/workspaces/{workspace}/providers"), body).await;
         Self { site, process, provider, workspace, key, token }
     }
@@ -339,7 +331,11 @@ async fn the_first_start_shows_the_key_once_and_it_works() {
 async fn the_first_start_takes_provider_keys_from_the_environment() {
     let site = Site::new();
     let mut command = command(&["serve"]);
-    command.arg("--config").arg(site.config()).env("OPENAI_API_KEY", "sk-from-env-0001").env("GROQ_API_KEY", "gsk-0002");
+    command
+        .arg("--config")
+        .arg(site.config())
+        .env("OPENAI_API_KEY", "sk-from-env-0001")
+        .env("GROQ_API_KEY", "gsk-0002");
     let process = Process::start(&mut command);
     process.until_healthy(&site.address).await;
     assert_eq!(process.printed("providers"), "openai, groq");
@@ -351,7 +347,7 @@ async fn the_first_start_takes_provider_keys_from_the_environment() {
 
 #[test]
 fn the_demo_walks_through_everything_and_ends() {
-    let [address] = free_addresses();
+    let address = free_address().to_string();
     let output = command(&["demo", "--once", "--listen", &address]).output().unwrap();
     let out = text(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{out}\n{}", text(&output.stderr));
@@ -502,13 +498,14 @@ async fn two_processes_never_share_a_data_directory() {
     first.until_healthy(&site.address).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_taken_port_ends_the_start_with_a_clear_word() {
+#[test]
+fn a_taken_port_ends_the_start_with_a_clear_word() {
     let site = Site::new();
-    let taken = TcpListener::bind(&site.address).unwrap();
-    let mut process = Process::start(command(&["serve"]).arg("--config").arg(site.config()));
-    let status = process.exit().await;
-    assert!(!status.success());
-    assert!(process.log.all().contains(&site.address), "{}", process.log.all());
+    let taken = TcpListener::bind(&site.metrics).unwrap();
+    let output = site.run(&["serve"]);
+    assert!(!output.status.success());
+    let said = text(&output.stderr);
+    assert!(said.contains(&site.metrics) && said.contains("can't listen"), "{said}");
+    assert!(output.stdout.is_empty() && !site.data_dir().exists(), "nothing was made before");
     drop(taken);
 }
