@@ -87,7 +87,6 @@ impl Config {
         reader.override_with(&env);
         let config = Self::read(&mut reader, &env);
         config.check_addresses(&mut reader);
-        config.check_timeouts(&mut reader);
         Problems::or(reader.finish(), config)
     }
 
@@ -133,8 +132,6 @@ impl Config {
             }
         }
     }
-
-    fn check_timeouts(&self, reader: &mut Reader<'_>) {}
 }
 
 /// Whether the second of two listeners could not be bound. Port 0 means any free port.

@@ -64,7 +64,7 @@ listen = "localhost"
 treads = 4
 drain = "soon"
 [limits]
-max_body_bytes = 1
+max_body_bytes = 0
 [retry]
 max_attempts = 11
 [routing]
@@ -81,7 +81,7 @@ max_event_bytes = 5
         "p.toml:4: server.listen: expected an address with a port such as \"127.0.0.1:3000\"",
         "p.toml:5: server.treads: unknown key; did you mean server.threads?",
         "p.toml:6: server.drain: expected a duration such as \"500ms\", \"2s\" or \"10m\"",
-        "p.toml:8: limits.max_body_bytes: must be between 1024 and 1073741824",
+        "p.toml:8: limits.max_body_bytes: must be between 1 and 1073741824",
         "p.toml:10: retry.max_attempts: must be between 1 and 10",
         "p.toml:12: routing.strategy: expected one of \"fastest\", \"cheapest\", \"reliable\", \"default\"",
         "p.toml:14: sever.listen: unknown key; did you mean server.listen?",

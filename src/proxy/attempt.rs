@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::context::Trace;
 use super::stream::LiveStream;
 use super::upstream::{Exchange, Upstream};
-use crate::api::chat::ChatHead;
+use crate::api::head::ChatHead;
 use crate::api::scan::Body;
 use crate::balance::discovery::Resolver;
 use crate::balance::group::{Choice, UNRESOLVED};
