@@ -1,0 +1,76 @@
+//! A client of one HTTP/1.1 connection, byte by byte, for what no client library would send.
+
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::within;
+
+/// One connection to the gateway.
+pub struct RawClient {
+    stream: TcpStream,
+}
+
+/// The head of an answer.
+#[derive(Debug)]
+pub struct RawHead {
+    pub status: u16,
+    /// All of it, in lower case.
+    pub text: String,
+}
+
+impl RawHead {
+    /// A header's value, or nothing.
+    pub fn header(&self, name: &str) -> &str {
+        let value = self.text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        value.unwrap_or_default().trim()
+    }
+}
+
+impl RawClient {
+    pub async fn connect(address: SocketAddr) -> Self {
+        let stream = within("a connection", TcpStream::connect(address)).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { stream }
+    }
+
+    /// Sends the head of a chat request with these extra lines, each ended by CRLF.
+    pub async fn send_chat_head(&mut self, key: &str, lines: &str) {
+        let head = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {key}\r\n\
+             content-type: application/json\r\n{lines}\r\n"
+        );
+        self.send(head).await.unwrap();
+    }
+
+    /// Sends bytes; an error when the peer has closed.
+    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+        self.stream.write_all(bytes.as_ref()).await
+    }
+
+    /// Reads one head, informational ones included.
+    pub async fn head(&mut self) -> RawHead {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(within("a head", self.stream.read_u8()).await.unwrap());
+        }
+        let text = String::from_utf8(head).unwrap().to_lowercase();
+        RawHead { status: text.split(' ').nth(1).unwrap().parse().unwrap(), text }
+    }
+
+    /// Reads the body that a head announces.
+    pub async fn body(&mut self, head: &RawHead) -> String {
+        let mut body = vec![0; head.header("content-length").parse().unwrap()];
+        within("a body", self.stream.read_exact(&mut body)).await.unwrap();
+        String::from_utf8(body).unwrap()
+    }
+
+    /// Whether the gateway closes the connection now, having sent nothing more.
+    pub async fn is_closed(&mut self) -> bool {
+        let mut rest = Vec::new();
+        // A reset is a close, too.
+        let _ = within("the gateway's close", self.stream.read_to_end(&mut rest)).await;
+        rest.is_empty()
+    }
+}
