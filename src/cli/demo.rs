@@ -43,6 +43,7 @@ pub(super) fn run(args: &Args) -> Outcome {
     let data_dir = std::env::temp_dir().join(format!("perpetuo-demo-{}", std::process::id()));
     let config = config(args.listen, &data_dir)?;
     logging::start(&config.log);
+    proxy::check_listeners(&config)?;
     let gateway = Gateway::open(config)?;
     let cast = furnish(&gateway, &providers, args.listen)?;
     let done = Arc::new(Notify::new());

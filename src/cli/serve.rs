@@ -20,6 +20,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Outcome {
     let config = load(args.config.as_ref())?;
     logging::start(&config.log);
+    proxy::check_listeners(&config)?;
     let gateway = Gateway::open(config)?;
     first_start::run(&gateway)?;
     let path = args.config.clone();
@@ -31,8 +32,7 @@ pub(super) fn run(args: &Args) -> Outcome {
 
 /// A bad file is refused whole and the old configuration stays.
 fn reload(gateway: &Gateway, path: Option<&PathBuf>) {
-    let loaded = load(path).and_then(|config| Ok(gateway.reload(config)?));
-    match loaded {
+    match gateway.reload(|| load(path)) {
         Ok(()) => tracing::info!("configuration reloaded"),
         Err(problems) => tracing::error!(%problems, "configuration refused; the old one stays"),
     }

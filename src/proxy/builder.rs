@@ -83,13 +83,14 @@ impl Gateway {
         }))
     }
 
-    /// Replaces the configuration; running requests keep the one they began with.
+    /// Replaces the configuration by what `load` gives; running requests keep the one they began with. Counted either way.
     ///
-    /// Errors: as `open`; then the old configuration stays.
-    pub fn reload(&self, config: Config) -> Result<()> {
-        let snapshot = snapshot(config, &self.lasting, self.started);
-        self.metrics.config_reloads.with_label_values(&[if snapshot.is_ok() { "success" } else { "failure" }]).inc();
-        self.snapshot.store(Arc::new(snapshot?));
+    /// Errors: `load`'s, or as `open`; then the old configuration stays.
+    pub fn reload<E: From<Error>>(&self, load: impl FnOnce() -> Result<Config, E>) -> Result<(), E> {
+        let loaded = load().and_then(|config| Ok(snapshot(config, &self.lasting, self.started)?));
+        let result = if loaded.is_ok() { "success" } else { "failure" };
+        self.metrics.config_reloads.with_label_values(&[result]).inc();
+        self.snapshot.store(Arc::new(loaded?));
         Ok(())
     }
 

@@ -47,7 +47,7 @@ pub use builder::jwt_secret;
 pub use context::RequestContext;
 pub use routes::{Planes, Route};
 use serve::Serving;
-pub use server::{Signals, serve};
+pub use server::{Signals, check_listeners, serve};
 
 /// Largest body of an admin request.
 const MAX_ADMIN_BODY: usize = 1024 * 1024;

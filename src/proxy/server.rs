@@ -3,6 +3,7 @@
 //! SIGTERM drains: `/ready` turns 503, new requests are refused, running ones finish (or `server.drain` passes), the ledger is
 //! flushed. SIGINT ends at once, flushed all the same. SIGHUP reloads.
 
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -16,6 +17,8 @@ use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, Shut
 use pingora::services::background::{BackgroundService, background_service};
 
 use super::{Gateway, Listener, Planes};
+use crate::config::Config;
+use crate::error::{Error, ErrorKind, Result};
 
 /// How often a draining process looks whether the last request is over.
 const DRAIN_LOOK: Duration = Duration::from_millis(50);
@@ -38,21 +41,35 @@ pub fn serve(gateway: &Arc<Gateway>, signals: impl Signals + 'static) {
     };
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
-    let one_address = config.admin.listen.is_none();
-    let data = Planes { data: true, admin: one_address, metrics: false };
-    add_listener(&mut server, gateway, &config.server.listen.to_string(), data);
-    if let Some(address) = config.admin.listen {
-        let planes = Planes { admin: true, ..Planes::default() };
+    for (address, planes) in listeners(&config) {
         add_listener(&mut server, gateway, &address.to_string(), planes);
-    }
-    if config.metrics.enabled {
-        let planes = Planes { metrics: true, ..Planes::default() };
-        add_listener(&mut server, gateway, &config.metrics.listen.to_string(), planes);
     }
     server.add_service(background_service("housekeeping", Housekeeping { gateway: Arc::clone(gateway) }));
     let watch = Watch { gateway: Arc::clone(gateway), signals: Box::new(signals), patience: config.server.drain };
     server.run(RunArgs { shutdown_signal: Box::new(watch) });
     gateway.lasting.meter.shutdown();
+}
+
+/// Whether every configured address can be listened on, for asking before anything is opened or printed: Pingora would try
+/// for half a minute, and then leave a process that runs and does not listen.
+///
+/// Errors: `Internal`, with a text for the operator that names the address.
+pub fn check_listeners(config: &Config) -> Result<()> {
+    for (address, _) in listeners(config) {
+        TcpListener::bind(address)
+            .map_err(|cause| Error::new(ErrorKind::Internal, format!("can't listen on {address}: {cause}")))?;
+    }
+    Ok(())
+}
+
+/// The configured addresses, and what is served at each.
+fn listeners(config: &Config) -> Vec<(SocketAddr, Planes)> {
+    let data = Planes { data: true, admin: config.admin.listen.is_none(), metrics: false };
+    let admin = Planes { admin: true, ..Planes::default() };
+    let metrics = Planes { metrics: true, ..Planes::default() };
+    let metrics = config.metrics.enabled.then_some((config.metrics.listen, metrics));
+    let admin = config.admin.listen.map(|address| (address, admin));
+    std::iter::once((config.server.listen, data)).chain(admin).chain(metrics).collect()
 }
 
 fn add_listener(server: &mut Server, gateway: &Arc<Gateway>, address: &str, planes: Planes) {

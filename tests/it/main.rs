@@ -9,9 +9,15 @@
 
 mod support;
 
+mod bad_input;
 mod bodies;
 mod clients;
 mod fallback;
+mod layout;
+mod metering;
+mod process;
 mod routing;
+mod secrets;
 mod streams;
+mod tenancy;
 mod upstreams;

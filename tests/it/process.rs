@@ -1,0 +1,511 @@
+//! The binary as an operator meets it: its commands, its first start, its signals, and what is left of it after `kill -9`.
+//!
+//! Each test starts real processes on ports that were free a moment before, over a data directory of its own.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use perpetuo::simulator::{Behaviour, Simulator};
+use serde_json::{Value, json};
+
+use crate::support::{PATIENCE, free_address};
+
+/// A directory with a configuration file, and the ports it names.
+struct Site {
+    directory: tempfile::TempDir,
+    address: String,
+    metrics: String,
+}
+
+impl Site {
+    fn new() -> Self {
+        let [address, metrics] = [(); 2].map(|()| free_address().to_string());
+        let site = Self { directory: tempfile::tempdir().unwrap(), address, metrics };
+        site.configure("");
+        site
+    }
+
+    /// Writes the configuration: what every test needs, and `more` after it.
+    fn configure(&self, more: &str) {
+        let text = format!(
+            "data_dir = {:?}\n[server]\nlisten = \"{}\"\nthreads = 2\n[metrics]\nlisten = \"{}\"\n\
+             [security]\nallow_private_upstreams = [\"127.0.0.1\"]\n{more}",
+            self.data_dir(),
+            self.address,
+            self.metrics
+        );
+        std::fs::write(self.config(), text).unwrap();
+    }
+
+    fn config(&self) -> PathBuf {
+        self.directory.path().join("perpetuo.toml")
+    }
+
+    fn data_dir(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    /// Runs a command to its end.
+    fn run(&self, arguments: &[&str]) -> Output {
+        command(arguments).arg("--config").arg(self.config()).output().unwrap()
+    }
+
+    /// Runs `serve` over another site's data, to its end.
+    fn serve_over(&self, data_dir: &Path) -> Output {
+        command(&["serve"]).arg("--config").arg(self.config()).env("PERPETUO__DATA_DIR", data_dir).output().unwrap()
+    }
+
+    /// Starts `serve` and waits until it answers.
+    async fn serve(&self) -> Process {
+        let process = Process::start(command(&["serve"]).arg("--config").arg(self.config()));
+        process.until_healthy(&self.address).await;
+        process
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    async fn chat(&self, key: &str, body: Value) -> reqwest::Result<reqwest::Response> {
+        reqwest::Client::new().post(self.url("/v1/chat/completions")).bearer_auth(key).json(&body).send().await
+    }
+
+    async fn get(&self, token: &str, path: &str) -> Value {
+        let answer = reqwest::Client::new().get(self.url(path)).bearer_auth(token).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{path}");
+        answer.json().await.unwrap()
+    }
+
+    async fn post(&self, token: &str, path: &str, body: Value) -> Value {
+        let answer = reqwest::Client::new().post(self.url(path)).bearer_auth(token).json(&body).send().await.unwrap();
+        assert_eq!(answer.status(), 201, "{path}");
+        answer.json().await.unwrap()
+    }
+}
+
+/// The binary, in an environment that holds nothing.
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_perpetuo"));
+    command.args(arguments).env_clear();
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// Lines as they come.
+#[derive(Clone, Default)]
+struct Lines(Arc<(Mutex<Vec<String>>, Condvar)>);
+
+impl Lines {
+    fn read(&self, from: impl std::io::Read + Send + 'static) {
+        let Self(shared) = self.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(from).lines().map_while(Result::ok) {
+                shared.0.lock().unwrap().push(line);
+                shared.1.notify_all();
+            }
+        });
+    }
+
+    fn all(&self) -> String {
+        self.0.0.lock().unwrap().join("\n")
+    }
+
+    /// Waits for a line that holds these words.
+    fn wait_for(&self, words: &str) {
+        let lines = self.0.0.lock().unwrap();
+        let missing = |lines: &mut Vec<String>| !lines.iter().any(|line| line.contains(words));
+        let (lines, waited) = self.0.1.wait_timeout_while(lines, PATIENCE, missing).unwrap();
+        assert!(!waited.timed_out(), "no line with '{words}' in:\n{}", lines.join("\n"));
+    }
+}
+
+/// A running process; ended when dropped.
+struct Process {
+    child: Child,
+    out: Lines,
+    log: Lines,
+}
+
+impl Process {
+    fn start(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (out, log) = (Lines::default(), Lines::default());
+        out.read(child.stdout.take().unwrap());
+        log.read(child.stderr.take().unwrap());
+        Self { child, out, log }
+    }
+
+    async fn until_healthy(&self, address: &str) {
+        let client = reqwest::Client::new();
+        let deadline = Instant::now() + PATIENCE;
+        while client.get(format!("http://{address}/health")).send().await.is_err() {
+            assert!(Instant::now() < deadline, "it never listened:\n{}", self.log.all());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap();
+        assert!(sent.success());
+    }
+
+    async fn exit(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "it did not end:\n{}", self.log.all());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn kill_9(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// What stands behind a label in what the first start printed.
+    fn printed(&self, label: &str) -> String {
+        self.out.wait_for("Chat:");
+        let out = self.out.all();
+        let line = out.lines().find_map(|line| line.trim().strip_prefix(label)).unwrap_or_else(|| panic!("{out}"));
+        line.trim().to_owned()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A gateway that has been started once, with one simulated provider behind it.
+struct Furnished {
+    site: Site,
+    process: Process,
+    provider: Simulator,
+    workspace: String,
+    key: String,
+    token: String,
+}
+
+impl Furnished {
+    async fn start(behaviour: Behaviour) -> Self {
+        let provider = Simulator::start(behaviour).await.unwrap();
+        let site = Site::new();
+        let process = site.serve().await;
+        let [workspace, key, token] = ["workspace", "virtual key", "admin token"].map(|label| process.printed(label));
+        let body = json!({"provider": "openai", "api_key": "sk-process", "base_url": format!("{}/v1", provider.url())});
+        site.post(&token, &format!("/workspaces/{workspace}/providers"), body).await;
+        Self { site, process, provider, workspace, key, token }
+    }
+
+    async fn usage(&self) -> Value {
+        self.site.get(&self.token, &format!("/workspaces/{}/usage", self.workspace)).await
+    }
+
+    /// Every entry of the request log.
+    async fn logs(&self) -> Vec<Value> {
+        let mut all = Vec::new();
+        for page in 1.. {
+            let path = format!("/workspaces/{}/logs?limit=1000&page={page}", self.workspace);
+            let Value::Array(logs) = self.site.get(&self.token, &path).await["logs"].take() else { panic!("no logs") };
+            if logs.is_empty() {
+                break;
+            }
+            all.extend(logs);
+        }
+        all
+    }
+
+    /// Waits until the ledger holds at least so many tokens.
+    async fn until_booked(&self, tokens: u64) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.usage().await["total_tokens"].as_u64().unwrap() < tokens {
+            assert!(Instant::now() < deadline, "{tokens} tokens never came into the ledger");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+fn hello(model: &str) -> Value {
+    json!({"model": model, "messages": [{"role": "user", "content": "Hello, who are you?"}]})
+}
+
+#[test]
+fn check_prints_every_mistake_with_its_place() {
+    let site = Site::new();
+    std::fs::write(
+        site.config(),
+        "[server]\nlisten = \"nowhere\"\ntreads = 4\n[retry]\nmax_attempts = 99\n[routing]\nstrategy = \"quickest\"\n",
+    )
+    .unwrap();
+    let output = site.run(&["check"]);
+    assert!(!output.status.success());
+    let said = text(&output.stderr);
+    for (line, word) in [(2, "server.listen"), (3, "treads"), (5, "max_attempts"), (7, "strategy")] {
+        let place = format!("perpetuo.toml:{line}:");
+        assert!(said.lines().any(|said| said.contains(&place) && said.contains(word)), "{place} {word} in:\n{said}");
+    }
+    site.configure("");
+    let output = site.run(&["check"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(!site.data_dir().exists(), "a check changes nothing");
+}
+
+#[test]
+fn check_finds_the_mistakes_of_the_catalogue_too() {
+    let site = Site::new();
+    let models = site.directory.path().join("models.toml");
+    std::fs::write(&models, "[[model]]\nname = \"m\"\nprovider = \"nobody\"\ninput = -1.0\noutput = 1.0\n").unwrap();
+    std::fs::write(site.config(), format!("models = {models:?}\n")).unwrap();
+    let output = site.run(&["check"]);
+    assert!(!output.status.success());
+    let said = text(&output.stderr);
+    assert!(said.contains("models.toml:3") && said.contains("models.toml:4"), "{said}");
+}
+
+#[test]
+fn the_admin_api_is_never_open_to_a_network_by_accident() {
+    let site = Site::new();
+    std::fs::write(site.config(), "[server]\nlisten = \"0.0.0.0:0\"\n[metrics]\nenabled = false\n").unwrap();
+    let output = site.run(&["serve"]);
+    assert!(!output.status.success());
+    let said = text(&output.stderr);
+    assert!(said.contains("server.listen") && said.contains("[admin] listen") && said.contains("reachable"), "{said}");
+    assert_eq!(text(&output.stdout), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn token_prints_a_token_alone_and_the_admin_api_takes_it() {
+    let gateway = Furnished::start(Behaviour::new("openai")).await;
+    let minted = |arguments: &[&str]| {
+        let output = gateway.site.run(&[&["token"], arguments].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let printed = text(&output.stdout);
+        let token = printed.strip_suffix('\n').unwrap().to_owned();
+        assert!(token.split('.').count() == 3 && !token.contains(char::is_whitespace), "{printed}");
+        token
+    };
+    let admin = minted(&["--role", "admin", "--ttl", "10m"]);
+    let all = gateway.site.get(&admin, "/workspaces").await;
+    assert_eq!(all["data"][0]["id"], gateway.workspace.as_str());
+
+    let theirs = minted(&["--role", "workspace", "--workspace", "ws_of_somebody_else"]);
+    assert_eq!(gateway.site.get(&theirs, "/workspaces").await["data"], json!([]));
+
+    for wrong in [&["--role", "workspace"][..], &["--role", "king"], &["--ttl", "9999h"], &["--ttl", "soon"]] {
+        let output = gateway.site.run(&[&["token"], wrong].concat());
+        assert!(!output.status.success() && output.stdout.is_empty(), "{wrong:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_start_shows_the_key_once_and_it_works() {
+    let mut gateway = Furnished::start(Behaviour::new("openai")).await;
+    let out = gateway.process.out.all();
+    assert!(gateway.key.starts_with("pk_") && out.contains("curl"), "{out}");
+    let answer = gateway.site.chat(&gateway.key, hello("openai/gpt-4o")).await.unwrap();
+    assert_eq!(answer.status(), 200);
+
+    gateway.process.signal("TERM");
+    assert_eq!(gateway.process.exit().await.code(), Some(0));
+    gateway.process = gateway.site.serve().await;
+    let answer = gateway.site.chat(&gateway.key, hello("openai/gpt-4o")).await.unwrap();
+    assert_eq!(answer.status(), 200, "the same key after a restart");
+    assert_eq!(gateway.process.out.all(), "", "nothing is printed twice");
+    assert!(!gateway.process.log.all().contains(&gateway.key));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_start_takes_provider_keys_from_the_environment() {
+    let site = Site::new();
+    let mut command = command(&["serve"]);
+    command
+        .arg("--config")
+        .arg(site.config())
+        .env("OPENAI_API_KEY", "sk-from-env-0001")
+        .env("GROQ_API_KEY", "gsk-0002");
+    let process = Process::start(&mut command);
+    process.until_healthy(&site.address).await;
+    assert_eq!(process.printed("providers"), "openai, groq");
+    let (workspace, token) = (process.printed("workspace"), process.printed("admin token"));
+    let providers = site.get(&token, &format!("/workspaces/{workspace}/providers")).await;
+    assert_eq!(providers["data"][0]["last_four"], "0001");
+    assert!(!process.out.all().contains("sk-from-env") && !process.log.all().contains("sk-from-env"));
+}
+
+#[test]
+fn the_demo_walks_through_everything_and_ends() {
+    let address = free_address().to_string();
+    let output = command(&["demo", "--once", "--listen", &address]).output().unwrap();
+    let out = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{out}\n{}", text(&output.stderr));
+    let parts: Vec<&str> = ["── A completion", "── A stream", "── A fallback", "── The bill"]
+        .into_iter()
+        .map(|part| out.split(part).nth(1).unwrap_or_else(|| panic!("{part} is missing in:\n{out}")))
+        .collect();
+    assert!(parts[0].contains("HTTP/1.1 200") && parts[0].contains("\"content\":"), "{out}");
+    assert!(parts[1].contains("data: [DONE]"), "{out}");
+    assert!(parts[2].contains("x-perpetuo-attempts: 2") && parts[2].contains("HTTP/1.1 200"), "{out}");
+    let bill = parts[3].lines().find_map(|line| serde_json::from_str::<Value>(line.trim()).ok()).unwrap();
+    assert!(bill["total_tokens"].as_u64().unwrap() > 0 && bill["total_cost"].as_f64().unwrap() > 0.0, "{bill}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sighup_takes_a_good_file_and_refuses_a_bad_one() {
+    let gateway = Furnished::start(Behaviour::new("openai")).await;
+    let strategy = async || {
+        let answer = gateway.site.chat(&gateway.key, hello("openai/gpt-4o")).await.unwrap();
+        answer.headers()["x-perpetuo-strategy"].to_str().unwrap().to_owned()
+    };
+    assert_eq!(strategy().await, "default");
+
+    gateway.site.configure("[routing]\nstrategy = \"quickest\"\n");
+    gateway.process.signal("HUP");
+    gateway.process.log.wait_for("the old one stays");
+    assert!(gateway.process.log.all().contains("routing.strategy"), "{}", gateway.process.log.all());
+    assert_eq!(strategy().await, "default");
+
+    gateway.site.configure("[routing]\nstrategy = \"cheapest\"\n");
+    gateway.process.signal("HUP");
+    gateway.process.log.wait_for("configuration reloaded");
+    assert_eq!(strategy().await, "cheapest");
+
+    let metrics = reqwest::get(format!("http://{}/metrics", gateway.site.metrics)).await.unwrap().text().await.unwrap();
+    for result in ["success", "failure"] {
+        let line = format!("perpetuo_config_reloads_total{{result=\"{result}\"}} 1");
+        assert!(metrics.contains(&line), "{line} in:\n{metrics}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_lets_a_running_stream_finish_and_exits_with_0() {
+    let slow = Behaviour::new("openai").tokens(30).token_delay(Duration::from_millis(40));
+    let mut gateway = Furnished::start(slow).await;
+    let mut body = hello("openai/gpt-4o");
+    body["stream"] = json!(true);
+    let mut stream = gateway.site.chat(&gateway.key, body).await.unwrap();
+    let mut received = stream.chunk().await.unwrap().unwrap().to_vec();
+    gateway.process.signal("TERM");
+
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let ready = reqwest::get(gateway.site.url("/ready")).await.unwrap();
+        if ready.status() == 503 {
+            assert!(ready.text().await.unwrap().contains("draining"));
+            break;
+        }
+        assert!(Instant::now() < deadline, "/ready never said that it drains");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let refused = gateway.site.chat(&gateway.key, hello("openai/gpt-4o")).await.unwrap();
+    assert_eq!(refused.status(), 503);
+    assert!(refused.headers().contains_key("retry-after"));
+
+    while let Some(chunk) = stream.chunk().await.unwrap() {
+        received.extend(chunk);
+    }
+    let received = text(&received);
+    assert!(received.ends_with("data: [DONE]\n\n") && !received.contains("\"error\""), "{received}");
+    assert_eq!(gateway.process.exit().await.code(), Some(0), "{}", gateway.process.log.all());
+
+    gateway.process = gateway.site.serve().await;
+    let logs = gateway.logs().await;
+    assert_eq!((logs.len(), &logs[0]["status"]), (1, &json!(200)), "the drained stream was booked: {logs:?}");
+    let billed = &gateway.provider.seen()[0].billed;
+    assert_eq!(gateway.usage().await["total_tokens"], billed.total_tokens());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigint_ends_at_once_and_still_flushes_the_ledger() {
+    let mut gateway = Furnished::start(Behaviour::new("openai")).await;
+    for _ in 0..5 {
+        assert_eq!(gateway.site.chat(&gateway.key, hello("openai/gpt-4o")).await.unwrap().status(), 200);
+    }
+    gateway.process.signal("INT");
+    assert_eq!(gateway.process.exit().await.code(), Some(0));
+    gateway.process = gateway.site.serve().await;
+    assert_eq!(gateway.logs().await.len(), 5);
+}
+
+/// Sends requests one after the other until it is told to stop, or nobody answers any more.
+async fn traffic(url: String, key: String, stop: Arc<AtomicBool>) {
+    let client = reqwest::Client::new();
+    while !stop.load(Ordering::Relaxed) {
+        let sent = client.post(&url).bearer_auth(&key).json(&hello("openai/gpt-4o")).send().await;
+        if sent.is_err() {
+            return;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_9_in_the_middle_of_traffic_loses_nothing_that_was_booked() {
+    let mut gateway = Furnished::start(Behaviour::new("openai")).await;
+    let mut before = 0;
+    for round in 1..=5 {
+        let stop = Arc::new(AtomicBool::new(false));
+        let clients: Vec<_> = (0..4)
+            .map(|_| {
+                let url = gateway.site.url("/v1/chat/completions");
+                tokio::spawn(traffic(url, gateway.key.clone(), Arc::clone(&stop)))
+            })
+            .collect();
+        gateway.until_booked(before + 500).await;
+        let booked = gateway.usage().await["total_tokens"].as_u64().unwrap();
+        gateway.process.kill_9();
+        stop.store(true, Ordering::Relaxed);
+        for client in clients {
+            client.await.unwrap();
+        }
+
+        gateway.process = gateway.site.serve().await;
+        let after = gateway.usage().await["total_tokens"].as_u64().unwrap();
+        assert!(after >= booked, "round {round}: {booked} tokens were booked, {after} are there");
+        let logs = gateway.logs().await;
+        let tokens: u64 = logs.iter().map(|log| log["tokens"].as_u64().unwrap()).sum();
+        assert_eq!(tokens, after, "round {round}: the log and the sums tell the same");
+        let mut ids: Vec<&str> = logs.iter().map(|log| log["request_id"].as_str().unwrap()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), logs.len(), "round {round}: each request is there once");
+        before = after;
+    }
+    let really: u64 = gateway.provider.seen().iter().map(|seen| seen.billed.total_tokens()).sum();
+    assert!(before <= really, "nothing is billed that the provider did not give");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_processes_never_share_a_data_directory() {
+    let site = Site::new();
+    let first = site.serve().await;
+    let output = Site::new().serve_over(&site.data_dir());
+    assert!(!output.status.success());
+    let said = text(&output.stderr);
+    assert!(said.contains("another process") && said.contains(site.data_dir().to_str().unwrap()), "{said}");
+    assert_eq!(text(&output.stdout), "");
+    first.until_healthy(&site.address).await;
+}
+
+#[test]
+fn a_taken_port_ends_the_start_with_a_clear_word() {
+    let site = Site::new();
+    let taken = TcpListener::bind(&site.metrics).unwrap();
+    let output = site.run(&["serve"]);
+    assert!(!output.status.success());
+    let said = text(&output.stderr);
+    assert!(said.contains(&site.metrics) && said.contains("can't listen"), "{said}");
+    assert!(output.stdout.is_empty() && !site.data_dir().exists(), "nothing was made before");
+    drop(taken);
+}
