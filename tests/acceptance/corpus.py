@@ -1,0 +1,288 @@
+"""Every chat recording of OpenAI, Groq and Anthropic through a running gateway, over plain HTTP.
+
+For each one the recorded answer is played by a provider of its own, a fitting request is sent to the gateway, and two
+directions are compared: what the client gets with an independent reading of the recording, and what the provider gets
+with the recorded request. Prints a table; exits with 1 if anything differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import threading
+import time
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from queue import Empty, Queue
+from typing import Any
+
+import expect
+from expect import Choice, Reading, Recording
+from gateway import PROVIDER_KEYS, Answer, Gateway, Stage, stage
+from requests_of import Sent, normal, request_of
+
+WORKERS = 6
+PATHS = {"openai": "/v1/chat/completions", "groq": "/openai/v1/chat/completions", "anthropic": "/v1/messages"}
+# The gateway sees for itself that nobody could answer these; nothing is spent on asking.
+REFUSED_HERE = {"openai-chat-01eaa4efae92": "messages"}
+
+
+@dataclass
+class Result:
+    """What one recording showed."""
+
+    recording: Recording
+    request: str = "whole"
+    lost: list[str] = field(default_factory=list)
+    differences: list[str] = field(default_factory=list)
+
+    def compare(self, what: str, got: Any, wanted: Any) -> None:
+        """Notes a difference, shortened to where it begins."""
+        if got != wanted:
+            self.differences.append(f"{what}: expected {short(wanted)}, got {short(got)}")
+
+
+def short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True, default=vars)
+    return text if len(text) <= 300 else f"{text[:300]}… ({len(text)} characters)"
+
+
+# --- what the client gets ----------------------------------------------------------------------------------------------
+
+
+def check_answer(result: Result, sent: Sent, answer: Answer) -> None:
+    """The answer against the recording."""
+    wanted = result.recording.reading()
+    for name, key in PROVIDER_KEYS.items():
+        if key in answer.text or any(key in text for text in answer.headers.values()):
+            result.differences.append(f"the answer holds the stored key of {name}")
+    if not answer.headers.get("x-request-id"):
+        result.differences.append("the answer has no x-request-id")
+    if wanted.status != 200:
+        return check_error(result, wanted, answer)
+    result.compare("status", answer.status, 200)
+    if answer.status != 200:
+        result.differences.append(answer.text[:300])
+        return None
+    streams = bool(sent.body.get("stream"))
+    kind = answer.headers.get("content-type", "").split(";")[0]
+    result.compare("content-type", kind, "text/event-stream" if streams else "application/json")
+    result.compare("x-perpetuo-provider", answer.headers.get("x-perpetuo-provider"), result.recording.provider)
+    got = expect.read_openai(answer.status, answer.text, streams)
+    if streams and not (sent.body.get("stream_options") or {}).get("include_usage"):
+        wanted = without_usage_chunk(result.recording)
+    check_meaning(result, got, wanted)
+    if result.recording.provider != "anthropic":
+        check_untouched(result, got, wanted)
+    else:
+        check_shape(result, got, streams)
+    return None
+
+
+def check_meaning(result: Result, got: Reading, wanted: Reading) -> None:
+    """Text, reasoning, calls, finish, usage and the stream's end."""
+    result.compare("complete", got.complete, wanted.complete)
+    result.compare("error in the stream", (got.error or {}).get("message"), (wanted.error or {}).get("message"))
+    result.compare("usage", got.usage, wanted.usage)
+    result.compare("number of choices", len(got.choices), len(wanted.choices))
+    for index, (ours, theirs) in enumerate(zip(got.choices, wanted.choices)):
+        for name in ("text", "reasoning", "refusal", "finish", "function"):
+            result.compare(f"choice {index} {name}", getattr(ours, name), getattr(theirs, name))
+        if not same_calls(ours, theirs):
+            result.compare(f"choice {index} calls", [vars(c) for c in ours.calls], [vars(c) for c in theirs.calls])
+
+
+def same_calls(ours: Choice, theirs: Choice) -> bool:
+    return len(ours.calls) == len(theirs.calls) and all(a.same(b) for a, b in zip(ours.calls, theirs.calls))
+
+
+def check_untouched(result: Result, got: Reading, wanted: Reading) -> None:
+    """A provider that speaks OpenAI's API is passed on with every field it sent, known or not."""
+    ours, theirs = (got.chunks, wanted.chunks) if wanted.body is None else ([got.body], [wanted.body])
+    ours, theirs = ([value for value in values if not value.get("error")] for values in (ours, theirs))
+    result.compare("number of chunks", len(ours), len(theirs))
+    for index, (value, recorded) in enumerate(zip(ours, theirs)):
+        if lacking := lacks(value, recorded):
+            result.differences.append(f"chunk {index} lacks {lacking}")
+
+
+def lacks(value: Any, recorded: Any, path: str = "$") -> str | None:
+    """The first place where the recorded JSON is not found again; more may be there."""
+    if isinstance(recorded, dict) and isinstance(value, dict):
+        missing = (f"{path}.{key}" for key in recorded if key not in value)
+        inner = (lacks(value[key], recorded[key], f"{path}.{key}") for key in recorded if key in value)
+        return next(missing, None) or next(filter(None, inner), None)
+    if isinstance(recorded, list) and isinstance(value, list) and len(recorded) == len(value):
+        inner = (lacks(*both, f"{path}[{index}]") for index, both in enumerate(zip(value, recorded)))
+        return next(filter(None, inner), None)
+    return None if value == recorded else f"{path}: expected {short(recorded)}, got {short(value)}"
+
+
+def check_shape(result: Result, got: Reading, streams: bool) -> None:
+    """Keys that OpenAI's schema requires, and one identity throughout a stream."""
+    values = got.chunks if streams else [got.body]
+    wanted = "chat.completion.chunk" if streams else "chat.completion"
+    for value in values:
+        result.compare("object", value.get("object"), wanted)
+        for choice in value.get("choices", []):
+            missing = {"index", "finish_reason", "delta" if streams else "message"} - set(choice)
+            result.compare("missing keys of a choice", sorted(missing), [])
+    for name in ("id", "model", "created"):
+        result.compare(f"different values of {name}", len({value.get(name) for value in values}), 1)
+
+
+def without_usage_chunk(recording: Recording) -> Reading:
+    """The reading for a client that did not ask for the usage chunk."""
+    blocks = recording.text.replace("\r\n", "\n").split("\n\n")
+    kept = [block for block in blocks if not is_usage_chunk(block)]
+    return expect.read_openai(recording.status, "\n\n".join(kept), True)
+
+
+def is_usage_chunk(block: str) -> bool:
+    _, found, data = block.partition("data: ")
+    if not found or data.startswith("[DONE]"):
+        return False
+    chunk = json.loads(data)
+    return chunk.get("choices") == [] and bool(chunk.get("usage"))
+
+
+def check_error(result: Result, wanted: Reading, answer: Answer) -> None:
+    """A refusal: the provider's own status and words, except about its key."""
+    result.compare("status", answer.status, wanted.status)
+    error = answer.json()["error"]
+    result.compare("keys of the error", sorted({"message", "type", "param", "code"} - set(error)), [])
+    if wanted.status in (401, 403):
+        result.compare("code", error["code"], "provider_key_invalid")
+        if result.recording.provider not in error["message"] or wanted.error["message"] in error["message"]:
+            result.differences.append(f"message about the key: {error['message']}")
+        return
+    result.compare("message", error["message"], wanted.error["message"])
+    names = ("type",) if result.recording.provider == "anthropic" else ("type", "code", "param")
+    for name in names:
+        if wanted.error.get(name) is not None:
+            result.compare(f"error {name}", error[name], wanted.error[name])
+
+
+# --- what the provider gets --------------------------------------------------------------------------------------------
+
+
+def check_request(result: Result, sent: Sent, exchange: dict[str, Any], key: str) -> None:
+    """The received request against the recorded one."""
+    provider = result.recording.provider
+    result.compare("method and path", f"{exchange['method']} {exchange['path']}", f"POST {PATHS[provider]}")
+    headers = exchange["headers"]
+    if provider == "anthropic":
+        result.compare("x-api-key", headers.get("x-api-key"), PROVIDER_KEYS[provider])
+        result.compare("anthropic-version", headers.get("anthropic-version"), "2023-06-01")
+    else:
+        result.compare("authorization", headers.get("authorization"), f"Bearer {PROVIDER_KEYS[provider]}")
+    if key in json.dumps(exchange):
+        result.differences.append("the virtual key went to the provider")
+    result.compare("accept-encoding", headers.get("accept-encoding", "identity"), "identity")
+    if sent.expected is None:
+        result.request, result.lost = "none", sent.lost
+        return
+    received, expected = json.loads(exchange["body"]), sent.expected
+    if provider == "anthropic":
+        received, expected = normal(received), normal(expected)
+        if sent.lost:
+            result.request, result.lost = "part", sent.lost
+            replaced = set(normal(result.recording.request or {})) - set(expected)
+            received = {name: value for name, value in received.items() if name not in replaced}
+    for name in sorted(set(received) | set(expected)):
+        result.compare(f"request {name}", received.get(name, "nothing"), expected.get(name, "nothing"))
+
+
+# --- running -----------------------------------------------------------------------------------------------------------
+
+
+def exchange(on: Stage, recording: Recording) -> Result:
+    """Plays one recording and compares both directions."""
+    result = Result(recording)
+    sent = request_of(recording)
+    on.replay.play(recording.id)
+    answer = on.workspace.post("/chat/completions", sent.body)
+    seen = list(on.replay.seen)
+    if recording.id in REFUSED_HERE:
+        result.compare("status", answer.status, 400)
+        result.compare("param", answer.json()["error"]["param"], REFUSED_HERE[recording.id])
+        result.compare("requests to the provider", len(seen), 0)
+        result.request, result.lost = "none", ["refused by the gateway itself"]
+        return result
+    result.compare("requests to the provider", len(seen), 1)
+    for received in seen[:1]:
+        check_request(result, sent, received, on.workspace.key)
+    check_answer(result, sent, answer)
+    return result
+
+
+def work(on: Stage, todo: Queue[Recording], done: list[Result]) -> None:
+    while True:
+        try:
+            recording = todo.get_nowait()
+        except Empty:
+            return
+        try:
+            done.append(exchange(on, recording))
+        except Exception as cause:  # One recording's failure must not hide the others'.
+            done.append(Result(recording, differences=[f"{type(cause).__name__}: {cause}"]))
+
+
+def run(gateway: Gateway, recordings: list[Recording], seed: int, workers: int) -> list[Result]:
+    """All recordings, each worker with a tenant and providers of its own."""
+    todo: Queue[Recording] = Queue()
+    for recording in recordings:
+        todo.put(recording)
+    done: list[Result] = []
+    with ExitStack() as resources:
+        stages = [stage(gateway, f"corpus {number}", resources, seed) for number in range(workers)]
+        threads = [threading.Thread(target=work, args=(on, todo, done)) for on in stages]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    return sorted(done, key=lambda result: result.recording.id)
+
+
+def report(results: list[Result], seconds: float) -> None:
+    """The differences, the reasons, and the table."""
+    for result in results:
+        for difference in result.differences:
+            print(f"FAILED {result.recording.id}: {difference}")
+    reasons = Counter(reason for result in results for reason in result.lost)
+    if reasons:
+        print("\nrequests that could not be compared, or only in part, because OpenAI's API has no form for:")
+        for reason, count in sorted(reasons.items(), key=lambda entry: (-entry[1], entry[0])):
+            print(f"{count:6}  {reason}")
+    print(f"\n{'provider':12}{'recordings':>12}{'passed':>8}{'failed':>8}   requests compared: whole, in part, not")
+    for provider in expect.ENDPOINTS:
+        mine = [result for result in results if result.recording.provider == provider]
+        failed = sum(bool(result.differences) for result in mine)
+        kinds = Counter(result.request for result in mine)
+        counts = f"{kinds['whole']:>22}{kinds['part']:>9}{kinds['none']:>5}"
+        print(f"{provider:12}{len(mine):>12}{len(mine) - failed:>8}{failed:>8}{counts}")
+    print(f"{len(results)} recordings in {seconds:.1f} s")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=1, help="where streams are cut (default 1)")
+    parser.add_argument("--workers", type=int, default=WORKERS)
+    parser.add_argument("ids", nargs="*", help="only these recordings")
+    options = parser.parse_args()
+    if not expect.CORPUS.is_dir():
+        print(expect.NO_CORPUS)
+        return 0
+    recordings = [expect.load(name) for name in options.ids]
+    recordings = recordings or [recording for provider in expect.ENDPOINTS for recording in expect.all_of(provider)]
+    with Gateway() as gateway:
+        started = time.monotonic()
+        results = run(gateway, recordings, options.seed, options.workers)
+        report(results, time.monotonic() - started)
+    return 1 if any(result.differences for result in results) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
