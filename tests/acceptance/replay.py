@@ -32,7 +32,7 @@ ROUTES = {"/v1/chat/completions": "openai", "/openai/v1/chat/completions": "groq
 # Hop-by-hop headers, and those that belong to the encoding or the moment of the recording.
 DROPPED = {"content-encoding", "content-length", "transfer-encoding", "connection", "date", "server", "set-cookie"}
 PIECES = (1, 2, 3, 5, 8, 40, 200, 1500)
-HANG_SECONDS = 60
+HANG_SECONDS = 20
 
 
 class Replay:
@@ -43,6 +43,8 @@ class Replay:
         self.queue: deque[dict[str, Any]] = deque()
         self.seen: list[dict[str, Any]] = []
         self.lock = threading.Lock()
+        # Set when the other side leaves a request that hangs.
+        self.left = threading.Event()
         self.server = ThreadingHTTPServer(("127.0.0.1", port), _Handler)
         self.server.daemon_threads = True
         self.server.replay = self
@@ -70,6 +72,7 @@ class Replay:
         with self.lock:
             self.queue = deque({"id": item} if isinstance(item, str) else item for item in items)
             self.seen = []
+            self.left.clear()
 
     def received(self, exchange: dict[str, Any]) -> dict[str, Any] | None:
         """Remembers a request and gives what to answer."""
@@ -157,7 +160,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _hang(self) -> None:
         """Says nothing until the other side leaves."""
-        select.select([self.connection], [], [], HANG_SECONDS)
+        if select.select([self.connection], [], [], HANG_SECONDS)[0]:
+            self.server.replay.left.set()
         self.close_connection = True
 
     def _reset(self) -> None:
