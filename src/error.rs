@@ -129,6 +129,11 @@ impl ErrorKind {
         Self::StreamTruncated,
     ];
 
+    /// The kind of a `code` of this table.
+    pub fn from_code(code: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.row().code == code)
+    }
+
     /// The table.
     pub const fn row(self) -> Row {
         use Source::{Client, Gateway, Provider};
@@ -242,6 +247,21 @@ impl Error {
     /// What happened inside; for the log only.
     pub fn with_cause(mut self, cause: impl fmt::Display) -> Self {
         self.details_mut().cause = Some(cause.to_string());
+        self
+    }
+
+    /// Takes a secret out of every text of the error; for errors that repeat what a provider said.
+    pub fn redacted(mut self, secret: &str) -> Self {
+        let clean = |text: &str| text.replace(secret, "[redacted]");
+        if !secret.is_empty() {
+            self.message = clean(&self.message).into();
+            if let Some(details) = &mut self.details {
+                let texts = [&mut details.param, &mut details.error_type, &mut details.code, &mut details.cause];
+                for text in texts.into_iter().flatten() {
+                    *text = clean(text);
+                }
+            }
+        }
         self
     }
 

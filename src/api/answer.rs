@@ -4,7 +4,7 @@
 //! schema requires are always written, `null` where there is nothing.
 
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::usage::Usage;
 
@@ -62,6 +62,9 @@ pub struct AnswerMessage {
     /// Citations and the like, in OpenAI's shape where it has one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub annotations: Vec<Value>,
+    /// What the provider answered and OpenAI has no place for, by the provider's own names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider_specific_fields: Option<Map<String, Value>>,
 }
 
 /// The constant `assistant`.
@@ -162,6 +165,9 @@ pub struct Delta<'a> {
     /// Citations and the like.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub annotations: Option<&'a [Value]>,
+    /// See [`AnswerMessage::provider_specific_fields`]; in the last chunk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider_specific_fields: Option<&'a Map<String, Value>>,
 }
 
 /// A piece of a call.

@@ -1,13 +1,12 @@
 //! A provider's error answer as one of our errors: the only place where its status decides anything.
 //!
-//! Invariants: a 401 or 403 never carries the provider's text, which may quote the key; no message holds the credential.
+//! Invariant: a 401 or 403 never carries the provider's text, which may quote the key.
 
 use std::time::Duration;
 
 use http::HeaderMap;
 use jiff::Timestamp;
 
-use super::Target;
 use crate::error::{Error, ErrorKind};
 
 /// What an error body says, as far as the dialect could read it.
@@ -40,8 +39,7 @@ pub struct Failure<'a> {
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 /// The error for the client and for the retry rule.
-pub fn failure(failure: &Failure<'_>, said: ProviderMessage, target: &Target<'_>) -> Error {
-    let provider = target.provider.name;
+pub fn failure(failure: &Failure<'_>, said: ProviderMessage, provider: &'static str) -> Error {
     let status = failure.status;
     if said.key_invalid || matches!(status, 401 | 403) {
         let status = if status == 403 { 403 } else { 401 };
@@ -52,13 +50,37 @@ pub fn failure(failure: &Failure<'_>, said: ProviderMessage, target: &Target<'_>
         return Error::new(ErrorKind::ProviderKeyInvalid, message).with_status(status).with_provider(provider);
     }
     let kind = kind_of(status);
-    let fallback = format!("The provider '{provider}' answered with status {status}.");
-    let message = said.message.filter(|text| !text.is_empty()).unwrap_or(fallback);
-    let message = redact(message, target.key.expose());
-    let mut error = Error::new(kind, message).with_provider(provider);
-    if kind == ErrorKind::ProviderRejected {
-        error = error.with_status(status);
+    let error = spoken(kind, said, status, provider);
+    let error = if kind == ErrorKind::ProviderRejected { error.with_status(status) } else { error };
+    match retry_after(failure.headers, failure.now) {
+        Some(after) => error.with_retry_after(after),
+        None => error,
     }
+}
+
+/// The error for one that came inside a 200, with the status it stands for. A stream that begins with an error is worth
+/// another try elsewhere even where the same status as a head would be final: the request had been accepted.
+pub fn event_failure(status: u16, said: ProviderMessage, provider: &'static str) -> Error {
+    if said.key_invalid || matches!(status, 401 | 403) {
+        return key_invalid(status, provider);
+    }
+    match kind_of(status) {
+        ErrorKind::ProviderRejected => spoken(ErrorKind::ProviderError, said, status, provider).with_status(status),
+        kind => spoken(kind, said, status, provider),
+    }
+}
+
+fn key_invalid(status: u16, provider: &'static str) -> Error {
+    let message = format!("The provider '{provider}' refused the credential that is stored for it (status {status}).");
+    let status = if status == 403 { 403 } else { 401 };
+    Error::new(ErrorKind::ProviderKeyInvalid, message).with_status(status).with_provider(provider)
+}
+
+/// An error of this kind with the provider's own words.
+fn spoken(kind: ErrorKind, said: ProviderMessage, status: u16, provider: &'static str) -> Error {
+    let message = said.message.filter(|text| !text.is_empty());
+    let message = message.unwrap_or_else(|| format!("The provider '{provider}' answered with status {status}."));
+    let mut error = Error::new(kind, message).with_provider(provider);
     if let Some(error_type) = said.error_type {
         error = error.with_type(error_type);
     }
@@ -68,10 +90,7 @@ pub fn failure(failure: &Failure<'_>, said: ProviderMessage, target: &Target<'_>
     if let Some(param) = said.param {
         error = error.with_param(param);
     }
-    match retry_after(failure.headers, failure.now) {
-        Some(after) => error.with_retry_after(after),
-        None => error,
-    }
+    error
 }
 
 /// What a status means. 3xx is never followed: a redirect could lead a credential anywhere.
@@ -84,10 +103,6 @@ const fn kind_of(status: u16) -> ErrorKind {
         500..=599 => ErrorKind::ProviderError,
         _ => ErrorKind::ProviderProtocol,
     }
-}
-
-fn redact(message: String, key: &str) -> String {
-    if key.is_empty() { message } else { message.replace(key, "[redacted]") }
 }
 
 /// `retry-after-ms`, then `retry-after` as seconds or as an HTTP date (RFC 9110 §10.2.3). A past date is zero.

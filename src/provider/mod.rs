@@ -10,6 +10,8 @@ pub mod anthropic;
 mod endpoint;
 mod failure;
 pub mod openai;
+#[cfg(test)]
+mod tests_support;
 
 use std::cell::OnceCell;
 
@@ -25,7 +27,7 @@ use crate::sse::Event;
 use crate::usage::Usage;
 
 pub use endpoint::Endpoint;
-pub use failure::{Failure, ProviderMessage, failure};
+pub use failure::{Failure, ProviderMessage, event_failure, failure, retry_after};
 
 /// One provider: a row of constants over a dialect.
 pub struct Provider {
@@ -48,7 +50,7 @@ impl std::fmt::Debug for Provider {
 }
 
 /// Every provider. The order is that of the documentation; it decides nothing.
-pub static PROVIDERS: &[&Provider] = &[];
+pub static PROVIDERS: &[&Provider] = &[&openai::OPENAI, &anthropic::ANTHROPIC, &openai::compatible::GROQ];
 
 /// Looks a provider up by name.
 pub fn find(name: &str) -> Option<&'static Provider> {

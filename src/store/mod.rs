@@ -5,11 +5,20 @@
 //!
 //! Invariants: no secret arrives here in clear (provider keys are sealed, virtual keys are hashes); an appended booking is
 //! there once, with its roll-ups, or not at all.
+//!
+//! `rows` says once what a store does, over any ordered map of bytes; `keys` orders the rows, `page` pages the log, `rollup` sums.
 
+mod keys;
 pub mod memory;
+mod page;
 pub mod records;
+mod rollup;
+mod rows;
 pub mod sled;
+#[cfg(test)]
+pub(crate) mod suite;
 
+use jiff::Timestamp;
 use jiff::civil::Date;
 
 use crate::error::Result;
@@ -51,6 +60,8 @@ pub trait Store: Send + Sync {
     fn rollups(&self, workspace: &str, days: DayRange) -> Result<Vec<(String, Rollup)>>;
     /// A page of the request log, newest first.
     fn logs(&self, workspace: &str, query: &LogQuery) -> Result<LogPage>;
+    /// Removes the log's rows of requests that came before this moment and says how many; the roll-ups stay.
+    fn prune(&self, before: Timestamp) -> Result<u64>;
     /// Whether the store can be read and written now.
     fn healthy(&self) -> bool;
 }

@@ -1,0 +1,113 @@
+//! The admin plane: workspaces, provider credentials, virtual keys, and what they used. A plain axum [`Router`], whatever carries
+//! it: the proxy calls it in-process through tower, tests call it directly.
+//!
+//! One file per resource. `auth` decides who speaks, [`tenant`] is the only way from a path to a workspace, `input` reads and
+//! `respond` writes. Not here: what may be stored (`directory`), what is counted (`meter`).
+//!
+//! Invariants: no route without a token; another tenant's workspace is a 404 like one that does not exist; no answer holds a
+//! provider key, a hash, or a secret option; a virtual key is shown once.
+
+mod api_keys;
+pub mod auth;
+mod input;
+mod logs;
+mod performance;
+mod providers;
+mod respond;
+mod tenant;
+#[cfg(test)]
+mod tests;
+mod usage;
+mod workspaces;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::api::strategy::StrategyName;
+use crate::directory::{Credential, Directory, Workspace};
+use crate::error::{Error, Result};
+use crate::store::Store;
+use auth::Jwt;
+
+/// What the routes work on.
+#[derive(Clone)]
+pub struct AdminState {
+    /// The tenants.
+    pub directory: Arc<Directory>,
+    /// The ledger and its roll-ups.
+    pub store: Arc<dyn Store>,
+    /// Who may speak.
+    pub jwt: Arc<Jwt>,
+    /// What only the proxy can do.
+    pub upstream: Arc<dyn UpstreamOps>,
+    /// The time, for expiry, for `days` and for what is made.
+    pub now: fn() -> Timestamp,
+}
+
+/// What the admin plane asks of the proxy: its connector and its balancer.
+#[async_trait]
+pub trait UpstreamOps: Send + Sync {
+    /// Asks the provider whether the credential works, without spending tokens where its API allows. A credential that does
+    /// not work is a result, not an error.
+    async fn test(&self, workspace: &Workspace, credential: &Credential) -> TestResult;
+
+    /// The candidates for a chat request, in order, and why others were excluded. Nothing is sent.
+    ///
+    /// Errors: as the chat route would answer before its first attempt.
+    async fn dry_run(&self, workspace: &Workspace, body: Bytes, strategy: Option<StrategyName>) -> Result<Value>;
+}
+
+/// Whether a credential works.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TestResult {
+    /// Whether the provider accepted the key.
+    pub ok: bool,
+    /// The provider's HTTP status; absent when none came.
+    pub status: Option<u16>,
+    /// How long it took.
+    pub latency_ms: u64,
+    /// Why not: a code of the error table.
+    pub error: Option<String>,
+    /// Why not, in words that quote nothing of the key.
+    pub message: Option<String>,
+}
+
+/// The routes.
+pub fn router(state: AdminState) -> Router {
+    Router::new()
+        .route("/workspaces", get(workspaces::list).post(workspaces::create))
+        .route("/workspaces/{ws}", get(workspaces::read).put(workspaces::update).delete(workspaces::delete))
+        .route("/workspaces/{ws}/providers", get(providers::list).post(providers::create))
+        .route("/workspaces/{ws}/providers/{id}", get(providers::read).put(providers::update).delete(providers::delete))
+        .route("/workspaces/{ws}/providers/{id}/test", post(providers::test))
+        .route("/workspaces/{ws}/api-keys", get(api_keys::list).post(api_keys::create))
+        .route("/workspaces/{ws}/api-keys/{id}", get(api_keys::read).delete(api_keys::delete))
+        .route("/workspaces/{ws}/api-keys/{id}/revoke", post(api_keys::revoke))
+        .route("/workspaces/{ws}/usage", get(usage::total))
+        .route("/workspaces/{ws}/usage/by-provider", get(usage::by_provider))
+        .route("/workspaces/{ws}/logs", get(logs::page))
+        .route("/workspaces/{ws}/performance/latency", get(performance::latency))
+        .route("/workspaces/{ws}/performance/errors", get(performance::errors))
+        .route("/workspaces/{ws}/route", post(workspaces::route))
+        .method_not_allowed_fallback(respond::method_not_allowed)
+        .route_layer(from_fn_with_state(state.clone(), auth::require))
+        .fallback(respond::not_found)
+        .with_state(state)
+}
+
+/// Runs what may wait for the disk where waiting is allowed.
+async fn blocking<T, F>(work: F) -> Result<T>
+where
+    F: FnOnce() -> Result<T> + Send + 'static,
+    T: Send + 'static,
+{
+    tokio::task::spawn_blocking(work).await.map_err(Error::internal)?
+}

@@ -1,0 +1,175 @@
+//! What a workspace used, and how well its providers did.
+
+use serde_json::{Value, json};
+
+use super::World;
+use crate::api::strategy::StrategyName;
+use crate::money::Money;
+use crate::store::{AttemptRecord, RequestRecord, Store};
+use crate::usage::{Certainty, Usage};
+
+fn attempt(number: u32, provider: &str, status: u16, input: u64) -> AttemptRecord {
+    AttemptRecord {
+        number,
+        provider: provider.to_owned(),
+        credential: "prov_1".to_owned(),
+        model: "m".to_owned(),
+        status,
+        error: (status != 200).then(|| "provider_error".to_owned()),
+        usage: Usage { input, ..Usage::default() },
+        cost: Money(u128::from(input) * 2_500_000),
+        certainty: Certainty::Exact,
+        latency_ms: 300,
+        first_token_ms: None,
+    }
+}
+
+fn request(id: &str, workspace: &str, at: &str, attempts: Vec<AttemptRecord>) -> RequestRecord {
+    let last = attempts.last().unwrap();
+    RequestRecord {
+        request_id: id.to_owned(),
+        workspace: workspace.to_owned(),
+        key: "key_1".to_owned(),
+        model: "gpt-4".to_owned(),
+        model_served: None,
+        provider: Some(last.provider.clone()),
+        strategy: StrategyName::Default,
+        status: last.status,
+        error: None,
+        stream: false,
+        client_gone: false,
+        latency_ms: 400,
+        first_token_ms: None,
+        created_at: at.parse().unwrap(),
+        attempts,
+    }
+}
+
+/// Three requests of ours on three days, one of them after a failed attempt, and one of theirs.
+fn world() -> World {
+    let world = World::new();
+    let bookings = [
+        request("r1", &world.ours, "2026-07-01T00:00:00Z", vec![attempt(1, "openai", 200, 1000)]),
+        request(
+            "r2",
+            &world.ours,
+            "2026-07-14T23:59:59Z",
+            vec![attempt(1, "openai", 500, 0), attempt(2, "groq", 200, 10)],
+        ),
+        request("r3", &world.ours, "2026-07-15T10:00:00Z", vec![attempt(1, "groq", 200, 5)]),
+        request("r4", &world.theirs, "2026-07-15T11:00:00Z", vec![attempt(1, "anthropic", 200, 7)]),
+    ];
+    world.store.append(&bookings).unwrap();
+    world
+}
+
+#[tokio::test]
+async fn usage_has_exactly_the_promised_shape() {
+    let world = world();
+    let groq = json!({"tokens": 15, "cost": 0.0000375});
+    assert_eq!(
+        world.get("/workspaces/{ws}/usage").await.json(),
+        json!({
+            "total_tokens": 1015, "total_cost": 0.0025375,
+            "by_provider": {"groq": groq, "openai": {"tokens": 1000, "cost": 0.0025}}
+        })
+    );
+    let week = world.get("/workspaces/{ws}/usage/by-provider?days=7").await.json();
+    assert_eq!(week, json!({"groq": groq, "openai": {"tokens": 0, "cost": 0.0}}));
+    let fresh = format!("/workspaces/{}/usage?days=1", world.theirs);
+    assert_eq!(world.get(&fresh).await.json()["total_tokens"], 7);
+}
+
+#[tokio::test]
+async fn days_are_whole_and_both_ends_count() {
+    let world = world();
+    for (query, tokens) in [
+        ("days=1", 5),
+        ("days=2", 15),
+        ("days=14", 15),
+        ("days=15", 1015),
+        ("start_date=2026-07-14", 15),
+        ("end_date=2026-07-14", 1010),
+        ("start_date=2026-07-14&end_date=2026-07-14", 10),
+        ("start_date=&end_date=", 1015),
+        ("start_date=2030-01-01", 0),
+    ] {
+        let usage = world.get(&format!("/workspaces/{{ws}}/usage?{query}")).await.json();
+        assert_eq!(usage["total_tokens"], tokens, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_query_that_is_not_understood_is_refused_by_name() {
+    let world = world();
+    for (query, param) in [
+        ("usage?days=0", "days"),
+        ("usage?days=-1", "days"),
+        ("usage?days=many", "days"),
+        ("usage?days=99999999999", "days"),
+        ("usage?days=1&days=2", "days"),
+        ("usage?days=1&start_date=2026-07-01", "days"),
+        ("usage?start_date=yesterday", "start_date"),
+        ("usage?start_date=2026-02-30", "start_date"),
+        ("usage?start_date=20260701", "start_date"),
+        ("usage?end_date=2026-07-01T00:00", "end_date"),
+        ("usage?start_date=2026-07-02&end_date=2026-07-01", "end_date"),
+        ("usage?from=2026-07-01", "from"),
+        ("usage/by-provider?page=1", "page"),
+        ("logs?page=0", "page"),
+        ("logs?limit=0", "limit"),
+        ("logs?limit=1001", "limit"),
+        ("logs?status=ok", "status"),
+        ("logs?model=gpt-4", "model"),
+        ("performance/latency?x=1", "x"),
+        ("performance/errors?days=a", "days"),
+    ] {
+        let answer = world.get(&format!("/workspaces/{{ws}}/{query}")).await;
+        assert_eq!(answer.refused_param(), param, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn the_log_is_paged_newest_first_and_is_ones_own() {
+    let world = world();
+    let ids = |page: &Value| -> Vec<String> {
+        page["logs"].as_array().unwrap().iter().map(|row| row["request_id"].as_str().unwrap().to_owned()).collect()
+    };
+    let all = world.get("/workspaces/{ws}/logs").await.json();
+    assert_eq!((&all["total"], &all["page"], &all["limit"]), (&json!(3), &json!(1), &json!(50)));
+    assert_eq!(ids(&all), ["r3", "r2", "r1"]);
+    assert_eq!(
+        all["logs"][1],
+        json!({
+            "request_id": "r2", "model": "gpt-4", "provider": "groq", "tokens": 10, "cost": 0.000025,
+            "status": 200, "latency_ms": 400, "created_at": "2026-07-14T23:59:59Z"
+        })
+    );
+    for (query, wanted) in [
+        ("page=2&limit=2", &["r1"][..]),
+        ("page=3&limit=2", &[]),
+        ("provider=groq&status=200", &["r3", "r2"]),
+        ("status=500", &[]),
+        ("end_date=2026-07-14", &["r2", "r1"]),
+        ("page=1&limit=50&provider=&status=&start_date=&end_date=", &["r3", "r2", "r1"]),
+    ] {
+        let page = world.get(&format!("/workspaces/{{ws}}/logs?{query}")).await.json();
+        assert_eq!(ids(&page), wanted, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn performance_tells_each_providers_latency_and_failures() {
+    let world = world();
+    let latency = world.get("/workspaces/{ws}/performance/latency").await.json();
+    assert_eq!(latency["openai"]["average_latency_ms"], 300);
+    for name in ["p50_ms", "p90_ms", "p99_ms"] {
+        let value = latency["groq"][name].as_f64().unwrap();
+        assert!((270.0..=330.0).contains(&value), "{name}: {value}");
+    }
+    let today = world.get("/workspaces/{ws}/performance/errors").await.json();
+    assert_eq!(today["openai"], json!({"error_rate": 0.5, "attempts": 2, "errors": 1}));
+    assert_eq!(today["groq"], json!({"error_rate": 0.0, "attempts": 2, "errors": 0}));
+    let failed_only = world.get("/workspaces/{ws}/performance/latency?days=2").await.json();
+    assert_eq!(failed_only["openai"]["average_latency_ms"], Value::Null);
+}

@@ -1,0 +1,155 @@
+//! Tokens that are right, and the ways in which they are not.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::{Value, json};
+
+use super::{HOUR, JWT_SECRET, World, jwt, now};
+use crate::admin::auth::{Jwt, Role};
+
+/// Claims that are right.
+fn claims() -> Value {
+    let iat = now().as_second();
+    json!({"iss": "perpetuo", "aud": "perpetuo-admin", "sub": "me", "role": "admin", "iat": iat, "exp": iat + 3600})
+}
+
+/// The right claims with one changed, or without it.
+fn with(name: &str, value: Value) -> Value {
+    let mut claims = claims();
+    claims[name] = value;
+    if claims[name].is_null() {
+        claims.as_object_mut().unwrap().remove(name);
+    }
+    claims
+}
+
+fn sign(header: &Header, claims: &Value) -> String {
+    jsonwebtoken::encode(header, claims, &EncodingKey::from_secret(JWT_SECRET.as_bytes())).unwrap()
+}
+
+fn hs256(claims: &Value) -> String {
+    sign(&Header::new(Algorithm::HS256), claims)
+}
+
+fn accepts(jwt: &Jwt, token: &str) -> bool {
+    jwt.verify(token, now()).is_ok()
+}
+
+#[test]
+fn what_is_minted_is_accepted_until_it_expires() {
+    let jwt = jwt(JWT_SECRET);
+    let token = jwt.mint(Role::Workspace, &["ws_1".to_owned()], HOUR, now()).unwrap();
+    let identity = jwt.verify(&token, now()).unwrap();
+    assert!(identity.sees("ws_1") && !identity.sees("ws_2") && !identity.sees(""));
+    let at = |seconds: i64| jiff::Timestamp::from_second(now().as_second() + seconds).unwrap();
+    assert!(jwt.verify(&token, at(3659)).is_ok());
+    assert!(jwt.verify(&token, at(3660)).is_err());
+    assert!(jwt.verify(&token, at(-60)).is_ok());
+    assert!(jwt.verify(&token, at(-61)).is_err());
+}
+
+#[test]
+fn nothing_is_minted_that_would_be_refused() {
+    let jwt = jwt(JWT_SECRET);
+    let refused = |role, workspaces: &[String], ttl| {
+        let error = jwt.mint(role, workspaces, ttl, now()).unwrap_err();
+        error.param().unwrap().to_owned()
+    };
+    assert_eq!(refused(Role::Admin, &[], 25 * HOUR), "ttl");
+    assert_eq!(refused(Role::Admin, &[], std::time::Duration::from_millis(1)), "ttl");
+    assert_eq!(refused(Role::Workspace, &[], HOUR), "workspaces");
+}
+
+#[test]
+fn every_claim_that_is_wrong_or_missing_is_refused() {
+    let jwt = jwt(JWT_SECRET);
+    assert!(accepts(&jwt, &hs256(&claims())));
+    assert!(accepts(&jwt, &hs256(&with("aud", json!(["other", "perpetuo-admin"])))));
+    let iat = now().as_second();
+    for (name, value) in [
+        ("exp", json!(iat - 61)),
+        ("exp", Value::Null),
+        ("exp", json!("never")),
+        ("exp", json!(i64::MAX)),
+        ("exp", json!(u64::MAX)),
+        ("exp", json!(iat + 24 * 3600 + 1)),
+        ("iat", Value::Null),
+        ("iat", json!(iat + 120)),
+        ("iat", json!(i64::MIN)),
+        ("nbf", json!(iat + 120)),
+        ("aud", json!("other")),
+        ("aud", json!([])),
+        ("aud", json!({"perpetuo-admin": 1})),
+        ("aud", Value::Null),
+        ("iss", json!("other")),
+        ("iss", json!(7)),
+        ("iss", Value::Null),
+        ("sub", Value::Null),
+        ("role", json!("root")),
+        ("role", json!("Admin")),
+        ("role", Value::Null),
+        ("workspaces", json!("ws_1")),
+    ] {
+        assert!(!accepts(&jwt, &hs256(&with(name, value.clone()))), "{name}: {value}");
+    }
+}
+
+#[test]
+fn the_algorithm_is_ours_and_not_the_tokens() {
+    let jwt = jwt(JWT_SECRET);
+    let good = hs256(&claims());
+    let [head, body, signature] = good.split('.').collect::<Vec<_>>().try_into().unwrap();
+    for alg in ["none", "None", "", "HS384", "RS256"] {
+        let head = URL_SAFE_NO_PAD.encode(json!({"alg": alg, "typ": "JWT"}).to_string());
+        assert!(!accepts(&jwt, &format!("{head}.{body}.")), "{alg}");
+        assert!(!accepts(&jwt, &format!("{head}.{body}.{signature}")), "{alg}");
+    }
+    for alg in [Algorithm::HS384, Algorithm::HS512] {
+        assert!(!accepts(&jwt, &sign(&Header::new(alg), &claims())), "{alg:?}");
+    }
+    let critical = Header { crit: Some(vec!["exp".to_owned()]), ..Header::new(Algorithm::HS256) };
+    assert!(!accepts(&jwt, &sign(&critical, &claims())));
+    let other_kind = Header { typ: Some("at+jwt".to_owned()), ..Header::new(Algorithm::HS256) };
+    assert!(!accepts(&jwt, &sign(&other_kind, &claims())));
+    let elsewhere = Header { jku: Some("https://attacker.example/keys".to_owned()), ..Header::new(Algorithm::HS256) };
+    let forged = jsonwebtoken::encode(&elsewhere, &claims(), &EncodingKey::from_secret(b"attacker")).unwrap();
+    assert!(!accepts(&jwt, &forged));
+    assert!(!accepts(
+        &jwt,
+        &format!("{head}.{}.{signature}", URL_SAFE_NO_PAD.encode(with("sub", json!("x")).to_string()))
+    ));
+}
+
+#[test]
+fn another_secret_a_doubled_claim_and_a_huge_token_are_refused() {
+    let other = jwt("another secret of thirty-two bytes or so");
+    let token = other.mint(Role::Admin, &[], HOUR, now()).unwrap();
+    let jwt = jwt(JWT_SECRET);
+    assert!(!accepts(&jwt, &token));
+    assert!(!accepts(&jwt, &hs256(&with("pad", json!("x".repeat(9000))))));
+    for odd in ["", ".", "..", "...", "a.b", "a.b.c.d", "\u{0}.\u{0}.\u{0}"] {
+        assert!(!accepts(&jwt, odd), "{odd:?}");
+    }
+}
+
+#[tokio::test]
+async fn every_refusal_reads_the_same() {
+    let world = World::new();
+    let request = |value: &[&str]| {
+        let mut request = http::Request::get("/workspaces");
+        for value in value {
+            request = request.header("authorization", *value);
+        }
+        request.body(axum::body::Body::empty()).unwrap()
+    };
+    let good = format!("Bearer {}", world.admin());
+    let expired = format!("Bearer {}", hs256(&with("exp", json!(now().as_second() - 3600))));
+    let missing = world.send(request(&[])).await;
+    assert_eq!(missing.status, 401);
+    for headers in [&["Basic dTpw"][..], &["Bearer"], &["Bearer x"], &[&expired], &[&good, &good], &[&good[7..]]] {
+        let answer = world.send(request(headers)).await;
+        assert_eq!((answer.status.as_u16(), &answer.text), (401, &missing.text), "{headers:?}");
+    }
+    assert_eq!(world.send(request(&[&good])).await.status, 200);
+}

@@ -1,0 +1,70 @@
+//! The commands. Printing is allowed here and nowhere else.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the command line speaks through its output")]
+
+mod check;
+mod demo;
+mod first_start;
+mod logging;
+mod serve;
+mod signals;
+mod simulate;
+mod token;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use perpetuo::config::Config;
+
+/// An LLM gateway: one OpenAI-compatible URL in front of every provider.
+#[derive(Parser)]
+#[command(name = "perpetuo", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the gateway.
+    Serve(serve::Args),
+    /// Check the configuration and the catalogue; print every mistake.
+    Check(check::Args),
+    /// Print a token for the admin API.
+    Token(token::Args),
+    /// Show everything with simulated providers: no key, no network.
+    Demo(demo::Args),
+    /// Run the simulated providers alone.
+    Simulate(simulate::Args),
+}
+
+/// The configuration that is used when none is named.
+const DEFAULT_CONFIG: &str = "conf/perpetuo.toml";
+
+/// Whatever ends a command, as the text for the user.
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+/// Runs the command of this process.
+pub(super) fn run() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Token(args) => token::run(args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("perpetuo: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Loads the configuration: the named file, or the default one where it exists.
+fn load(path: Option<&PathBuf>) -> Result<Config, Box<dyn std::error::Error>> {
+    let default = Path::new(DEFAULT_CONFIG);
+    let path = path.map(PathBuf::as_path).or_else(|| default.exists().then_some(default));
+    Config::load(path, std::env::vars()).map_err(|problems| problems.to_string().into())
+}

@@ -1,0 +1,336 @@
+//! The sections of the configuration: each key with its type, default and bounds, declared once.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::reader::Reader;
+use super::secret::Secret;
+use super::setting::{Setting, Words};
+use super::source::{Literal, take_secret};
+use crate::api::strategy::StrategyName;
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+const GIB: usize = 1024 * MIB;
+const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+const fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}
+
+/// `[server]`: the data plane.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// The address that clients call; loopback unless the admin plane has its own.
+    pub listen: SocketAddr,
+    /// Worker threads; one for each CPU unless set.
+    pub threads: usize,
+    /// Whether HTTP/2 without TLS is accepted beside HTTP/1.1.
+    pub h2c: bool,
+    /// How long an idle client connection stays open.
+    pub max_keepalive: Duration,
+    /// How long a shutdown waits for running answers.
+    pub drain: Duration,
+}
+
+impl Server {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from).min(1024);
+        Self {
+            listen: reader.take("server.listen", loopback(3000)),
+            threads: reader.within("server.threads", cpus, 1..=1024),
+            h2c: reader.take("server.h2c", true),
+            max_keepalive: reader.within("server.max_keepalive", 75 * SECOND, SECOND..=DAY),
+            drain: reader.within("server.drain", 30 * SECOND, Duration::ZERO..=DAY),
+        }
+    }
+}
+
+/// `[admin]`: the admin plane.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// Its own address; without one it shares the server's.
+    pub listen: Option<SocketAddr>,
+}
+
+impl Admin {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        Self { listen: reader.optional("admin.listen") }
+    }
+}
+
+/// `[metrics]`: the page for Prometheus.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// Whether it is served at all.
+    pub enabled: bool,
+    /// Its address.
+    pub listen: SocketAddr,
+}
+
+impl Metrics {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        Self { enabled: reader.take("metrics.enabled", true), listen: reader.take("metrics.listen", loopback(9464)) }
+    }
+}
+
+/// `[limits]`: sizes in bytes.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// The largest request body.
+    pub max_body_bytes: usize,
+    /// The largest single event of a stream.
+    pub max_event_bytes: usize,
+    /// The largest whole answer, which is held until it is complete.
+    pub max_answer_bytes: usize,
+}
+
+impl Limits {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        Self {
+            max_body_bytes: reader.within("limits.max_body_bytes", 32 * MIB, KIB..=GIB),
+            max_event_bytes: reader.within("limits.max_event_bytes", 16 * MIB, KIB..=GIB),
+            max_answer_bytes: reader.within("limits.max_answer_bytes", 64 * MIB, KIB..=GIB),
+        }
+    }
+}
+
+/// `[timeouts]`.
+#[derive(Clone, Debug)]
+pub struct Timeouts {
+    /// Until a TCP connection to a provider stands.
+    pub connect: Duration,
+    /// Until the whole connection stands, TLS included; never shorter than `connect`.
+    pub tls: Duration,
+    /// From the request being sent until the first content.
+    pub first_token: Duration,
+    /// Between two reads of an answer.
+    pub idle: Duration,
+    /// The whole request, all attempts included; the most a client can ask for.
+    pub total: Duration,
+    /// Until the client's body is in.
+    pub body: Duration,
+}
+
+impl Timeouts {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        let mut limit = |path, seconds| reader.within(path, seconds * SECOND, MILLISECOND..=DAY);
+        Self {
+            connect: limit("timeouts.connect", 2),
+            tls: limit("timeouts.tls", 5),
+            first_token: limit("timeouts.first_token", 60),
+            idle: limit("timeouts.idle", 60),
+            total: limit("timeouts.total", 600),
+            body: limit("timeouts.body", 30),
+        }
+    }
+}
+
+/// `[retry]`.
+#[derive(Clone, Debug)]
+pub struct Retry {
+    /// Attempts for one request, the first included.
+    pub max_attempts: u32,
+}
+
+impl Retry {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        Self { max_attempts: reader.within("retry.max_attempts", 3, 1..=10) }
+    }
+}
+
+/// `[routing]`.
+#[derive(Clone, Debug)]
+pub struct Routing {
+    /// The strategy where neither request, key nor workspace names one.
+    pub strategy: StrategyName,
+}
+
+impl Routing {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        Self { strategy: reader.take("routing.strategy", StrategyName::Default) }
+    }
+}
+
+/// `[security]`. Its `Debug` shows no secret.
+#[derive(Clone)]
+pub struct Security {
+    /// Hosts that a credential's `base_url` may name although they are private; plain `http` is allowed for them too.
+    /// In the form of [`crate::provider::Endpoint::host`].
+    pub allow_private_upstreams: Vec<String>,
+    /// Seals the providers' keys at rest; without one a file `master.key` in the data directory.
+    pub master_key: Option<Secret>,
+    /// Certificates to trust instead of the built-in authorities, PEM.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl Security {
+    pub(super) fn read(reader: &mut Reader<'_>, env: &BTreeMap<String, String>) -> Self {
+        let hosts: Vec<HostName> = reader.take("security.allow_private_upstreams", Vec::new());
+        Self {
+            allow_private_upstreams: hosts.into_iter().map(|host| host.0).collect(),
+            master_key: take_secret(reader, "security.master_key", Literal::Refused, env),
+            ca_file: reader.optional("security.ca_file"),
+        }
+    }
+}
+
+impl fmt::Debug for Security {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Security")
+            .field("allow_private_upstreams", &self.allow_private_upstreams)
+            .field("master_key", &hidden(self.master_key.as_ref()))
+            .field("ca_file", &self.ca_file)
+            .finish()
+    }
+}
+
+/// `[jwt]`: admin tokens. Its `Debug` shows no secret.
+#[derive(Clone)]
+pub struct Jwt {
+    /// The shared secret of HS256, at least 32 bytes; without one a file in the data directory.
+    pub hs256_secret: Option<Secret>,
+    /// The `iss` that tokens must have.
+    pub issuer: String,
+    /// The `aud` that tokens must have.
+    pub audience: String,
+    /// The longest life of a token.
+    pub max_ttl: Duration,
+}
+
+impl Jwt {
+    pub(super) fn read(reader: &mut Reader<'_>, env: &BTreeMap<String, String>) -> Self {
+        Self {
+            hs256_secret: take_secret(reader, "jwt.hs256_secret", Literal::Allowed, env),
+            issuer: reader.take("jwt.issuer", "perpetuo".to_owned()),
+            audience: reader.take("jwt.audience", "perpetuo-admin".to_owned()),
+            max_ttl: reader.within("jwt.max_ttl", DAY, SECOND..=365 * DAY),
+        }
+    }
+}
+
+impl fmt::Debug for Jwt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Jwt")
+            .field("hs256_secret", &hidden(self.hs256_secret.as_ref()))
+            .field("issuer", &self.issuer)
+            .field("audience", &self.audience)
+            .field("max_ttl", &self.max_ttl)
+            .finish()
+    }
+}
+
+/// `[meter]`: how usage gets into the ledger.
+#[derive(Clone, Debug)]
+pub struct Meter {
+    /// Bookings that may wait for the store.
+    pub queue: usize,
+    /// How long bookings are gathered for one commit.
+    pub batch: Duration,
+    /// What happens to requests while the queue is full.
+    pub when_full: WhenFull,
+}
+
+impl Meter {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        Self {
+            queue: reader.within("meter.queue", 65_536, 1..=16_777_216),
+            batch: reader.within("meter.batch", 20 * MILLISECOND, Duration::ZERO..=10 * SECOND),
+            when_full: reader.take("meter.when_full", WhenFull::Continue),
+        }
+    }
+}
+
+/// What happens to requests while bookings can't be queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenFull {
+    /// They are served; what could not be booked is counted and logged.
+    Continue,
+    /// They are refused with a 503, so that nothing is served unbooked.
+    Refuse,
+}
+
+impl Words for WhenFull {
+    fn words() -> Vec<(&'static str, Self)> {
+        vec![("continue", Self::Continue), ("refuse", Self::Refuse)]
+    }
+}
+
+/// `[logs]`: the request log that tenants can read.
+#[derive(Clone, Debug)]
+pub struct Logs {
+    /// Days until an entry is deleted; the usage sums stay.
+    pub keep_days: u32,
+}
+
+impl Logs {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        Self { keep_days: reader.within("logs.keep_days", 30, 1..=36_500) }
+    }
+}
+
+/// `[log]`: what the program prints.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// The least important level that is printed.
+    pub level: tracing::Level,
+    /// The form of a line.
+    pub format: LogFormat,
+}
+
+impl Log {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        Self {
+            level: reader.take("log.level", tracing::Level::INFO),
+            format: reader.take("log.format", LogFormat::Auto),
+        }
+    }
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// One JSON object per line.
+    Json,
+    /// For people.
+    Text,
+}
+
+impl Words for LogFormat {
+    fn words() -> Vec<(&'static str, Self)> {
+        vec![("auto", Self::Auto), ("json", Self::Json), ("text", Self::Text)]
+    }
+}
+
+/// A host in the one form that a parsed URL gives it.
+struct HostName(String);
+
+impl Setting for HostName {
+    fn expected() -> String {
+        "a host name or an address without scheme, port and path".to_owned()
+    }
+
+    fn from_toml(value: &toml::de::DeValue<'_>) -> Option<Self> {
+        Self::from_text(value.as_str()?)
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        let bare = text.trim_start_matches('[').trim_end_matches(']');
+        if let Ok(address) = bare.parse::<std::net::IpAddr>() {
+            return Some(Self(address.to_string()));
+        }
+        url::Host::parse(text).ok().map(|host| Self(host.to_string()))
+    }
+}
+
+/// How a secret is shown: whether there is one.
+const fn hidden(secret: Option<&Secret>) -> &'static str {
+    if secret.is_some() { "set" } else { "not set" }
+}

@@ -1,0 +1,78 @@
+//! Where a secret comes from: written down, or named by `env:NAME` or `file:PATH`.
+//!
+//! Invariant: no message quotes what was written, because it may be the secret itself.
+
+use std::collections::BTreeMap;
+
+use toml::de::DeValue;
+
+use super::reader::Reader;
+use super::secret::Secret;
+use super::setting::Setting;
+
+/// The least length of a secret in bytes: as long as the keys that are derived from it.
+const LEAST: usize = 32;
+
+/// How a secret was written.
+enum SecretSource {
+    Literal(Secret),
+    Environment(String),
+    File(String),
+}
+
+impl Setting for SecretSource {
+    fn expected() -> String {
+        "\"env:NAME\" or \"file:PATH\"".to_owned()
+    }
+
+    fn from_toml(value: &DeValue<'_>) -> Option<Self> {
+        Self::from_text(value.as_str()?)
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        match text.split_once(':') {
+            Some(("env", name)) => (!name.is_empty()).then(|| Self::Environment(name.to_owned())),
+            Some(("file", path)) => (!path.is_empty()).then(|| Self::File(path.to_owned())),
+            _ => (!text.is_empty()).then(|| Self::Literal(Secret::new(text))),
+        }
+    }
+}
+
+/// Whether a secret may stand in the file itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Literal {
+    Allowed,
+    Refused,
+}
+
+/// Takes a secret and fetches it. A line break at its end, as editors leave it in files, is not part of it.
+pub(super) fn take_secret(
+    reader: &mut Reader<'_>,
+    path: &'static str,
+    literal: Literal,
+    env: &BTreeMap<String, String>,
+) -> Option<Secret> {
+    let source: SecretSource = reader.optional(path)?;
+    let fetched = match source {
+        SecretSource::Literal(_) if literal == Literal::Refused => {
+            Err("the secret itself must not stand here: write \"env:NAME\" or \"file:PATH\"".to_owned())
+        }
+        SecretSource::Literal(secret) => Ok(secret),
+        SecretSource::Environment(name) => {
+            let text = env.get(&name).ok_or_else(|| "the environment variable it names is not set".to_owned());
+            text.map(|text| trimmed(text))
+        }
+        SecretSource::File(file) => std::fs::read_to_string(file)
+            .map(|text| trimmed(&text))
+            .map_err(|cause| format!("the file it names cannot be read: {}", cause.kind())),
+    };
+    let checked = fetched.and_then(|secret| {
+        let long = secret.expose().len() >= LEAST;
+        long.then_some(secret).ok_or_else(|| format!("too short: a secret needs at least {LEAST} bytes"))
+    });
+    checked.map_err(|message| reader.refuse(path, message)).ok()
+}
+
+fn trimmed(text: &str) -> Secret {
+    Secret::new(text.trim_end_matches(['\r', '\n']))
+}

@@ -1,0 +1,171 @@
+//! What may be stored: the rules for names, numbers, keys, model maps and addresses of a tenant, in one place for the admin
+//! plane and the first start. Every refusal is a 400 that names the field.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use crate::api::strategy::StrategyName;
+use crate::config::Secret;
+use crate::error::{Error, Result};
+use crate::provider::{self, Endpoint, PROVIDERS, Provider};
+
+/// The longest name of a workspace or key, the longest name of a model, in bytes.
+const MAX_NAME: usize = 200;
+/// The longest provider key, in bytes; access tokens of clouds reach a few thousand.
+const MAX_KEY: usize = 16 * 1024;
+/// The most entries of a model map.
+const MAX_MODELS: usize = 1000;
+/// Providers that serve without a key: model servers on one's own machines.
+const KEYLESS: [&str; 5] = ["ollama", "vllm", "llamacpp", "lmstudio", "custom"];
+
+/// A new workspace, or what changes in one. Absent fields stay; `Some(None)` clears.
+#[derive(Clone, Debug, Default)]
+pub struct WorkspaceChange {
+    /// For people.
+    pub name: Option<String>,
+    /// The strategy of requests and keys that name none.
+    pub strategy: Option<Option<StrategyName>>,
+    /// Limits by name, all of them.
+    pub limits: Option<Map<String, Value>>,
+}
+
+impl WorkspaceChange {
+    pub(super) fn check(&self) -> Result<()> {
+        if let Some(text) = &self.name {
+            name("name", text)?;
+        }
+        self.limits.iter().flatten().try_for_each(|(limit, value)| {
+            let path = format!("limits.{limit}");
+            name(&path, limit)?;
+            match value.as_f64() {
+                Some(number) if number >= 0.0 => Ok(()),
+                _ => Err(invalid(path, "a number of at least 0 is expected")),
+            }
+        })
+    }
+}
+
+/// A new credential, or what changes in one. Absent fields stay; `Some(None)` clears.
+#[derive(Clone, Default)]
+pub struct CredentialChange {
+    /// The provider key.
+    pub api_key: Option<Secret>,
+    /// 1 to 1000; 1 comes first.
+    pub priority: Option<u32>,
+    /// 1 to 1000: share among equal priorities.
+    pub weight: Option<u32>,
+    /// Another address than the provider's own.
+    pub base_url: Option<Option<String>>,
+    /// Public model name → upstream name, all of them.
+    pub models: Option<BTreeMap<String, String>>,
+    /// Whether it takes part.
+    pub enabled: Option<bool>,
+    /// What a key alone can't say, all of it. `[sealed]` keeps the secret that is there.
+    pub options: Option<Map<String, Value>>,
+}
+
+impl CredentialChange {
+    pub(super) fn check(&self) -> Result<()> {
+        if let Some(key) = &self.api_key {
+            api_key(key)?;
+        }
+        share("priority", self.priority)?;
+        share("weight", self.weight)?;
+        self.models.as_ref().map_or(Ok(()), models)
+    }
+}
+
+/// A new virtual key.
+#[derive(Clone, Debug, Default)]
+pub struct NewKey {
+    /// For people; `default` when absent.
+    pub name: Option<String>,
+    /// The strategy of requests that name none.
+    pub strategy: Option<StrategyName>,
+    /// From when on it is refused; in the future.
+    pub expires_at: Option<Timestamp>,
+}
+
+impl NewKey {
+    pub(super) fn check(&self, now: Timestamp) -> Result<()> {
+        if let Some(text) = &self.name {
+            name("name", text)?;
+        }
+        match self.expires_at {
+            Some(end) if end <= now => Err(invalid("expires_at", "it lies in the past")),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A provider by name; the refusal lists them all.
+pub(super) fn known_provider(text: &str) -> Result<&'static Provider> {
+    provider::find(text).ok_or_else(|| {
+        let names: Vec<&str> = PROVIDERS.iter().map(|provider| provider.name).collect();
+        invalid("provider", format!("unknown provider; use one of {}", names.join(", ")))
+    })
+}
+
+/// Where a credential's requests go.
+pub(super) fn endpoint(provider: &Provider, base_url: Option<&str>) -> Result<Endpoint> {
+    match base_url {
+        Some(text) => Endpoint::parse(text),
+        None => Endpoint::parse(provider.base_url)
+            .map_err(|_| invalid("base_url", format!("the provider '{}' needs one", provider.name))),
+    }
+}
+
+/// Whether this provider serves without any secret.
+pub(super) fn is_keyless(provider: &Provider) -> bool {
+    KEYLESS.contains(&provider.name)
+}
+
+/// A 400 about one field.
+pub(super) fn invalid(param: impl Into<String>, why: impl std::fmt::Display) -> Error {
+    let param = param.into();
+    let message = format!("Invalid value for '{param}': {why}.");
+    Error::invalid(param, message)
+}
+
+fn name(param: &str, text: &str) -> Result<()> {
+    if text.trim().is_empty() || text.len() > MAX_NAME || text.chars().any(char::is_control) {
+        return Err(invalid(param, format!("a text of 1 to {MAX_NAME} bytes without control characters is expected")));
+    }
+    Ok(())
+}
+
+fn api_key(key: &Secret) -> Result<()> {
+    let text = key.expose();
+    if text.is_empty() {
+        return Err(invalid("api_key", "it is empty"));
+    }
+    if text.len() > MAX_KEY || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(invalid("api_key", "one line of visible ASCII without spaces is expected"));
+    }
+    Ok(())
+}
+
+fn share(param: &str, value: Option<u32>) -> Result<()> {
+    match value {
+        Some(number) if !(1..=1000).contains(&number) => Err(invalid(param, "a number from 1 to 1000 is expected")),
+        _ => Ok(()),
+    }
+}
+
+fn models(models: &BTreeMap<String, String>) -> Result<()> {
+    if models.len() > MAX_MODELS {
+        return Err(invalid("models", format!("at most {MAX_MODELS} entries are accepted")));
+    }
+    for (public, upstream) in models {
+        if public.trim().is_empty() || public.len() > MAX_NAME || public.chars().any(char::is_control) {
+            return Err(invalid("models", "a public model name is empty, too long or holds control characters"));
+        }
+        // An upstream name becomes part of a path with some providers.
+        if upstream.is_empty() || upstream.len() > MAX_NAME || !upstream.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(invalid(format!("models.{public}"), "an upstream model name is visible ASCII without spaces"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,146 @@
+//! What of a credential is secret, and its form inside the vault: `{"api_key":"…","options":{…}}`.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::tenant::Credential;
+use crate::config::Secret;
+use crate::error::{Error, Result};
+use crate::store::CredentialRecord;
+use crate::vault::Vault;
+
+/// What stands in the place of a secret option wherever options are shown or stored.
+pub const SEALED: &str = "[sealed]";
+
+/// An option is secret when its name, or a name inside it, holds one of these words.
+const SECRET_WORDS: [&str; 6] = ["key", "secret", "token", "password", "credential", "service_account"];
+
+/// The secret half of a credential.
+pub(super) struct Secrets {
+    pub(super) key: Secret,
+    pub(super) options: Map<String, Value>,
+}
+
+impl Secrets {
+    /// What a credential holds; the shown options name the secret ones.
+    pub(super) fn of(credential: &Credential) -> Self {
+        let secret = |name: &String| credential.shown_options().get(name).is_some_and(|shown| shown == SEALED);
+        let options = credential.options.iter().filter(|(name, _)| secret(name));
+        Self {
+            key: credential.key.clone(),
+            options: options.map(|(name, value)| (name.clone(), value.clone())).collect(),
+        }
+    }
+
+    /// Whether nothing is secret.
+    pub(super) fn is_empty(&self) -> bool {
+        self.key.expose().is_empty() && self.options.is_empty()
+    }
+}
+
+impl Default for Secrets {
+    fn default() -> Self {
+        Self { key: Secret::new(""), options: Map::new() }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Blob {
+    api_key: String,
+    #[serde(default)]
+    options: Map<String, Value>,
+}
+
+/// Seals the secret half for this record's workspace, provider and id.
+pub(super) fn seal(vault: &Vault, record: &CredentialRecord, secrets: &Secrets) -> Result<String> {
+    let blob = Blob { api_key: secrets.key.expose().to_owned(), options: secrets.options.clone() };
+    let plain = Secret::new(serde_json::to_string(&blob).map_err(Error::internal)?);
+    vault.seal(&record.workspace, &record.provider, &record.id, &plain)
+}
+
+/// Opens what [`seal`] closed. Errors: the vault's, or `Internal` when the text inside is no such blob.
+pub(super) fn open(vault: &Vault, record: &CredentialRecord) -> Result<Secrets> {
+    let plain = vault.open(&record.workspace, &record.provider, &record.id, &record.sealed)?;
+    // The cause is left out: serde_json quotes what it could not read.
+    let blob: Blob =
+        serde_json::from_str(plain.expose()).map_err(|_| Error::internal("a sealed credential has an unknown form"))?;
+    Ok(Secrets { key: Secret::new(blob.api_key), options: blob.options })
+}
+
+/// Takes the secret values out of options and leaves [`SEALED`] in their place. A value that is [`SEALED`] already keeps
+/// what `previous` has under that name. Errors: a 400 when there is nothing to keep.
+pub(super) fn split(
+    options: Map<String, Value>,
+    previous: &Map<String, Value>,
+) -> Result<(Map<String, Value>, Map<String, Value>)> {
+    let mut shown = Map::new();
+    let mut secret = Map::new();
+    for (name, value) in options {
+        if !is_secret(&name, &value) {
+            shown.insert(name, value);
+            continue;
+        }
+        let value = if value == SEALED {
+            let kept = previous.get(&name).cloned();
+            kept.ok_or_else(|| super::check::invalid(format!("options.{name}"), "there is no sealed value to keep"))?
+        } else {
+            value
+        };
+        shown.insert(name.clone(), Value::from(SEALED));
+        secret.insert(name, value);
+    }
+    Ok((shown, secret))
+}
+
+/// The options as the dialects read them: secrets back in their places.
+pub(super) fn merge(shown: &Map<String, Value>, secret: &Map<String, Value>) -> Map<String, Value> {
+    shown.iter().map(|(name, value)| (name.clone(), secret.get(name).unwrap_or(value).clone())).collect()
+}
+
+fn is_secret(name: &str, value: &Value) -> bool {
+    let lower = name.to_ascii_lowercase();
+    SECRET_WORDS.iter().any(|word| lower.contains(word)) || value == SEALED || holds_secret(value)
+}
+
+fn holds_secret(value: &Value) -> bool {
+    match value {
+        Value::Object(members) => members.iter().any(|(name, value)| is_secret(name, value)),
+        Value::Array(items) => items.iter().any(holds_secret),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn object(value: Value) -> Map<String, Value> {
+        value.as_object().cloned().unwrap()
+    }
+
+    #[test]
+    fn every_secret_leaves_the_options_wherever_it_hides() {
+        let options = object(json!({
+            "region": "eu-1", "access_key_id": "AKIA", "Secret_Access_Key": "x", "session_token": "y",
+            "service_account": {"type": "z"}, "auth": {"deep": [{"password": "w"}]}
+        }));
+        let (shown, secret) = split(options.clone(), &Map::new()).unwrap();
+        assert_eq!(
+            secret.keys().collect::<Vec<_>>(),
+            ["access_key_id", "Secret_Access_Key", "session_token", "service_account", "auth"]
+        );
+        assert_eq!(shown.get("region"), Some(&json!("eu-1")));
+        assert_eq!(shown.values().filter(|value| **value == SEALED).count(), 5);
+        assert_eq!(merge(&shown, &secret), options);
+    }
+
+    #[test]
+    fn what_is_shown_can_be_sent_back_without_losing_the_secret() {
+        let previous = object(json!({"session_token": "old"}));
+        let (_, secret) = split(object(json!({"session_token": SEALED, "region": "r"})), &previous).unwrap();
+        assert_eq!(secret.get("session_token"), Some(&json!("old")));
+        let error = split(object(json!({"other_token": SEALED})), &previous).unwrap_err();
+        assert_eq!(error.param(), Some("options.other_token"));
+    }
+}

@@ -1,0 +1,172 @@
+//! The tenants as the request path sees them. Shared by `Arc` and never changed in place: a change makes a new value.
+//!
+//! Nothing here derives `Debug`, because a credential holds its key.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use crate::api::strategy::StrategyName;
+use crate::config::Secret;
+use crate::provider::{Endpoint, Provider};
+use crate::store::{CredentialRecord, KeyRecord, WorkspaceRecord};
+
+/// Who sent a request: a virtual key and its workspace.
+#[derive(Clone)]
+pub struct Caller {
+    /// The key that was presented.
+    pub key: Arc<VirtualKey>,
+    /// Its workspace, as it is at this moment.
+    pub workspace: Arc<Workspace>,
+}
+
+/// A tenant.
+#[derive(Clone)]
+pub struct Workspace {
+    /// `ws_…`.
+    pub id: String,
+    /// For people.
+    pub name: String,
+    /// The strategy of requests and keys that name none.
+    pub strategy: Option<StrategyName>,
+    /// Limits of the workspace, by name.
+    pub limits: Map<String, Value>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Its provider credentials: by priority, then in the order of their making. Disabled ones too.
+    pub credentials: Vec<Arc<Credential>>,
+    /// Another number after every change of the workspace or of its credentials; no two states in this process share one.
+    pub revision: u64,
+}
+
+impl Workspace {
+    /// A credential by id.
+    pub fn credential(&self, id: &str) -> Option<&Arc<Credential>> {
+        self.credentials.iter().find(|credential| credential.id == id)
+    }
+
+    /// What the store keeps of it.
+    pub(super) fn record(&self) -> WorkspaceRecord {
+        WorkspaceRecord {
+            id: self.id.clone(),
+            name: self.name.clone(),
+            strategy: self.strategy,
+            limits: self.limits.clone(),
+            created_at: self.created_at,
+        }
+    }
+}
+
+/// A provider credential, unsealed.
+#[derive(Clone)]
+pub struct Credential {
+    /// `prov_…`.
+    pub id: String,
+    /// Whose it is.
+    pub workspace: String,
+    /// Which provider.
+    pub provider: &'static Provider,
+    /// 1 comes first.
+    pub priority: u32,
+    /// Share among equal priorities.
+    pub weight: u32,
+    /// Where requests go: the credential's own base URL or the provider's.
+    pub endpoint: Endpoint,
+    /// Whether the endpoint is the credential's own.
+    pub custom_base_url: bool,
+    /// Public model name → upstream name.
+    pub models: BTreeMap<String, String>,
+    /// Whether it takes part: it is switched on, and its key could be unsealed.
+    pub enabled: bool,
+    /// Whether its key could be unsealed and its address understood.
+    pub usable: bool,
+    /// What a key alone can't say, secret values included.
+    pub options: Map<String, Value>,
+    /// The provider key; empty when the options authenticate, or nothing has to.
+    pub key: Secret,
+    /// The end of the key, for people.
+    pub last_four: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// What the store keeps of it; its options show `[sealed]` where a value is secret.
+    pub(super) record: CredentialRecord,
+}
+
+impl Credential {
+    /// The base URL as it was given, if one was.
+    pub fn base_url(&self) -> Option<&str> {
+        self.record.base_url.as_deref()
+    }
+
+    /// The options with `[sealed]` in the place of every secret.
+    pub const fn shown_options(&self) -> &Map<String, Value> {
+        &self.record.options
+    }
+
+    /// Whether it is switched on, usable or not.
+    pub const fn switched_on(&self) -> bool {
+        self.record.enabled
+    }
+}
+
+/// A virtual key, without the key.
+#[derive(Clone, Debug)]
+pub struct VirtualKey {
+    /// `key_…`.
+    pub id: String,
+    /// Whose it is.
+    pub workspace: String,
+    /// For people.
+    pub name: String,
+    /// The strategy of requests that name none.
+    pub strategy: Option<StrategyName>,
+    /// From when on it is refused.
+    pub expires_at: Option<Timestamp>,
+    /// Since when it is refused for good.
+    pub revoked_at: Option<Timestamp>,
+    /// The end of the key, for people.
+    pub last_four: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Its HMAC in hexadecimal, as the store has it.
+    pub(super) hash: String,
+}
+
+impl VirtualKey {
+    /// Whether it opens the door at this moment.
+    pub fn is_valid(&self, now: Timestamp) -> bool {
+        self.revoked_at.is_none() && self.expires_at.is_none_or(|end| now < end)
+    }
+
+    pub(super) fn record(&self) -> KeyRecord {
+        KeyRecord {
+            id: self.id.clone(),
+            workspace: self.workspace.clone(),
+            name: self.name.clone(),
+            hash: self.hash.clone(),
+            last_four: self.last_four.clone(),
+            strategy: self.strategy,
+            expires_at: self.expires_at,
+            revoked_at: self.revoked_at,
+            created_at: self.created_at,
+        }
+    }
+}
+
+impl From<KeyRecord> for VirtualKey {
+    fn from(record: KeyRecord) -> Self {
+        Self {
+            id: record.id,
+            workspace: record.workspace,
+            name: record.name,
+            strategy: record.strategy,
+            expires_at: record.expires_at,
+            revoked_at: record.revoked_at,
+            last_four: record.last_four,
+            created_at: record.created_at,
+            hash: record.hash,
+        }
+    }
+}

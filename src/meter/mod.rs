@@ -1,0 +1,158 @@
+//! The only writer of usage: prices a usage (`price`), books a request, feeds the metrics.
+//!
+//! Not here: what a provider's figures mean (`usage`, the dialects), how the ledger lies on disk (`store`). Invariants: the
+//! request path never waits for the store; every booking is in metrics; one that does not reach the ledger is counted and logged.
+
+mod price;
+mod writer;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+use crate::metrics::Metrics;
+use crate::store::{Booking, Store};
+
+pub use price::price;
+use writer::{Message, Retry, Writer};
+
+/// At most one line of the log about dropped bookings in this time.
+const LOG_EVERY: Duration = Duration::from_secs(5);
+
+/// How bookings are gathered.
+#[derive(Clone, Copy, Debug)]
+pub struct MeterOptions {
+    /// Bookings that may wait; at least one.
+    pub queue: usize,
+    /// How long a batch is gathered after its first booking.
+    pub batch: Duration,
+    /// Bookings of one commit; at least one.
+    pub max_batch: usize,
+}
+
+/// The way into the ledger. Clones share one writer; the last one dropped, or `shutdown`, commits what waits.
+#[derive(Clone)]
+pub struct Meter {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    /// None after the shutdown.
+    sender: RwLock<Option<SyncSender<Message>>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    stopping: Arc<AtomicBool>,
+    metrics: Arc<Metrics>,
+    complaints: Complaints,
+}
+
+impl Meter {
+    /// Starts the writer's thread. Errors: `Internal` when the system has no thread.
+    pub fn start(store: Arc<dyn Store>, metrics: Arc<Metrics>, options: MeterOptions) -> Result<Self> {
+        Self::start_with(store, metrics, options, Retry::default())
+    }
+
+    fn start_with(store: Arc<dyn Store>, metrics: Arc<Metrics>, options: MeterOptions, retry: Retry) -> Result<Self> {
+        let (sender, receiver) = sync_channel(options.queue.max(1));
+        let stopping = Arc::new(AtomicBool::new(false));
+        let writer =
+            Writer { receiver, store, metrics: Arc::clone(&metrics), options, retry, stopping: Arc::clone(&stopping) };
+        let thread = Builder::new().name("ledger".into()).spawn(move || writer.run()).map_err(Error::internal)?;
+        let (sender, writer) = (RwLock::new(Some(sender)), Mutex::new(Some(thread)));
+        Ok(Self { inner: Arc::new(Inner { sender, writer, stopping, metrics, complaints: Complaints::new() }) })
+    }
+
+    /// Books a request: into metrics at once, into the ledger soon. Never blocks. False when the ledger can't take it.
+    pub fn book(&self, booking: Booking) -> bool {
+        let inner = &self.inner;
+        inner.metrics.observe(&booking);
+        // Counted before it is sent, as the writer may take it off the count before this thread runs on.
+        inner.metrics.ledger_queue.inc();
+        let sender = inner.sender.read().unwrap_or_else(PoisonError::into_inner);
+        let why = match sender.as_ref().map(|sender| sender.try_send(Message::Book(Box::new(booking)))) {
+            Some(Ok(())) => return true,
+            Some(Err(TrySendError::Full(_))) => "the queue is full",
+            Some(Err(TrySendError::Disconnected(_))) | None => "the writer is gone",
+        };
+        drop(sender);
+        inner.metrics.ledger_queue.dec();
+        inner.metrics.ledger_dropped.inc();
+        inner.complaints.dropped(why);
+        false
+    }
+
+    /// Waits until everything booked before is committed. False when the writer is gone or gave a booking up since the
+    /// last time.
+    pub fn flush(&self) -> bool {
+        // The lock is not held while waiting: a shutdown that waits for it would make bookings wait.
+        let sender = self.inner.sender.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let (done, committed) = sync_channel(1);
+        let sent = sender.is_some_and(|sender| sender.send(Message::Flush(done)).is_ok());
+        sent && committed.recv().unwrap_or(false)
+    }
+
+    /// Commits what waits and ends the writer. What is booked later is counted as dropped.
+    pub fn shutdown(&self) {
+        self.inner.stop();
+    }
+}
+
+impl Inner {
+    fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        drop(self.sender.write().unwrap_or_else(PoisonError::into_inner).take());
+        let Some(writer) = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        // It may wait before it tries a failed commit again.
+        writer.thread().unpark();
+        if writer.join().is_err() {
+            tracing::error!("the ledger's writer ended by a panic");
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Says in the log that bookings are dropped, but not for each.
+struct Complaints {
+    start: Instant,
+    /// Milliseconds after `start` from which on the next line may be written.
+    next_ms: AtomicU64,
+    unsaid: AtomicU64,
+}
+
+impl Complaints {
+    fn new() -> Self {
+        Self { start: Instant::now(), next_ms: AtomicU64::new(0), unsaid: AtomicU64::new(0) }
+    }
+
+    fn dropped(&self, why: &'static str) {
+        self.unsaid.fetch_add(1, Ordering::Relaxed);
+        if let Some(count) = self.due(self.start.elapsed()) {
+            tracing::error!(count, why, "bookings did not reach the ledger");
+        }
+    }
+
+    /// How many to report now, if a line is due.
+    fn due(&self, now: Duration) -> Option<u64> {
+        let (now, next) = (millis(now), self.next_ms.load(Ordering::Relaxed));
+        let won = now >= next
+            && self
+                .next_ms
+                .compare_exchange(next, now + millis(LOG_EVERY), Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok();
+        won.then(|| self.unsaid.swap(0, Ordering::Relaxed))
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 2)
+}
+
+#[cfg(test)]
+mod tests;

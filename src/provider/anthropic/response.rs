@@ -1,0 +1,233 @@
+//! A whole answer and an error, read.
+
+use std::ops::AddAssign as _;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use super::citation::annotation;
+use super::warnings::is_neutral;
+use super::wire::{BlockHead, Message, StopDetails, Text, called_by_code, finish_reason};
+use crate::api::answer::{AnswerFunction, AnswerMessage, AnswerToolCall, ChatCompletion, Choice};
+use crate::error::{Error, Result};
+use crate::provider::{Answer, AnswerContext, ProviderMessage, event_failure, protocol};
+use crate::usage::Usage;
+
+/// Reads a whole answer.
+pub(super) fn answer(body: &[u8], context: &AnswerContext) -> Result<Answer> {
+    let fail = |cause: serde_json::Error| protocol(context.provider, cause);
+    let message: Message<'_> = serde_json::from_slice(body).map_err(fail)?;
+    if message.error.is_some() {
+        return Err(error_in_answer(message.error, context.provider));
+    }
+    let Some(blocks) = &message.content else {
+        return Err(protocol(context.provider, "neither content nor an error"));
+    };
+    let mut collected = Collected::default();
+    for block in blocks {
+        collected.block(block).map_err(fail)?;
+    }
+    let usage = message.usage.as_ref().map(|wire| {
+        let mut usage = Usage::default();
+        wire.apply(&mut usage);
+        usage
+    });
+    let completion = complete(&message, collected, usage, context).map_err(fail)?;
+    let body = serde_json::to_vec(&completion).map_err(Error::internal)?;
+    Ok(Answer { body: body.into(), usage })
+}
+
+fn complete(
+    message: &Message<'_>,
+    collected: Collected,
+    usage: Option<Usage>,
+    context: &AnswerContext,
+) -> serde_json::Result<ChatCompletion> {
+    let stop_reason = message.stop_reason.as_ref().map(Text::as_str);
+    let provider_specific_fields = specific(message, collected.native)?;
+    let empty = collected.text.is_empty() && (!collected.calls.is_empty() || stop_reason == Some("refusal"));
+    let text = if context.json_object { unfence(&collected.text).to_owned() } else { collected.text };
+    let finish_reason = finish_reason(stop_reason, !collected.calls.is_empty());
+    let answer = AnswerMessage {
+        content: (!empty).then_some(text),
+        refusal: refusal(stop_reason, message.stop_details.as_ref()),
+        reasoning_content: collected.thinking,
+        thinking_blocks: Some(collected.thinking_blocks).filter(|blocks| !blocks.is_empty()),
+        tool_calls: collected.calls,
+        annotations: collected.annotations,
+        provider_specific_fields,
+        ..AnswerMessage::default()
+    };
+    let tier = message.usage.as_ref().and_then(|usage| usage.service_tier.as_deref());
+    Ok(ChatCompletion {
+        id: message.id.as_ref().map_or_else(|| context.id.clone(), |id| id.as_str().to_owned()),
+        object: "chat.completion",
+        created: context.created,
+        model: message.model.as_ref().map_or_else(|| context.model.clone(), |model| model.as_str().to_owned()),
+        choices: vec![Choice { index: 0, message: answer, logprobs: None, finish_reason }],
+        usage: usage.unwrap_or_default().into(),
+        // Anthropic's standard tier is what OpenAI calls the default one.
+        service_tier: tier.map(|tier| if tier == "standard" { "default" } else { tier }.to_owned()),
+    })
+}
+
+/// What OpenAI has no place for. The blocks are given whole and in order, because they are only of use together.
+fn specific(message: &Message<'_>, native: bool) -> serde_json::Result<Option<Map<String, Value>>> {
+    let mut specific = Specific::default();
+    if native {
+        let blocks = message.content.iter().flatten().map(|raw| serde_json::from_str(raw.get()));
+        specific.keep("content_blocks", Some(Value::Array(blocks.collect::<serde_json::Result<_>>()?)));
+    }
+    specific.keep("container", message.container.clone());
+    specific.keep("context_management", message.context_management.clone());
+    specific.keep_stop(message.stop_reason.as_ref().map(Text::as_str), message.stop_sequence.clone());
+    specific.keep("server_tool_use", message.usage.as_ref().and_then(|usage| usage.server_tool_use.clone()));
+    Ok(specific.into_fields())
+}
+
+/// The blocks of an answer, sorted into OpenAI's places.
+#[derive(Default)]
+struct Collected {
+    text: String,
+    /// Characters of `text`, in which OpenAI counts the range of a citation.
+    letters: usize,
+    thinking: Option<String>,
+    thinking_blocks: Vec<Value>,
+    calls: Vec<AnswerToolCall>,
+    annotations: Vec<Value>,
+    /// Whether a block has no place at OpenAI.
+    native: bool,
+}
+
+impl Collected {
+    fn block(&mut self, raw: &RawValue) -> serde_json::Result<()> {
+        let head: BlockHead<'_> = serde_json::from_str(raw.get())?;
+        match head.kind.as_str() {
+            "text" => self.text(head),
+            "thinking" => {
+                let text = head.thinking.as_ref().map_or("", Text::as_str);
+                self.thinking.get_or_insert_default().push_str(text);
+                self.thinking_blocks.push(serde_json::from_str(raw.get())?);
+            }
+            "redacted_thinking" => self.thinking_blocks.push(serde_json::from_str(raw.get())?),
+            "tool_use" => {
+                self.native |= called_by_code(head.caller.as_ref());
+                let owned = |text: Option<Text<'_>>| text.map(|text| text.0.into_owned()).unwrap_or_default();
+                let arguments = head.input.map_or("{}", RawValue::get).to_owned();
+                let function = AnswerFunction { name: owned(head.name), arguments };
+                self.calls.push(AnswerToolCall { id: owned(head.id), r#type: "function", function });
+            }
+            _ => self.native = true,
+        }
+        Ok(())
+    }
+
+    fn text(&mut self, head: BlockHead<'_>) {
+        let start = self.letters;
+        let text = head.text.as_ref().map_or("", Text::as_str);
+        self.letters.add_assign(text.chars().count());
+        self.text.push_str(text);
+        let citations = head.citations.into_iter().flatten();
+        self.annotations.extend(citations.map(|citation| annotation(citation, start, self.letters)));
+    }
+}
+
+/// Builds `provider_specific_fields`.
+#[derive(Debug, Default)]
+pub(super) struct Specific(Map<String, Value>);
+
+impl Specific {
+    /// Keeps a value that says something.
+    pub(super) fn keep(&mut self, name: &str, value: Option<Value>) {
+        let says_nothing = |value: &Value| {
+            is_neutral(value) || value.as_object().is_some_and(|members| members.values().all(is_neutral))
+        };
+        if let Some(value) = value.filter(|value| !says_nothing(value)) {
+            self.0.insert(name.to_owned(), value);
+        }
+    }
+
+    /// Keeps the reason of the end where OpenAI's word says less.
+    pub(super) fn keep_stop(&mut self, reason: Option<&str>, sequence: Option<Value>) {
+        let same = matches!(reason, None | Some("end_turn" | "max_tokens" | "tool_use" | "refusal"));
+        self.keep("stop_reason", reason.filter(|_| !same).map(Value::from));
+        self.keep("stop_sequence", sequence);
+    }
+
+    /// The fields, if any.
+    pub(super) fn into_fields(self) -> Option<Map<String, Value>> {
+        Some(self.0).filter(|fields| !fields.is_empty())
+    }
+}
+
+/// The text of a refusal, where Anthropic explains it.
+pub(super) fn refusal(stop_reason: Option<&str>, details: Option<&StopDetails>) -> Option<String> {
+    details.filter(|_| stop_reason == Some("refusal"))?.explanation.clone()
+}
+
+/// An emulated JSON object without the Markdown fence that some models put around it.
+fn unfence(text: &str) -> &str {
+    let inner = || {
+        let inner = text.trim().strip_prefix("```")?.strip_suffix("```")?;
+        let inner = inner.strip_prefix("json").unwrap_or(inner).trim();
+        inner.starts_with('{').then_some(inner)
+    };
+    inner().unwrap_or(text)
+}
+
+/// The error object, as far as it is one.
+#[derive(Default, Deserialize)]
+struct ErrorWire {
+    #[serde(default, rename = "type")]
+    kind: Option<String>,
+    #[serde(default)]
+    message: Option<String>,
+}
+
+/// An error where an answer was expected.
+pub(super) fn error_in_answer(error: Option<&RawValue>, provider: &'static str) -> Error {
+    let wire: ErrorWire = error.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
+    event_failure(status_of(wire.kind.as_deref()), said(wire), provider)
+}
+
+/// The HTTP status that Anthropic gives an error of this type.
+fn status_of(kind: Option<&str>) -> u16 {
+    match kind {
+        Some("invalid_request_error") => 400,
+        Some("authentication_error") => 401,
+        Some("billing_error") => 402,
+        Some("permission_error") => 403,
+        Some("not_found_error") => 404,
+        Some("request_too_large") => 413,
+        Some("rate_limit_error") => 429,
+        Some("timeout_error") => 504,
+        Some("overloaded_error") => 529,
+        _ => 500,
+    }
+}
+
+fn said(wire: ErrorWire) -> ProviderMessage {
+    let ErrorWire { kind, message } = wire;
+    let no_model = kind.as_deref() == Some("not_found_error")
+        && message.as_deref().is_some_and(|message| message.starts_with("model:"));
+    ProviderMessage {
+        message,
+        key_invalid: kind.as_deref() == Some("authentication_error"),
+        error_type: kind,
+        code: no_model.then(|| "model_not_found".to_owned()),
+        param: no_model.then(|| "model".to_owned()),
+    }
+}
+
+/// Reads an error body: Anthropic's, or what a proxy in front of it may say.
+pub(super) fn read_error(body: &[u8]) -> ProviderMessage {
+    let Ok(value) = serde_json::from_slice::<Value>(body) else {
+        return ProviderMessage::default();
+    };
+    if let Some(wire) = value.get("error").and_then(|error| ErrorWire::deserialize(error).ok()) {
+        return said(wire);
+    }
+    let text = ["error", "message", "detail"].iter().find_map(|name| value.get(name).and_then(Value::as_str));
+    ProviderMessage { message: text.map(str::to_owned), ..ProviderMessage::default() }
+}

@@ -1,0 +1,71 @@
+//! The names of parameters that could not be expressed. Not a place for values: a warning never holds what a client said.
+
+use serde_json::{Map, Value};
+
+/// How many are kept; a request that breaks more rules than this has made its point.
+const MAX_COUNT: usize = 32;
+/// How long one may be.
+const MAX_LEN: usize = 80;
+
+/// Parameter names, each once, fit for a header: visible ASCII without commas.
+#[derive(Debug, Default)]
+pub(super) struct Warnings(Vec<String>);
+
+impl Warnings {
+    /// Adds a name.
+    pub(super) fn add(&mut self, name: &str) {
+        let fit = |letter: char| if letter.is_ascii_graphic() && letter != ',' { letter } else { '_' };
+        let name: String = name.chars().take(MAX_LEN).map(fit).collect();
+        if self.0.len() < MAX_COUNT && !self.0.contains(&name) {
+            self.0.push(name);
+        }
+    }
+
+    /// Adds `<prefix><name>` for each member that is neither known nor neutral.
+    pub(super) fn add_unknown(&mut self, prefix: &str, members: &Map<String, Value>, known: &[&str]) {
+        for (name, value) in members {
+            if !known.contains(&name.as_str()) && !is_neutral(value) {
+                self.add(&format!("{prefix}{name}"));
+            }
+        }
+    }
+
+    /// The names.
+    pub(super) fn into_names(self) -> Vec<String> {
+        self.0
+    }
+}
+
+/// A value that says nothing: leaving it out changes nothing.
+pub(super) fn is_neutral(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(flag) => !flag,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(members) => members.is_empty(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_a_client_calls_a_field_the_names_fit_a_header_and_are_bounded() {
+        let mut warnings = Warnings::default();
+        warnings.add("seed");
+        warnings.add("seed");
+        warnings.add("ü,\r\nx-evil: 1");
+        warnings.add(&"a".repeat(500));
+        for number in 0..100 {
+            warnings.add(&number.to_string());
+        }
+        let names = warnings.into_names();
+        assert_eq!(names.first().unwrap(), "seed");
+        assert_eq!(names.get(1).unwrap(), "____x-evil:_1");
+        assert_eq!(names.len(), MAX_COUNT);
+        assert!(names.iter().all(|name| name.len() <= MAX_LEN));
+    }
+}

@@ -1,0 +1,429 @@
+//! Anthropic's shapes. Requests borrow what the client sent, so that megabytes of base64 are copied once, into the body;
+//! answers are read tolerantly: an unknown block, event or field is never an error.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use crate::api::answer::{FinishReason, count};
+use crate::usage::Usage;
+
+/// The body of `POST /v1/messages`.
+#[derive(Debug, Serialize)]
+pub(super) struct Request<'a> {
+    pub(super) model: &'a str,
+    pub(super) max_tokens: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) system: Vec<Block<'a>>,
+    pub(super) messages: Vec<Turn<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) temperature: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) top_p: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) top_k: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) stop_sequences: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) metadata: Option<Metadata<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) tools: Vec<Tool<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) tool_choice: Option<ToolChoice>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) thinking: Option<Thinking<'a>>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub(super) output_config: Map<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) service_tier: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) stream: Option<bool>,
+    /// Parameters that have the same name and meaning on both sides of the gateway.
+    #[serde(flatten)]
+    pub(super) native: BTreeMap<&'a str, &'a Value>,
+}
+
+/// Who the end user is.
+#[derive(Debug, Serialize)]
+pub(super) struct Metadata<'a> {
+    pub(super) user_id: &'a str,
+}
+
+/// A message.
+#[derive(Debug, Serialize)]
+pub(super) struct Turn<'a> {
+    pub(super) role: Speaker,
+    pub(super) content: Vec<Block<'a>>,
+}
+
+/// The only two roles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Speaker {
+    User,
+    Assistant,
+}
+
+/// A block of a message.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(super) enum Block<'a> {
+    Text {
+        text: Cow<'a, str>,
+        #[serde(flatten)]
+        native: Native<'a>,
+    },
+    Image {
+        source: Source<'a>,
+        #[serde(flatten)]
+        native: Native<'a>,
+    },
+    Document {
+        source: Source<'a>,
+        #[serde(flatten)]
+        native: Native<'a>,
+    },
+    ToolUse {
+        id: Cow<'a, str>,
+        name: &'a str,
+        input: &'a RawValue,
+        #[serde(flatten)]
+        native: Native<'a>,
+    },
+    ToolResult {
+        tool_use_id: Cow<'a, str>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        content: Vec<Self>,
+        #[serde(flatten)]
+        native: Native<'a>,
+    },
+    /// A block that the client got from Anthropic and sends back.
+    #[serde(untagged)]
+    Given(&'a Value),
+}
+
+impl<'a> Block<'a> {
+    /// A text without anything else.
+    pub(super) fn text(text: impl Into<Cow<'a, str>>) -> Self {
+        Self::Text { text: text.into(), native: Native::default() }
+    }
+
+    /// Where `cache_control` and the like go; none on a block that is sent back as it came.
+    pub(super) const fn native_mut(&mut self) -> Option<&mut Native<'a>> {
+        match self {
+            Self::Text { native, .. }
+            | Self::Image { native, .. }
+            | Self::Document { native, .. }
+            | Self::ToolUse { native, .. }
+            | Self::ToolResult { native, .. } => Some(native),
+            Self::Given(_) => None,
+        }
+    }
+
+    /// Whether the block is reasoning.
+    pub(super) fn is_thinking(&self) -> bool {
+        matches!(self, Self::Given(value)
+            if matches!(value.get("type").and_then(Value::as_str), Some("thinking" | "redacted_thinking")))
+    }
+
+    /// Whether the block is a call.
+    pub(super) fn is_tool_use(&self) -> bool {
+        match self {
+            Self::ToolUse { .. } => true,
+            Self::Given(value) => value.get("type").and_then(Value::as_str) == Some("tool_use"),
+            _ => false,
+        }
+    }
+}
+
+/// Members with Anthropic's own names, passed on as they are (`cache_control`, `citations`, …).
+pub(super) type Native<'a> = BTreeMap<&'a str, Cow<'a, Value>>;
+
+/// Where an image or a document comes from.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(super) enum Source<'a> {
+    Base64 { media_type: &'a str, data: &'a str },
+    Text { media_type: &'static str, data: String },
+    Url { url: &'a str },
+    File { file_id: &'a str },
+}
+
+/// A tool.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(super) enum Tool<'a> {
+    Function(Function<'a>),
+    /// A server tool, in Anthropic's own form.
+    Given {
+        r#type: &'a str,
+        #[serde(flatten)]
+        members: &'a Map<String, Value>,
+    },
+    WebSearch {
+        r#type: &'static str,
+        name: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        user_location: Option<Value>,
+    },
+}
+
+/// A function.
+#[derive(Debug, Serialize)]
+pub(super) struct Function<'a> {
+    pub(super) name: Cow<'a, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) description: Option<Cow<'a, str>>,
+    pub(super) input_schema: Cow<'a, Value>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) strict: bool,
+    #[serde(flatten)]
+    pub(super) native: Native<'a>,
+}
+
+/// Which tool must, may or may not be called.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(super) enum ToolChoice {
+    Auto {
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        disable_parallel_tool_use: bool,
+    },
+    Any {
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        disable_parallel_tool_use: bool,
+    },
+    Tool {
+        name: String,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        disable_parallel_tool_use: bool,
+    },
+    None,
+}
+
+/// Whether and how much to think.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(super) enum Thinking<'a> {
+    /// The client's own object.
+    Given(&'a Value),
+    /// What an effort became.
+    Chosen {
+        r#type: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        budget_tokens: Option<u64>,
+    },
+}
+
+impl Thinking<'_> {
+    /// Whether the model thinks, which forbids some other parameters.
+    pub(super) fn is_on(&self) -> bool {
+        match self {
+            Self::Given(value) => value.get("type").and_then(Value::as_str).is_some_and(|kind| kind != "disabled"),
+            Self::Chosen { r#type, .. } => *r#type != "disabled",
+        }
+    }
+}
+
+/// A text, borrowed unless it holds escapes.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Text<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
+
+impl Text<'_> {
+    /// The text.
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A whole answer, or an error in its place.
+#[derive(Debug, Deserialize)]
+pub(super) struct Message<'a> {
+    #[serde(borrow)]
+    pub(super) id: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) model: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) content: Option<Vec<&'a RawValue>>,
+    #[serde(borrow)]
+    pub(super) stop_reason: Option<Text<'a>>,
+    pub(super) stop_sequence: Option<Value>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) stop_details: Option<StopDetails>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) usage: Option<UsageWire>,
+    pub(super) container: Option<Value>,
+    pub(super) context_management: Option<Value>,
+    #[serde(borrow)]
+    pub(super) error: Option<&'a RawValue>,
+}
+
+/// What is read of a block before its type is known; the fields of all known types together.
+#[derive(Debug, Deserialize)]
+pub(super) struct BlockHead<'a> {
+    #[serde(borrow, rename = "type")]
+    pub(super) kind: Text<'a>,
+    #[serde(borrow)]
+    pub(super) text: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) thinking: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) id: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) name: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) input: Option<&'a RawValue>,
+    pub(super) citations: Option<Vec<Value>>,
+    pub(super) caller: Option<Value>,
+}
+
+/// Whether a call was made by code that runs at Anthropic; such a call can only be answered together with its blocks.
+pub(super) fn called_by_code(caller: Option<&Value>) -> bool {
+    caller.and_then(|caller| caller.get("type")).and_then(Value::as_str).is_some_and(|kind| kind != "direct")
+}
+
+/// Why the model refused.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct StopDetails {
+    pub(super) explanation: Option<String>,
+}
+
+/// One event of a stream; the fields of all known types together.
+#[derive(Debug, Deserialize)]
+pub(super) struct Frame<'a> {
+    #[serde(borrow, default, rename = "type")]
+    pub(super) kind: Text<'a>,
+    #[serde(default)]
+    pub(super) index: u64,
+    #[serde(borrow)]
+    pub(super) message: Option<Message<'a>>,
+    #[serde(borrow)]
+    pub(super) content_block: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) delta: Option<FrameDelta<'a>>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) usage: Option<UsageWire>,
+    pub(super) context_management: Option<Value>,
+    #[serde(borrow)]
+    pub(super) error: Option<&'a RawValue>,
+}
+
+/// What is new in a block or in the message.
+#[derive(Debug, Deserialize)]
+pub(super) struct FrameDelta<'a> {
+    #[serde(borrow, default, rename = "type")]
+    pub(super) kind: Text<'a>,
+    #[serde(borrow)]
+    pub(super) text: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) thinking: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) signature: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) partial_json: Option<Text<'a>>,
+    pub(super) citation: Option<Value>,
+    #[serde(borrow)]
+    pub(super) stop_reason: Option<Text<'a>>,
+    pub(super) stop_sequence: Option<Value>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) stop_details: Option<StopDetails>,
+    pub(super) container: Option<Value>,
+}
+
+/// A count as providers send it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Count(u64);
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        count(deserializer).map(Self)
+    }
+}
+
+/// Anthropic's usage: `input_tokens` is without what the cache read or wrote. Every count stands for the whole answer so
+/// far, so a later one replaces an earlier one.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(super) struct UsageWire {
+    input_tokens: Option<Count>,
+    cache_creation_input_tokens: Option<Count>,
+    cache_read_input_tokens: Option<Count>,
+    output_tokens: Option<Count>,
+    #[serde(default, deserialize_with = "lenient")]
+    output_tokens_details: Option<OutputDetails>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) service_tier: Option<String>,
+    pub(super) server_tool_use: Option<Value>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct OutputDetails {
+    thinking_tokens: Option<Count>,
+}
+
+impl UsageWire {
+    /// Replaces what this one knows.
+    pub(super) fn apply(&self, usage: &mut Usage) {
+        let replace = |field: &mut u64, count: Option<Count>| *field = count.map_or(*field, |count| count.0);
+        replace(&mut usage.input, self.input_tokens);
+        replace(&mut usage.cache_write, self.cache_creation_input_tokens);
+        replace(&mut usage.cached_read, self.cache_read_input_tokens);
+        replace(&mut usage.output, self.output_tokens);
+        let thinking = self.output_tokens_details.as_ref().and_then(|details| details.thinking_tokens);
+        replace(&mut usage.reasoning, thinking);
+    }
+}
+
+/// Why the answer ended. `tool_calls` says whether any call was made, for a reason that is missing.
+pub(super) fn finish_reason(stop_reason: Option<&str>, tool_calls: bool) -> FinishReason {
+    match stop_reason {
+        Some("max_tokens" | "model_context_window_exceeded") => FinishReason::Length,
+        Some("tool_use") => FinishReason::ToolCalls,
+        Some("refusal") => FinishReason::ContentFilter,
+        None if tool_calls => FinishReason::ToolCalls,
+        _ => FinishReason::Stop,
+    }
+}
+
+/// A value that is not worth failing an answer for: what has another shape than expected is absent.
+pub(super) fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Ok(serde_json::from_value(Value::deserialize(deserializer)?).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_later_usage_replaces_only_what_it_names() {
+        let mut usage = Usage::default();
+        let start: UsageWire = serde_json::from_str(
+            r#"{"input_tokens":10,"cache_read_input_tokens":80,"cache_creation_input_tokens":null,"output_tokens":1}"#,
+        )
+        .unwrap();
+        start.apply(&mut usage);
+        let end: UsageWire =
+            serde_json::from_str(r#"{"output_tokens":42,"output_tokens_details":{"thinking_tokens":30}}"#).unwrap();
+        end.apply(&mut usage);
+        assert_eq!((usage.input, usage.cached_read, usage.cache_write), (10, 80, 0));
+        assert_eq!((usage.output, usage.reasoning, usage.total_tokens()), (42, 30, 132));
+    }
+
+    #[test]
+    fn a_usage_of_another_shape_does_not_cost_the_answer() {
+        let message: Message<'_> = serde_json::from_str(r#"{"content":[],"usage":[1],"stop_details":"x"}"#).unwrap();
+        assert!(message.usage.is_none());
+        assert!(message.stop_details.is_none());
+    }
+
+    #[test]
+    fn texts_without_escapes_are_not_copied() {
+        let frame: Frame<'_> =
+            serde_json::from_str(r#"{"type":"content_block_delta","delta":{"type":"text_delta","text":"Hi"}  }"#)
+                .unwrap();
+        assert!(matches!(frame.delta.unwrap().text.unwrap().0, Cow::Borrowed("Hi")));
+    }
+}

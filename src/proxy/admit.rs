@@ -1,0 +1,192 @@
+//! From a head to a plan: who asks, what is asked, who could answer.
+//!
+//! Order: the key, then the declared size, then `Expect`, then the body under one deadline and one cap, then its head without
+//! a full parse, then the candidates. Nothing is sent to any provider here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header;
+use jiff::Timestamp;
+use pingora::proxy::Session;
+
+use super::attempt::Call;
+use super::context::{Asked, RequestContext};
+use super::{Gateway, Snapshot};
+use crate::api::chat::{ChatHead, read_model, seconds_to_duration};
+use crate::api::embeddings;
+use crate::api::scan::Body;
+use crate::api::strategy::StrategyName;
+use crate::balance::group::Group;
+use crate::catalog::Kind;
+use crate::directory::Caller;
+use crate::error::{Error, ErrorKind, Result};
+
+/// The one text of every refused key: it must not tell which part was wrong.
+const BAD_KEY: &str = "Incorrect API key provided. Send a valid virtual key as 'Authorization: Bearer pk_…'.";
+
+/// A request that may be sent.
+pub(super) struct Admitted {
+    /// What is sent.
+    pub call: Call,
+    /// How candidates are ranked.
+    pub strategy: StrategyName,
+    /// The candidates.
+    pub group: Arc<Group>,
+}
+
+impl Gateway {
+    /// Admits a chat or embeddings request.
+    pub(super) async fn admit(
+        &self,
+        session: &mut Session,
+        context: &mut RequestContext,
+        kind: Kind,
+        snapshot: &Snapshot,
+    ) -> Result<Admitted> {
+        let caller = self.authenticate(session, snapshot)?;
+        context.caller = Some(caller.clone());
+        let bytes = read_body(session, snapshot, snapshot.config.limits.max_body_bytes).await?;
+        context.body_bytes = bytes.len() as u64;
+        let body = Body::scan(bytes)?;
+        let head = read_head(&body, kind)?;
+        let strategy = strategy(session, &caller, snapshot)?;
+        let asked = Asked { model: head.model.clone(), strategy, stream: head.stream };
+        context.asked = Some(asked);
+        let timeout = timeout(session, &head, snapshot)?;
+        let strict = header_text(session, "x-perpetuo-strict").is_some_and(|text| text.eq_ignore_ascii_case("true"));
+        let group = snapshot.planner.group(&caller.workspace, &head.model, kind).await?;
+        let call = Call {
+            body,
+            kind,
+            head,
+            strict,
+            request_id: context.request_id.clone(),
+            created: context.created_at.as_second(),
+            deadline: context.started + timeout,
+        };
+        Ok(Admitted { call, strategy, group })
+    }
+
+    /// The caller of a data-plane request.
+    ///
+    /// Errors: `InvalidApiKey` with one constant text, whatever was wrong.
+    pub(super) fn authenticate(&self, session: &Session, snapshot: &Snapshot) -> Result<Caller> {
+        let caller = bearer(session).and_then(|key| snapshot.directory.authenticate(key, Timestamp::now()));
+        caller.ok_or_else(|| {
+            self.metrics.auth_failures.inc();
+            Error::new(ErrorKind::InvalidApiKey, BAD_KEY)
+        })
+    }
+}
+
+/// The one bearer token of a request; two credentials are none.
+pub(super) fn bearer(session: &Session) -> Option<&str> {
+    let headers = &session.req_header().headers;
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let value = values.next()?.to_str().ok()?;
+    if values.next().is_some() || headers.contains_key("x-api-key") {
+        return None;
+    }
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// A header as text; one that is not ASCII is as good as absent.
+pub(super) fn header_text<'a>(session: &'a Session, name: &str) -> Option<&'a str> {
+    session.req_header().headers.get(name)?.to_str().ok().map(str::trim)
+}
+
+/// Reads the whole body, within `limit` bytes and the time that the configuration gives it.
+pub(super) async fn read_body(session: &mut Session, snapshot: &Snapshot, limit: usize) -> Result<Bytes> {
+    let declared = header_text(session, "content-length").and_then(|text| text.parse::<usize>().ok());
+    if declared.is_some_and(|length| length > limit) {
+        return Err(too_large(limit));
+    }
+    let encoding = header_text(session, "content-encoding").unwrap_or("identity");
+    if !encoding.eq_ignore_ascii_case("identity") {
+        return Err(Error::new(ErrorKind::UnsupportedMediaType, "Compressed request bodies are not accepted."));
+    }
+    if header_text(session, "expect").is_some_and(|text| text.eq_ignore_ascii_case("100-continue")) {
+        session.downstream_session.write_continue_response().await.map_err(|cause| gone(&cause))?;
+    }
+    let body = collect(session, declared, limit);
+    tokio::time::timeout(snapshot.config.timeouts.body, body)
+        .await
+        .unwrap_or_else(|_| Err(Error::new(ErrorKind::RequestTimeout, "The request body did not arrive in time.")))
+}
+
+async fn collect(session: &mut Session, declared: Option<usize>, limit: usize) -> Result<Bytes> {
+    let read = |cause: Box<pingora::Error>| gone(&cause);
+    let Some(first) = session.downstream_session.read_request_body().await.map_err(read)? else {
+        return Ok(Bytes::new());
+    };
+    if first.len() > limit {
+        return Err(too_large(limit));
+    }
+    if declared == Some(first.len()) {
+        return Ok(first);
+    }
+    let mut all = BytesMut::with_capacity(declared.unwrap_or(2 * first.len()).min(limit));
+    all.extend_from_slice(&first);
+    while let Some(more) = session.downstream_session.read_request_body().await.map_err(read)? {
+        if all.len() + more.len() > limit {
+            return Err(too_large(limit));
+        }
+        all.extend_from_slice(&more);
+    }
+    Ok(all.freeze())
+}
+
+fn too_large(limit: usize) -> Error {
+    Error::new(ErrorKind::PayloadTooLarge, format!("The request body is larger than {limit} bytes."))
+}
+
+/// A body that can't be read to its end: the client left, or does not speak HTTP.
+fn gone(cause: &pingora::Error) -> Error {
+    use pingora::ErrorType::{ConnectionClosed, ReadError, WriteError};
+    match cause.etype {
+        ConnectionClosed | ReadError | WriteError => {
+            Error::new(ErrorKind::ClientGone, "The client closed the connection.").with_cause(cause)
+        }
+        _ => Error::new(ErrorKind::InvalidRequest, "The request body could not be read.").with_cause(cause),
+    }
+}
+
+fn read_head(body: &Body, kind: Kind) -> Result<ChatHead> {
+    match kind {
+        Kind::Chat => ChatHead::read(body),
+        Kind::Embeddings => {
+            embeddings::check(body)?;
+            let timeout = body.get::<f64>("timeout")?.and_then(seconds_to_duration);
+            Ok(ChatHead { model: read_model(body)?, stream: false, include_usage: false, timeout, max_output: Some(0) })
+        }
+    }
+}
+
+/// The strategy: the header's, the key's, the workspace's, the configuration's.
+fn strategy(session: &Session, caller: &Caller, snapshot: &Snapshot) -> Result<StrategyName> {
+    if let Some(text) = session.req_header().headers.get("x-perpetuo-route") {
+        let text = text.to_str().unwrap_or_default().trim().to_ascii_lowercase();
+        return text.parse().map_err(|error: Error| error.with_param("X-Perpetuo-Route"));
+    }
+    let own = caller.key.strategy.or(caller.workspace.strategy);
+    Ok(own.unwrap_or(snapshot.config.routing.strategy))
+}
+
+/// The time for the whole request: the client's, capped by the configuration's.
+fn timeout(session: &Session, head: &ChatHead, snapshot: &Snapshot) -> Result<Duration> {
+    let cap = snapshot.config.timeouts.total;
+    let asked = match (head.timeout, header_text(session, "x-perpetuo-timeout")) {
+        (Some(timeout), _) => Some(timeout),
+        (None, Some(text)) => Some(text.parse().ok().and_then(seconds_to_duration).ok_or_else(|| {
+            Error::invalid(
+                "X-Perpetuo-Timeout",
+                "Invalid 'X-Perpetuo-Timeout': expected a number of seconds above zero.",
+            )
+        })?),
+        (None, None) => None,
+    };
+    Ok(asked.map_or(cap, |asked| asked.min(cap)))
+}

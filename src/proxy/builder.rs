@@ -1,0 +1,172 @@
+//! From a configuration to a gateway: what is opened once, and what a reload makes anew.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use pingora::connectors::ConnectorOptions;
+use pingora::connectors::http::Connector;
+use pingora::server::configuration::ServerConf;
+
+use super::attempt::Attempts;
+use super::operations::Operations;
+use super::upstream::Upstream;
+use super::{Gateway, Snapshot};
+use crate::admin::auth::Jwt;
+use crate::admin::{self, AdminState};
+use crate::balance::discovery::Resolver;
+use crate::balance::plan::Planner;
+use crate::balance::stats::StatsBook;
+use crate::catalog::Catalog;
+use crate::config::{Config, Secret};
+use crate::directory::Directory;
+use crate::error::{Error, Result};
+use crate::guard::Guard;
+use crate::meter::{Meter, MeterOptions};
+use crate::metrics::Metrics;
+use crate::store::Store;
+use crate::store::sled::SledStore;
+use crate::vault::{MasterKey, Vault, VirtualKeys};
+
+/// The name of the store in `data_dir`.
+const STORE: &str = "store";
+/// The name of the master key in `data_dir`.
+const MASTER_KEY: &str = "master.key";
+
+/// What outlives a reload.
+pub(super) struct Lasting {
+    connector: Arc<Connector>,
+    directory: Arc<Directory>,
+    pub(super) store: Arc<dyn Store>,
+    stats: Arc<StatsBook>,
+}
+
+impl Gateway {
+    /// Opens a gateway with its store in `data_dir`.
+    ///
+    /// Errors: a store that can't be opened, a master key that can't be read, a catalogue with mistakes; all say what to do.
+    pub fn open(config: Config) -> Result<Arc<Self>> {
+        std::fs::create_dir_all(&config.data_dir)
+            .map_err(|cause| Error::internal(format!("can't create {}: {cause}", config.data_dir.display())))?;
+        let store: Arc<dyn Store> = Arc::new(SledStore::open(&config.data_dir.join(STORE))?);
+        Self::with_store(config, store)
+    }
+
+    /// Opens a gateway over a store of the caller's.
+    pub fn with_store(config: Config, store: Arc<dyn Store>) -> Result<Arc<Self>> {
+        let master = master_key(&config)?;
+        let keys = VirtualKeys::new(&master)?;
+        let guard = Guard::new(config.security.allow_private_upstreams.iter().cloned());
+        let directory = Directory::open(Arc::clone(&store), Vault::new(master), keys)?.with_guard(guard);
+        let registry = prometheus::Registry::new();
+        let metrics = Arc::new(Metrics::register(&registry)?);
+        let meter = Meter::start(Arc::clone(&store), Arc::clone(&metrics), meter_options(&config))?;
+        let lasting = Lasting {
+            connector: Arc::new(connector(&config)),
+            directory: Arc::new(directory),
+            store,
+            stats: Arc::default(),
+        };
+        let started = Instant::now();
+        let snapshot = snapshot(config, &lasting, started)?;
+        Ok(Arc::new(Self {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            lasting,
+            metrics,
+            registry,
+            meter,
+            started,
+            draining: AtomicBool::new(false),
+        }))
+    }
+
+    /// Replaces the configuration; running requests keep the one they began with.
+    ///
+    /// Errors: as `open`; then the old configuration stays.
+    pub fn reload(&self, config: Config) -> Result<()> {
+        let snapshot = snapshot(config, &self.lasting, self.started)?;
+        self.snapshot.store(Arc::new(snapshot));
+        Ok(())
+    }
+
+    /// The configuration that new requests get.
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.snapshot.load().config)
+    }
+
+    /// The tenants.
+    pub fn directory(&self) -> Arc<Directory> {
+        Arc::clone(&self.lasting.directory)
+    }
+
+    /// Waits until everything that was booked is on disk.
+    pub fn flush(&self) {
+        self.meter.flush();
+    }
+}
+
+fn snapshot(config: Config, lasting: &Lasting, started: Instant) -> Result<Snapshot> {
+    let catalog = Catalog::load(config.models.as_deref()).map_err(Error::internal)?;
+    let guard = Arc::new(Guard::new(config.security.allow_private_upstreams.iter().cloned()));
+    let resolver = Arc::new(Resolver::new(guard));
+    let planner = Arc::new(Planner::new(Arc::new(catalog), Arc::clone(&resolver), Arc::clone(&lasting.stats)));
+    let attempts = Arc::new(Attempts {
+        upstream: Upstream::new(Arc::clone(&lasting.connector), config.timeouts.clone()),
+        resolver,
+        timeouts: config.timeouts.clone(),
+        limits: config.limits.clone(),
+    });
+    let config = Arc::new(config);
+    let operations = Operations {
+        config: Arc::clone(&config),
+        planner: Arc::clone(&planner),
+        attempts: Arc::clone(&attempts),
+        started,
+    };
+    let admin = admin::router(AdminState {
+        directory: Arc::clone(&lasting.directory),
+        store: Arc::clone(&lasting.store),
+        upstream: Arc::new(operations),
+        jwt: Arc::new(Jwt::new(&jwt_secret(&config)?, &config.jwt.issuer, &config.jwt.audience, config.jwt.max_ttl)),
+        now: Timestamp::now,
+    });
+    Ok(Snapshot { config, directory: Arc::clone(&lasting.directory), planner, attempts, admin })
+}
+
+/// Bookings of one commit: enough for a burst, small enough to be committed in a few milliseconds.
+const MAX_BATCH: usize = 512;
+
+fn meter_options(config: &Config) -> MeterOptions {
+    MeterOptions { queue: config.meter.queue, batch: config.meter.batch, max_batch: MAX_BATCH }
+}
+
+fn connector(config: &Config) -> Connector {
+    let conf = ServerConf {
+        ca_file: config.security.ca_file.as_ref().map(|path| path.display().to_string()),
+        upstream_keepalive_pool_size: 1024,
+        ..ServerConf::default()
+    };
+    Connector::new(Some(ConnectorOptions::from_server_conf(&conf)))
+}
+
+fn master_key(config: &Config) -> Result<MasterKey> {
+    match &config.security.master_key {
+        Some(secret) => MasterKey::from_text(secret.expose()),
+        None => {
+            std::fs::create_dir_all(&config.data_dir).map_err(Error::internal)?;
+            MasterKey::from_file_or_create(&config.data_dir.join(MASTER_KEY))
+        }
+    }
+}
+
+/// The secret that signs admin tokens: the configuration's, or one derived from the master key.
+///
+/// Errors: as for the master key, which is made on first use.
+pub fn jwt_secret(config: &Config) -> Result<Secret> {
+    match &config.jwt.hs256_secret {
+        Some(secret) => Ok(secret.clone()),
+        None => master_key(config)?.secret("perpetuo admin tokens"),
+    }
+}

@@ -1,0 +1,184 @@
+//! What one request has come to so far: filled in as it goes, turned into one booking at its end.
+//!
+//! Invariant: every attempt that was started has a [`Trace`] in the list, whoever ended it; so nothing that reached a
+//! provider can go unbooked.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use crate::api::strategy::StrategyName;
+use crate::balance::Candidate;
+use crate::balance::stats::InFlight;
+use crate::directory::Caller;
+use crate::error::Error;
+use crate::meter;
+use crate::store::{AttemptRecord, Booking};
+use crate::usage::{Usage, estimate_tokens};
+
+/// One request.
+pub struct RequestContext {
+    /// The answer's `x-request-id`.
+    pub request_id: String,
+    /// When its head was read.
+    pub started: Instant,
+    /// The same, on the wall clock.
+    pub created_at: Timestamp,
+    /// Who asks; none until the key was checked.
+    pub caller: Option<Caller>,
+    /// What is asked for; none until the body was read.
+    pub asked: Option<Asked>,
+    /// The attempts, in order.
+    pub traces: Vec<Trace>,
+    /// What the client was told, or would have been.
+    pub error: Option<Error>,
+    /// The status that the client saw.
+    pub status: u16,
+    /// When the first content went to the client.
+    pub first_content: Option<Duration>,
+    /// The client left before the end.
+    pub client_gone: bool,
+    /// The answer is a stream whose head has been written.
+    pub streaming: bool,
+    /// Bytes of the client's body.
+    pub body_bytes: u64,
+    /// The method that the path allows, for a 405.
+    pub allow: Option<http::Method>,
+}
+
+/// What a request asks for.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// The model as the client named it.
+    pub model: String,
+    /// The strategy that holds for it.
+    pub strategy: StrategyName,
+    /// Whether it wants a stream.
+    pub stream: bool,
+}
+
+/// One attempt. Written by the attempt itself, so that it tells the truth even when the attempt is dropped half-way.
+pub struct Trace {
+    /// Who was asked.
+    pub candidate: Arc<Candidate>,
+    /// When it began.
+    pub started: Instant,
+    /// Bytes of the request body, once any of it may have reached the provider.
+    pub sent_bytes: Option<u64>,
+    /// The provider's HTTP status.
+    pub status: u16,
+    /// The newest figure of the provider.
+    pub usage: Option<Usage>,
+    /// Bytes of generated text that came.
+    pub generated: u64,
+    /// From the start to the first content.
+    pub first_content: Option<Duration>,
+    /// How long it took, once it ended.
+    pub took: Option<Duration>,
+    /// Why it failed.
+    pub error: Option<Error>,
+    /// Counts the attempt as under way.
+    _in_flight: InFlight,
+}
+
+impl Trace {
+    /// An attempt that begins now.
+    pub fn begin(candidate: Arc<Candidate>) -> Self {
+        let in_flight = candidate.stats.start();
+        Self {
+            candidate,
+            started: Instant::now(),
+            sent_bytes: None,
+            status: 0,
+            usage: None,
+            generated: 0,
+            first_content: None,
+            took: None,
+            error: None,
+            _in_flight: in_flight,
+        }
+    }
+
+    /// The tokens to book, and whether the provider said so itself.
+    fn tokens(&self) -> (Usage, bool) {
+        if let Some(usage) = self.usage {
+            let cut_short = self.error.is_some() && self.generated > 0;
+            let output = if cut_short { usage.output.max(estimate_tokens(self.generated)) } else { usage.output };
+            return (Usage { output, ..usage }, !cut_short);
+        }
+        let billable = (self.status == 200 || self.status == 0) && self.sent_bytes.is_some();
+        if !billable {
+            // A provider that refuses or fails with a status charges nothing, and says nothing about tokens.
+            return (Usage::default(), true);
+        }
+        let input = estimate_tokens(self.sent_bytes.unwrap_or_default());
+        (Usage { input, output: estimate_tokens(self.generated), ..Usage::default() }, false)
+    }
+
+    fn record(&self, number: u32) -> AttemptRecord {
+        let (usage, exact) = self.tokens();
+        let (cost, certainty) = meter::price(&usage, self.candidate.prices.as_ref(), exact);
+        AttemptRecord {
+            number,
+            provider: self.candidate.credential.provider.name.to_owned(),
+            credential: self.candidate.credential.id.clone(),
+            model: self.candidate.model.clone(),
+            status: self.status,
+            error: self.error.as_ref().map(|error| error.kind().row().code.to_owned()),
+            usage,
+            cost,
+            certainty,
+            latency_ms: millis(self.took.unwrap_or_else(|| self.started.elapsed())),
+            first_token_ms: self.first_content.map(millis),
+        }
+    }
+}
+
+impl RequestContext {
+    /// A request whose head was just read.
+    pub fn new() -> Self {
+        Self {
+            request_id: String::new(),
+            started: Instant::now(),
+            created_at: Timestamp::now(),
+            caller: None,
+            asked: None,
+            traces: Vec::new(),
+            error: None,
+            status: 0,
+            first_content: None,
+            client_gone: false,
+            streaming: false,
+            body_bytes: 0,
+            allow: None,
+        }
+    }
+
+    /// The booking, for a request that got far enough to have an owner and a model.
+    pub fn booking(&self) -> Option<Booking> {
+        let (caller, asked) = (self.caller.as_ref()?, self.asked.as_ref()?);
+        let last = self.traces.last();
+        Some(Booking {
+            request_id: self.request_id.clone(),
+            workspace: caller.workspace.id.clone(),
+            key: caller.key.id.clone(),
+            model: asked.model.clone(),
+            model_served: last.map(|trace| trace.candidate.model.clone()),
+            provider: last.map(|trace| trace.candidate.credential.provider.name.to_owned()),
+            strategy: asked.strategy,
+            status: if self.client_gone { 499 } else { self.status },
+            error: self.error.as_ref().map(|error| error.kind().row().code.to_owned()),
+            stream: asked.stream,
+            client_gone: self.client_gone,
+            latency_ms: millis(self.started.elapsed()),
+            first_token_ms: self.first_content.map(millis),
+            created_at: self.created_at,
+            attempts: (1..).zip(&self.traces).map(|(number, trace)| trace.record(number)).collect(),
+        })
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

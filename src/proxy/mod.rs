@@ -1,0 +1,295 @@
+//! The only code that knows Pingora's `Session`.
+//!
+//! [`Gateway`] is everything that requests share; [`Listener`] is one listener's `ProxyHttp` over it. A request walks
+//! `routes` → `admit` → `serve` (the loop) → `attempt` → `upstream`, and back through `stream` and `respond`; `context`
+//! gathers what it came to, and [`Gateway::finish`] books it, once, whatever happened.
+//!
+//! Invariants: one snapshot of the configuration serves a request from its beginning to its end; an error is answered in
+//! one place, `fail_to_proxy`; nothing of a client's head reaches a provider.
+
+mod admit;
+mod attempt;
+mod builder;
+mod context;
+mod operations;
+mod respond;
+mod routes;
+mod serve;
+mod server;
+mod stream;
+mod upstream;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use http::{Request, header};
+use http_body_util::BodyExt;
+use jiff::Timestamp;
+use pingora::http::ResponseHeader;
+use pingora::prelude::HttpPeer;
+use pingora::proxy::{FailToProxy, ProxyHttp, Session};
+use tower::ServiceExt;
+
+use crate::api::models::{Model, ModelList};
+use crate::balance::Moment;
+use crate::balance::plan::Planner;
+use crate::catalog::Kind;
+use crate::config::Config;
+use crate::directory::Directory;
+use crate::error::{Error, ErrorKind, Result};
+use crate::meter::Meter;
+use crate::metrics::Metrics;
+use attempt::Attempts;
+use builder::Lasting;
+pub use builder::jwt_secret;
+pub use context::RequestContext;
+pub use routes::{Planes, Route};
+use serve::Serving;
+pub use server::{Signals, serve};
+
+/// Largest body of an admin request.
+const MAX_ADMIN_BODY: usize = 1024 * 1024;
+
+/// The gateway: everything that requests share.
+pub struct Gateway {
+    snapshot: ArcSwap<Snapshot>,
+    lasting: Lasting,
+    metrics: Arc<Metrics>,
+    registry: prometheus::Registry,
+    meter: Meter,
+    started: Instant,
+    /// Set once the process is to end: new requests are refused, running ones finish.
+    draining: AtomicBool,
+}
+
+/// What a reload replaces, all at once.
+struct Snapshot {
+    config: Arc<Config>,
+    directory: Arc<Directory>,
+    planner: Arc<Planner>,
+    attempts: Arc<Attempts>,
+    admin: axum::Router,
+}
+
+impl Gateway {
+    /// Serves one request of a Pingora session, whatever it is for, and books it: the whole gateway in one call, for another
+    /// program's `request_filter`. Returns whether the client's connection can be used again.
+    pub async fn handle(&self, session: &mut Session, planes: Planes) -> bool {
+        let mut context = RequestContext::new();
+        let reusable = match self.serve(session, &mut context, planes).await {
+            Ok(()) => true,
+            Err(error) => self.fail(session, &mut context, error).await,
+        };
+        self.finish(&context);
+        reusable
+    }
+
+    /// Serves one request up to its answer. An `Err` is still to be answered.
+    async fn serve(&self, session: &mut Session, context: &mut RequestContext, planes: Planes) -> Result<()> {
+        context.request_id = request_id(session);
+        let snapshot = self.snapshot.load_full();
+        let keepalive = snapshot.config.server.max_keepalive.as_secs();
+        session.set_keepalive(Some(keepalive));
+        let (route, method) = Route::find(session.req_header().uri.path(), planes)?;
+        if let Some(allowed) = method.filter(|allowed| *allowed != session.req_header().method) {
+            let message = format!("This URL takes {allowed} requests only.");
+            context.allow = Some(allowed);
+            return Err(Error::new(ErrorKind::MethodNotAllowed, message));
+        }
+        match route {
+            Route::Chat => self.language_model(session, context, Kind::Chat, &snapshot).await,
+            Route::Embeddings => self.language_model(session, context, Kind::Embeddings, &snapshot).await,
+            Route::Models => self.models(session, context, &snapshot).await,
+            Route::Model(id) => self.model(session, context, &snapshot, &id).await,
+            Route::Health => health(session, context).await,
+            Route::Ready => self.ready(session, context).await,
+            Route::Metrics => self.render_metrics(session, context).await,
+            Route::Admin => admin(session, context, &snapshot).await,
+        }
+    }
+
+    async fn language_model(
+        &self,
+        session: &mut Session,
+        context: &mut RequestContext,
+        kind: Kind,
+        snapshot: &Snapshot,
+    ) -> Result<()> {
+        if self.draining.load(Relaxed) {
+            session.set_keepalive(None);
+            return Err(Error::new(ErrorKind::Overloaded, "This gateway is shutting down; try again."));
+        }
+        let _in_flight = self.metrics.in_flight();
+        let admitted = self.admit(session, context, kind, snapshot).await?;
+        Serving { gateway: self, snapshot, admitted: &admitted, session, context }.run().await
+    }
+
+    async fn models(&self, session: &mut Session, context: &mut RequestContext, snapshot: &Snapshot) -> Result<()> {
+        let caller = self.authenticate(session, snapshot)?;
+        let data = snapshot.planner.models(&caller.workspace).into_iter().map(model).collect();
+        json(session, context, 200, &ModelList { object: "list", data }).await
+    }
+
+    async fn model(
+        &self,
+        session: &mut Session,
+        context: &mut RequestContext,
+        snapshot: &Snapshot,
+        id: &str,
+    ) -> Result<()> {
+        let caller = self.authenticate(session, snapshot)?;
+        let known = snapshot.planner.models(&caller.workspace).into_iter().find(|(name, _)| name == id);
+        match known {
+            Some(found) => json(session, context, 200, &model(found)).await,
+            None => Err(Error::new(ErrorKind::ModelNotFound, format!("The model '{id}' does not exist here."))
+                .with_param("model")),
+        }
+    }
+
+    /// Ready means: not draining, and the store can be read and written.
+    async fn ready(&self, session: &mut Session, context: &mut RequestContext) -> Result<()> {
+        let (status, word) = match (self.draining.load(Relaxed), self.lasting.store.healthy()) {
+            (true, _) => (503, "draining"),
+            (_, false) => (503, "store unavailable"),
+            _ => (200, "ok"),
+        };
+        json(session, context, status, &serde_json::json!({ "status": word })).await
+    }
+
+    async fn render_metrics(&self, session: &mut Session, context: &mut RequestContext) -> Result<()> {
+        let text = Metrics::render(&self.registry)?;
+        respond::own(session, context, 200, "text/plain; version=0.0.4; charset=utf-8", text).await
+    }
+
+    /// Answers an error. Returns whether the client's connection can be used again.
+    async fn fail(&self, session: &mut Session, context: &mut RequestContext, error: Error) -> bool {
+        context.client_gone |= error.kind() == ErrorKind::ClientGone;
+        if error.kind() == ErrorKind::Internal {
+            tracing::error!(request_id = %context.request_id, cause = error.cause(), "request failed");
+        }
+        let reusable = respond::error(session, context, &error).await;
+        context.error = Some(error);
+        reusable
+    }
+
+    /// Books a request that is over: the one place where the ledger learns of it.
+    fn finish(&self, context: &RequestContext) {
+        if let Some(booking) = context.booking() {
+            tracing::debug!(request_id = %booking.request_id, status = booking.status, "request finished");
+            self.meter.book(booking);
+        }
+    }
+
+    /// Now, for counters.
+    fn now(&self) -> Moment {
+        Moment(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// One listener: which planes of the gateway it serves.
+pub struct Listener {
+    /// The gateway.
+    pub gateway: Arc<Gateway>,
+    /// What is served here.
+    pub planes: Planes,
+}
+
+#[async_trait]
+impl ProxyHttp for Listener {
+    type CTX = RequestContext;
+
+    fn new_ctx(&self) -> RequestContext {
+        RequestContext::new()
+    }
+
+    async fn request_filter(&self, session: &mut Session, context: &mut RequestContext) -> pingora::Result<bool> {
+        match self.gateway.serve(session, context, self.planes).await {
+            Ok(()) => Ok(true),
+            Err(error) => {
+                let status = pingora::ErrorType::HTTPStatus(error.status());
+                context.error = Some(error);
+                Err(pingora::Error::explain(status, "answered by fail_to_proxy"))
+            }
+        }
+    }
+
+    async fn upstream_peer(&self, _: &mut Session, _: &mut RequestContext) -> pingora::Result<Box<HttpPeer>> {
+        // Every route is answered in `request_filter`; what came here was claimed by none.
+        Err(pingora::Error::explain(pingora::ErrorType::HTTPStatus(404), "no route"))
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        cause: &pingora::Error,
+        context: &mut RequestContext,
+    ) -> FailToProxy {
+        let error = context.error.take().unwrap_or_else(|| Error::internal(cause));
+        let error_code = error.status();
+        let can_reuse_downstream = self.gateway.fail(session, context, error).await;
+        FailToProxy { error_code, can_reuse_downstream }
+    }
+
+    fn suppress_error_log(&self, _: &Session, _: &RequestContext, _: &pingora::Error) -> bool {
+        // The error was answered and booked with its own words; Pingora's line would repeat it without them.
+        true
+    }
+
+    async fn logging(&self, _: &mut Session, _: Option<&pingora::Error>, context: &mut RequestContext) {
+        self.gateway.finish(context);
+    }
+}
+
+async fn health(session: &mut Session, context: &mut RequestContext) -> Result<()> {
+    let timestamp = Timestamp::now().to_string();
+    json(session, context, 200, &serde_json::json!({ "status": "ok", "timestamp": timestamp })).await
+}
+
+/// Hands an admin request to the admin router, and its answer back.
+async fn admin(session: &mut Session, context: &mut RequestContext, snapshot: &Snapshot) -> Result<()> {
+    let body = admit::read_body(session, snapshot, MAX_ADMIN_BODY).await?;
+    let head = session.req_header();
+    let mut request = Request::builder().method(head.method.clone()).uri(head.uri.clone());
+    if let Some(headers) = request.headers_mut() {
+        *headers = head.headers.clone();
+    }
+    let request = request.body(axum::body::Body::from(body)).map_err(Error::internal)?;
+    let answer = snapshot.admin.clone().oneshot(request).await.map_err(Error::internal)?;
+    let (parts, body) = answer.into_parts();
+    let body = body.collect().await.map_err(Error::internal)?.to_bytes();
+    context.status = parts.status.as_u16();
+    let mut head = ResponseHeader::build(parts.status, Some(8)).map_err(Error::internal)?;
+    for (name, value) in parts.headers.iter().filter(|(name, _)| *name != header::CONTENT_LENGTH) {
+        head.insert_header(name.clone(), value.clone()).map_err(Error::internal)?;
+    }
+    head.insert_header("x-request-id", context.request_id.as_str()).map_err(Error::internal)?;
+    respond::whole(session, Box::new(head), body).await
+}
+
+async fn json(
+    session: &mut Session,
+    context: &mut RequestContext,
+    status: u16,
+    value: &impl serde::Serialize,
+) -> Result<()> {
+    let body = serde_json::to_vec(value).map_err(Error::internal)?;
+    respond::own(session, context, status, "application/json", body).await
+}
+
+fn model((id, owned_by): (String, String)) -> Model {
+    // The catalogue does not know when a model appeared; a constant keeps the list stable.
+    Model { id, object: "model", created: 0, owned_by }
+}
+
+/// The client's `x-request-id` if it is short and plain, else a new one.
+fn request_id(session: &Session) -> String {
+    let given = admit::header_text(session, "x-request-id");
+    let sane = |text: &&str| (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    match given.filter(sane) {
+        Some(given) => given.to_owned(),
+        None => format!("req_{}", uuid::Uuid::now_v7().simple()),
+    }
+}

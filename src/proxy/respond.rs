@@ -1,0 +1,151 @@
+//! What goes back to the client: the only file that writes to it.
+//!
+//! Every answer carries `x-request-id`; every 429 and 503 carries `Retry-After` in whole seconds.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header};
+use pingora::http::ResponseHeader;
+use pingora::protocols::http::HttpTask;
+use pingora::proxy::Session;
+
+use super::context::RequestContext;
+use crate::api::envelope;
+use crate::api::strategy::StrategyName;
+use crate::error::{Error, ErrorKind, Result};
+
+/// A head that is ready to be written.
+pub(super) type Head = Box<ResponseHeader>;
+
+/// The wait that is named when nobody gave one.
+const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Longest list of warnings that a header carries.
+const MAX_WARNINGS: usize = 1024;
+
+/// The head of an answer by a provider: it names what served.
+pub(super) fn success_head(
+    context: &RequestContext,
+    strategy: StrategyName,
+    warnings: &[String],
+    stream: bool,
+) -> Result<Head> {
+    let mut head = head(200, if stream { "text/event-stream; charset=utf-8" } else { "application/json" }, context)?;
+    let mut set = |name: &'static str, text: &str| insert(&mut head, name, text);
+    if stream {
+        set("cache-control", "no-cache")?;
+        // Reverse proxies like nginx would otherwise hold events back.
+        set("x-accel-buffering", "no")?;
+    }
+    if let Some(trace) = context.traces.last() {
+        set("x-perpetuo-provider", trace.candidate.credential.provider.name)?;
+        set("x-perpetuo-model", &trace.candidate.model)?;
+    }
+    set("x-perpetuo-strategy", strategy.as_str())?;
+    set("x-perpetuo-attempts", &context.traces.len().to_string())?;
+    if !warnings.is_empty() {
+        let list: String = warnings.join(",").chars().filter(char::is_ascii_graphic).take(MAX_WARNINGS).collect();
+        set("x-perpetuo-warnings", &list)?;
+    }
+    Ok(head)
+}
+
+/// Writes a whole answer.
+pub(super) async fn whole(session: &mut Session, mut head: Head, body: Bytes) -> Result<()> {
+    head.insert_header(header::CONTENT_LENGTH, HeaderValue::from(body.len())).map_err(Error::internal)?;
+    let empty = body.is_empty();
+    let mut tasks = vec![HttpTask::Header(head, empty)];
+    if !empty {
+        tasks.push(HttpTask::Body(Some(body), true));
+    }
+    write(session, tasks).await
+}
+
+/// Writes a piece of a stream, after its head if that is still owed.
+pub(super) async fn piece(session: &mut Session, head: Option<Head>, bytes: Bytes, last: bool) -> Result<()> {
+    let mut tasks = Vec::with_capacity(2);
+    if let Some(mut head) = head {
+        if !session.downstream_session.is_http2() {
+            head.insert_header(header::TRANSFER_ENCODING, "chunked").map_err(Error::internal)?;
+        }
+        tasks.push(HttpTask::Header(head, false));
+    }
+    if !bytes.is_empty() || last {
+        tasks.push(HttpTask::Body((!bytes.is_empty()).then_some(bytes), last));
+    }
+    if tasks.is_empty() { Ok(()) } else { write(session, tasks).await }
+}
+
+/// Writes an answer of the gateway itself.
+pub(super) async fn own(
+    session: &mut Session,
+    context: &mut RequestContext,
+    status: u16,
+    content_type: &str,
+    body: impl Into<Bytes>,
+) -> Result<()> {
+    context.status = status;
+    let head = head(status, content_type, context)?;
+    whole(session, head, body.into()).await
+}
+
+/// Writes an error: the envelope before the commit, an error event after it. Returns whether the client's connection can be
+/// used again.
+pub(super) async fn error(session: &mut Session, context: &mut RequestContext, error: &Error) -> bool {
+    if error.kind() == ErrorKind::ClientGone {
+        return false;
+    }
+    if context.streaming {
+        let _ = piece(session, None, envelope::event(error).into(), true).await;
+        return false;
+    }
+    context.status = error.status();
+    let Ok(mut head) = head(context.status, "application/json", context) else { return false };
+    if let Err(cause) = error_headers(&mut head, context, error) {
+        tracing::error!(%cause, "an error answer without its headers");
+    }
+    // A body that was not read to its end would be taken for the next request.
+    let reusable = session.downstream_session.is_body_done();
+    if !reusable {
+        session.set_keepalive(None);
+    }
+    whole(session, head, envelope::json(error).into()).await.is_ok() && reusable
+}
+
+fn error_headers(head: &mut ResponseHeader, context: &RequestContext, error: &Error) -> Result<()> {
+    if matches!(context.status, 429 | 503) || error.retry_after().is_some() {
+        let wait = error.retry_after().unwrap_or(DEFAULT_RETRY_AFTER);
+        let seconds = wait.as_millis().div_ceil(1000).max(1);
+        insert(head, "retry-after", &seconds.to_string())?;
+    }
+    if let Some(allowed) = context.allow.as_ref().filter(|_| error.kind() == ErrorKind::MethodNotAllowed) {
+        insert(head, "allow", allowed.as_str())?;
+    }
+    if let Some(provider) = error.provider() {
+        insert(head, "x-perpetuo-provider", provider)?;
+    }
+    if !context.traces.is_empty() {
+        insert(head, "x-perpetuo-attempts", &context.traces.len().to_string())?;
+    }
+    Ok(())
+}
+
+fn head(status: u16, content_type: &str, context: &RequestContext) -> Result<Head> {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut head = ResponseHeader::build(status, Some(12)).map_err(Error::internal)?;
+    insert(&mut head, "content-type", content_type)?;
+    insert(&mut head, "x-request-id", &context.request_id)?;
+    Ok(Box::new(head))
+}
+
+fn insert(head: &mut ResponseHeader, name: &'static str, text: &str) -> Result<()> {
+    let value = HeaderValue::from_str(text).map_err(Error::internal)?;
+    head.insert_header(name, value).map_err(Error::internal)
+}
+
+async fn write(session: &mut Session, tasks: Vec<HttpTask>) -> Result<()> {
+    let written = session.write_response_tasks(tasks).await;
+    written
+        .map(|_| ())
+        .map_err(|cause| Error::new(ErrorKind::ClientGone, "The client closed the connection.").with_cause(cause))
+}

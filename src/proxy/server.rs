@@ -1,0 +1,89 @@
+//! The process around the gateway: listeners on Pingora's server, and what signals do.
+//!
+//! SIGTERM drains: `/ready` turns 503, new requests are refused, running ones finish (or `server.drain` passes), the ledger is
+//! flushed. SIGINT ends at once, flushed all the same. SIGHUP reloads.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora::apps::HttpServerOptions;
+use pingora::proxy::ProxyServiceBuilder;
+use pingora::server::configuration::ServerConf;
+use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
+
+use super::{Gateway, Listener, Planes};
+
+/// How often a draining process looks whether the last request is over.
+const DRAIN_LOOK: Duration = Duration::from_millis(50);
+
+/// What ends the process.
+#[async_trait]
+pub trait Signals: Send + Sync {
+    /// Resolves when the process is to end; true means that running requests may finish first.
+    async fn stop(&self) -> bool;
+}
+
+/// Serves on the configured listeners until a signal ends it. Blocks; the ledger is on disk when it returns.
+pub fn serve(gateway: &Arc<Gateway>, signals: impl Signals + 'static) {
+    let config = gateway.config();
+    let conf = ServerConf {
+        threads: config.server.threads,
+        grace_period_seconds: Some(0),
+        graceful_shutdown_timeout_seconds: Some(1),
+        ..ServerConf::default()
+    };
+    let mut server = Server::new_with_opt_and_conf(None, conf);
+    server.bootstrap();
+    let one_address = config.admin.listen.is_none();
+    let data = Planes { data: true, admin: one_address, metrics: false };
+    add_listener(&mut server, gateway, &config.server.listen.to_string(), data);
+    if let Some(address) = config.admin.listen {
+        let planes = Planes { admin: true, ..Planes::default() };
+        add_listener(&mut server, gateway, &address.to_string(), planes);
+    }
+    if config.metrics.enabled {
+        let planes = Planes { metrics: true, ..Planes::default() };
+        add_listener(&mut server, gateway, &config.metrics.listen.to_string(), planes);
+    }
+    let watch = Watch { gateway: Arc::clone(gateway), signals: Box::new(signals), patience: config.server.drain };
+    server.run(RunArgs { shutdown_signal: Box::new(watch) });
+    gateway.meter.shutdown();
+}
+
+fn add_listener(server: &mut Server, gateway: &Arc<Gateway>, address: &str, planes: Planes) {
+    let listener = Listener { gateway: Arc::clone(gateway), planes };
+    let mut options = HttpServerOptions::default();
+    options.h2c = gateway.config().server.h2c;
+    let mut service = ProxyServiceBuilder::new(&server.configuration, listener)
+        .name(format!("perpetuo on {address}"))
+        .server_options(options)
+        .build();
+    service.add_tcp(address);
+    server.add_service(service);
+}
+
+/// Tells Pingora when to end: after the drain.
+struct Watch {
+    gateway: Arc<Gateway>,
+    signals: Box<dyn Signals>,
+    patience: Duration,
+}
+
+#[async_trait]
+impl ShutdownSignalWatch for Watch {
+    async fn recv(&self) -> ShutdownSignal {
+        if !self.signals.stop().await {
+            return ShutdownSignal::FastShutdown;
+        }
+        self.gateway.draining.store(true, Relaxed);
+        let idle = async {
+            while self.gateway.metrics.inflight_requests.get() > 0 {
+                tokio::time::sleep(DRAIN_LOOK).await;
+            }
+        };
+        let _ = tokio::time::timeout(self.patience, idle).await;
+        ShutdownSignal::GracefulTerminate
+    }
+}

@@ -1,0 +1,105 @@
+//! A stream between two sides: upstream bytes → events → translation → bytes for the client.
+//!
+//! Not here: when the client's head is written (`serve`). Nothing is held back beyond the event that is being read.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::context::Trace;
+use super::upstream::{Exchange, Upstream, truncated};
+use crate::config::Limits;
+use crate::error::{Error, ErrorKind, Result};
+use crate::provider::{End, StreamOut, StreamTranslator};
+use crate::sse::Decoder;
+
+/// A stream that is being read.
+pub(super) struct LiveStream {
+    exchange: Exchange,
+    decoder: Decoder,
+    translator: Box<dyn StreamTranslator>,
+    out: StreamOut,
+    /// The upstream has closed its side.
+    ended: bool,
+}
+
+impl LiveStream {
+    /// A stream whose head was a 200.
+    pub(super) fn open(exchange: Exchange, translator: Box<dyn StreamTranslator>, limits: &Limits) -> Self {
+        let decoder = Decoder::new(limits.max_event_bytes);
+        Self { exchange, decoder, translator, out: StreamOut::default(), ended: false }
+    }
+
+    /// Reads once, and translates whatever became complete.
+    ///
+    /// Errors: the provider's error event, `StreamTruncated`, `ProviderProtocol`, `ProviderTimeout`. What was translated
+    /// before the error is still there to be taken.
+    pub(super) async fn step(&mut self, idle: Duration) -> Result<()> {
+        match self.exchange.read(idle).await? {
+            Some(bytes) => self.push(&bytes),
+            None => self.end(),
+        }
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> Result<()> {
+        self.decoder.push(bytes);
+        while !self.out.done {
+            let event = self.decoder.next_event().map_err(|cause| {
+                Error::new(
+                    ErrorKind::ProviderProtocol,
+                    "The provider sent an event that is larger than this gateway accepts.",
+                )
+                .with_cause(cause)
+            })?;
+            let Some(event) = event else { break };
+            self.translator.event(&event, &mut self.out)?;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<()> {
+        self.ended = true;
+        match self.translator.end(&mut self.out) {
+            End::Complete => {
+                self.out.done = true;
+                Ok(())
+            }
+            End::Truncated => Err(truncated()),
+        }
+    }
+
+    /// Whether the commit point has been reached.
+    pub(super) fn has_content(&self) -> bool {
+        self.out.content
+    }
+
+    /// Whether the stream said that it is complete.
+    pub(super) fn is_over(&self) -> bool {
+        self.out.done
+    }
+
+    /// What is ready for the client.
+    pub(super) fn take(&mut self) -> Bytes {
+        std::mem::take(&mut self.out.bytes).into()
+    }
+
+    /// Writes what is known so far into the attempt's trace.
+    pub(super) fn report(&self, trace: &mut Trace) {
+        trace.usage = self.out.usage;
+        trace.generated = self.out.generated;
+    }
+
+    /// Gives the connection back after a complete stream; bytes after its end give it up.
+    pub(super) async fn finish(self, upstream: &Upstream) {
+        if self.decoder.has_partial() {
+            self.exchange.abort().await;
+        } else {
+            upstream.finish(self.exchange).await;
+        }
+    }
+
+    /// Breaks the stream off at the provider.
+    pub(super) async fn abort(self) {
+        self.exchange.abort().await;
+    }
+}

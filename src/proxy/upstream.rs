@@ -1,0 +1,261 @@
+//! One exchange with an upstream on Pingora's `Connector`: connect or reuse, send, read the head, read the body, give back.
+//!
+//! Knows bytes and timeouts; not dialects, not the client. Does what Pingora's own proxy loop would have done: a stale pooled
+//! connection is tried again for free, informational heads are skipped, an early answer is read although the body was not
+//! taken, HTTP/2 gets an absolute URI and no `Host`, a peer that can't HTTP/2 is remembered.
+//!
+//! Invariants: a connection goes back to the pool only when its response is done; TLS never runs without a server name.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Method, Uri, Version, header};
+use pingora::connectors::http::Connector;
+use pingora::http::RequestHeader;
+use pingora::protocols::http::client::HttpSession;
+use pingora::upstreams::peer::{ALPN, HttpPeer};
+use pingora::{ErrorType, RetryType};
+
+use crate::config::Timeouts;
+use crate::directory::Credential;
+use crate::error::{Error, ErrorKind, Result};
+use crate::provider::Outgoing;
+
+/// Streams that share one HTTP/2 connection.
+const MAX_H2_STREAMS: usize = 100;
+/// Free tries on a fresh connection when a pooled one turned out to be closed.
+const STALE_RETRIES: usize = 3;
+/// Informational heads that are skipped before the answer counts as nonsense.
+const MAX_INFORMATIONAL: usize = 16;
+/// How long an upstream that stopped taking the body may need for its early answer.
+const EARLY_ANSWER: Duration = Duration::from_millis(200);
+/// How long the end of a response may lag behind its last event before the connection is given up.
+const LINGER: Duration = Duration::from_millis(200);
+
+/// Opens exchanges.
+pub(super) struct Upstream {
+    connector: Arc<Connector>,
+    timeouts: Timeouts,
+}
+
+/// An exchange whose head has been read.
+pub(super) struct Exchange {
+    session: HttpSession,
+    peer: HttpPeer,
+}
+
+impl Upstream {
+    /// Over this connector.
+    pub(super) fn new(connector: Arc<Connector>, timeouts: Timeouts) -> Self {
+        Self { connector, timeouts }
+    }
+
+    /// Sends a request and reads the head of its answer. `on_send` is called right before the first byte may leave.
+    ///
+    /// Errors: `ProviderUnreachable`, `ProviderTimeout`.
+    pub(super) async fn exchange(
+        &self,
+        credential: &Credential,
+        address: SocketAddr,
+        request: &Outgoing,
+        stream: bool,
+        mut on_send: impl FnMut(),
+    ) -> Result<Exchange> {
+        let peer = self.peer(credential, address);
+        for _ in 0..STALE_RETRIES {
+            let (mut session, reused) = match self.connector.get_http_session(&peer).await {
+                Ok(connected) => connected,
+                Err(cause) => {
+                    self.remember(&cause, &peer);
+                    return Err(unreachable(&cause));
+                }
+            };
+            session.set_read_timeout(None);
+            session.set_write_timeout(Some(self.timeouts.idle));
+            on_send();
+            match send(&mut session, credential, request, stream).await {
+                Ok(()) => return Ok(Exchange { session, peer }),
+                Err(cause) => {
+                    session.shutdown().await;
+                    self.remember(&cause, &peer);
+                    let stale = reused && matches!(cause.retry, RetryType::ReusedOnly | RetryType::Decided(true));
+                    if !stale {
+                        return Err(unreachable(&cause));
+                    }
+                }
+            }
+        }
+        Err(Error::new(ErrorKind::ProviderUnreachable, "The provider keeps closing its connections."))
+    }
+
+    fn peer(&self, credential: &Credential, address: SocketAddr) -> HttpPeer {
+        let endpoint = &credential.endpoint;
+        let mut peer = HttpPeer::new(address, endpoint.tls, endpoint.host.clone());
+        let http2 = credential.options.get("http2").and_then(serde_json::Value::as_bool);
+        peer.options.alpn = match (endpoint.tls, http2) {
+            (true, Some(false)) | (false, None | Some(false)) => ALPN::H1,
+            (true, _) => ALPN::H2H1,
+            // Without TLS there is nothing to negotiate with: HTTP/2 only where the operator says so.
+            (false, Some(true)) => ALPN::H2,
+        };
+        peer.options.max_h2_streams = MAX_H2_STREAMS;
+        peer.options.connection_timeout = Some(self.timeouts.connect);
+        peer.options.total_connection_timeout = Some(self.timeouts.tls.max(self.timeouts.connect));
+        peer
+    }
+
+    /// A peer that negotiated HTTP/2 and could not keep it up is spoken to in HTTP/1.1 from now on.
+    fn remember(&self, cause: &pingora::Error, peer: &HttpPeer) {
+        if matches!(cause.etype, ErrorType::H2Downgrade | ErrorType::InvalidH2) {
+            self.connector.prefer_h1(peer);
+        }
+    }
+
+    /// Gives the connection back once the response is done; gives it up when something is still to come.
+    pub(super) async fn finish(&self, mut exchange: Exchange) {
+        let rest = tokio::time::timeout(LINGER, exchange.session.read_response_body()).await;
+        let done = matches!(rest, Ok(Ok(None))) && exchange.session.response_done();
+        if done {
+            self.connector.release_http_session(exchange.session, &exchange.peer, None).await;
+        } else {
+            exchange.session.shutdown().await;
+        }
+    }
+}
+
+impl Exchange {
+    /// The status of the answer.
+    pub(super) fn status(&self) -> u16 {
+        self.session.response_header().map_or(0, |head| head.status.as_u16())
+    }
+
+    /// The headers of the answer.
+    pub(super) fn headers(&self) -> HeaderMap {
+        self.session.response_header().map(|head| head.headers.clone()).unwrap_or_default()
+    }
+
+    /// The next bytes of the body; `None` at its end.
+    ///
+    /// Errors: `StreamTruncated` when the connection broke, `ProviderTimeout` after `idle` without a byte.
+    pub(super) async fn read(&mut self, idle: Duration) -> Result<Option<Bytes>> {
+        match tokio::time::timeout(idle, self.session.read_response_body()).await {
+            Err(_) => {
+                Err(Error::new(ErrorKind::ProviderTimeout, "The provider stopped sending in the middle of its answer."))
+            }
+            Ok(Err(cause)) => Err(truncated().with_cause(cause)),
+            Ok(Ok(bytes)) => Ok(bytes),
+        }
+    }
+
+    /// The whole body, up to a limit.
+    ///
+    /// Errors: as `read`, and `ProviderProtocol` beyond the limit.
+    pub(super) async fn read_all(&mut self, limit: usize, idle: Duration) -> Result<Bytes> {
+        let mut all = BytesMut::new();
+        while let Some(bytes) = self.read(idle).await? {
+            if all.len() + bytes.len() > limit {
+                return Err(Error::new(
+                    ErrorKind::ProviderProtocol,
+                    "The provider's answer is larger than this gateway accepts.",
+                ));
+            }
+            all.extend_from_slice(&bytes);
+        }
+        Ok(all.freeze())
+    }
+
+    /// Breaks the exchange off: closes the connection, or resets the HTTP/2 stream.
+    pub(super) async fn abort(mut self) {
+        self.session.shutdown().await;
+    }
+}
+
+/// The error of an answer that broke off.
+pub(super) fn truncated() -> Error {
+    Error::new(ErrorKind::StreamTruncated, "The provider's answer ended before it was complete.")
+}
+
+async fn send(
+    session: &mut HttpSession,
+    credential: &Credential,
+    request: &Outgoing,
+    stream: bool,
+) -> Result<(), Box<pingora::Error>> {
+    let http2 = session.as_http2().is_some();
+    let head = head(credential, request, http2, stream)?;
+    session.write_request_header(Box::new(head)).await?;
+    if let Err(cause) = write_body(session, request.body.clone()).await {
+        // The upstream may have answered without taking the body (413, 429) and closed: that answer says more.
+        let early = tokio::time::timeout(EARLY_ANSWER, read_head(session)).await;
+        return if matches!(early, Ok(Ok(()))) { Ok(()) } else { Err(cause) };
+    }
+    read_head(session).await
+}
+
+async fn write_body(session: &mut HttpSession, body: Bytes) -> Result<(), Box<pingora::Error>> {
+    if !body.is_empty() {
+        session.write_request_body(body, true).await?;
+    }
+    session.finish_request_body().await
+}
+
+async fn read_head(session: &mut HttpSession) -> Result<(), Box<pingora::Error>> {
+    for _ in 0..MAX_INFORMATIONAL {
+        session.read_response_header().await?;
+        let informational = session.response_header().is_some_and(|head| head.status.is_informational());
+        if !informational {
+            return Ok(());
+        }
+    }
+    Err(pingora::Error::explain(ErrorType::InvalidHTTPHeader, "nothing but informational answers"))
+}
+
+/// The head, built from scratch: nothing of the client's head can leak into it.
+fn head(
+    credential: &Credential,
+    request: &Outgoing,
+    http2: bool,
+    stream: bool,
+) -> Result<RequestHeader, Box<pingora::Error>> {
+    let endpoint = &credential.endpoint;
+    let mut head = RequestHeader::build(request.method.clone(), request.path.as_bytes(), Some(12))?;
+    if http2 {
+        let scheme = if endpoint.tls { "https" } else { "http" };
+        let uri =
+            Uri::builder().scheme(scheme).authority(endpoint.authority()).path_and_query(request.path.as_str()).build();
+        let uri = uri.map_err(|cause| pingora::Error::because(ErrorType::InvalidHTTPHeader, "upstream URI", cause))?;
+        head.set_uri(uri);
+        head.set_version(Version::HTTP_2);
+    } else {
+        head.insert_header(header::HOST, endpoint.authority())?;
+    }
+    let accept = if stream { "text/event-stream" } else { "application/json" };
+    head.insert_header(header::ACCEPT, accept)?;
+    // Answers are translated or scanned as they come; compressing them would only cost both sides time.
+    head.insert_header(header::ACCEPT_ENCODING, "identity")?;
+    head.insert_header(header::USER_AGENT, concat!("perpetuo/", env!("CARGO_PKG_VERSION")))?;
+    if request.method != Method::GET {
+        head.insert_header(header::CONTENT_TYPE, "application/json")?;
+        head.insert_header(header::CONTENT_LENGTH, HeaderValue::from(request.body.len()))?;
+    }
+    for (name, value) in &request.headers {
+        head.insert_header(name.clone(), value.clone())?;
+    }
+    Ok(head)
+}
+
+/// A Pingora error before the head of the answer, as one of ours.
+fn unreachable(cause: &pingora::Error) -> Error {
+    use ErrorType::{ConnectTimedout, ReadTimedout, TLSHandshakeTimedout, WriteTimedout};
+    let kind = match cause.etype {
+        ConnectTimedout | TLSHandshakeTimedout | ReadTimedout | WriteTimedout => ErrorKind::ProviderTimeout,
+        _ => ErrorKind::ProviderUnreachable,
+    };
+    let message = match kind {
+        ErrorKind::ProviderTimeout => "The provider did not accept the request in time.",
+        _ => "The provider could not be reached, or closed the connection without an answer.",
+    };
+    Error::new(kind, message).with_cause(cause)
+}

@@ -1,0 +1,301 @@
+//! The tests of the contract, run on every store, and the records they use.
+
+use jiff::Timestamp;
+use serde_json::Map;
+
+use super::*;
+use crate::api::strategy::StrategyName;
+use crate::money::Money;
+use crate::store::memory::MemoryStore;
+use crate::store::sled::SledStore;
+use crate::usage::{Certainty, Usage};
+
+pub(crate) fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+pub(crate) fn attempt(provider: &str, error: Option<&str>) -> AttemptRecord {
+    AttemptRecord {
+        number: 1,
+        provider: provider.into(),
+        credential: format!("prov_{provider}"),
+        model: "gpt-4o".into(),
+        status: if error.is_some() { 500 } else { 200 },
+        error: error.map(Into::into),
+        usage: Usage { input: 100, cached_read: 20, output: 30, reasoning: 10, ..Usage::default() },
+        cost: Money(u128::from(u64::MAX) + 7),
+        certainty: Certainty::Exact,
+        latency_ms: 250,
+        first_token_ms: Some(100),
+    }
+}
+
+pub(crate) fn booking(workspace: &str, request_id: &str, created_at: &str) -> Booking {
+    RequestRecord {
+        request_id: request_id.into(),
+        workspace: workspace.into(),
+        key: "key_1".into(),
+        model: "gpt-4o".into(),
+        model_served: Some("gpt-4o-2024-08-06".into()),
+        provider: Some("openai".into()),
+        strategy: StrategyName::Fastest,
+        status: 200,
+        error: None,
+        stream: true,
+        client_gone: false,
+        latency_ms: 300,
+        first_token_ms: Some(120),
+        created_at: at(created_at),
+        attempts: vec![attempt("groq", Some("provider_error")), attempt("openai", None)],
+    }
+}
+
+fn workspace(id: &str) -> WorkspaceRecord {
+    let created_at = at("2026-01-01T00:00:00Z");
+    WorkspaceRecord { id: id.into(), name: "Team".into(), strategy: None, limits: Map::new(), created_at }
+}
+
+fn credential(workspace: &str, id: &str) -> CredentialRecord {
+    CredentialRecord {
+        id: id.into(),
+        workspace: workspace.into(),
+        provider: "openai".into(),
+        priority: 1,
+        weight: 1,
+        base_url: None,
+        models: [("fast".to_owned(), "gpt-4o-mini".to_owned())].into(),
+        enabled: true,
+        options: Map::new(),
+        sealed: "v1.sealed".into(),
+        last_four: "cdef".into(),
+        created_at: at("2026-01-01T00:00:00Z"),
+    }
+}
+
+fn key(workspace: &str, id: &str) -> KeyRecord {
+    KeyRecord {
+        id: id.into(),
+        workspace: workspace.into(),
+        name: "CI".into(),
+        hash: "00".repeat(32),
+        last_four: "cdef".into(),
+        strategy: Some(StrategyName::Cheapest),
+        expires_at: None,
+        revoked_at: None,
+        created_at: at("2026-01-01T00:00:00Z"),
+    }
+}
+
+/// A month in which two workspaces asked; `ws` at the edges of days.
+fn fill(store: &dyn Store) {
+    let mut refused = booking("ws", "c", "2026-01-02T23:59:59.999Z");
+    (refused.status, refused.provider) = (429, Some("groq".into()));
+    store.append(&[booking("ws", "a", "2026-01-01T00:00:00Z"), refused]).unwrap();
+    store.append(&[booking("ws", "b", "2026-01-02T12:00:00Z"), booking("ws", "d", "2026-01-03T00:00:00Z")]).unwrap();
+    store.append(&[booking("ws2", "z", "2026-01-02T12:00:00Z"), booking("w", "y", "2026-01-02T12:00:00Z")]).unwrap();
+}
+
+fn ids(page: &LogPage) -> Vec<&str> {
+    page.requests.iter().map(|record| record.request_id.as_str()).collect()
+}
+
+fn days(start: &str, end: &str) -> DayRange {
+    DayRange { start: start.parse().ok(), end: end.parse().ok() }
+}
+
+fn query() -> LogQuery {
+    LogQuery { limit: 50, ..LogQuery::default() }
+}
+
+fn tenants_come_back_and_a_deleted_workspace_takes_its_own_but_not_its_ledger(store: &dyn Store) {
+    for id in ["ws", "ws2"] {
+        store.put_workspace(&workspace(id)).unwrap();
+        store.put_credential(&credential(id, "prov_1")).unwrap();
+        store.put_credential(&credential(id, "prov_2")).unwrap();
+        store.put_key(&key(id, "key_1")).unwrap();
+        store.put_key(&key(id, "key_2")).unwrap();
+    }
+    store.append(&[booking("ws", "a", "2026-01-01T00:00:00Z")]).unwrap();
+    let renamed = WorkspaceRecord { name: "Renamed".into(), ..workspace("ws2") };
+    store.put_workspace(&renamed).unwrap();
+    store.delete_credential("ws2", "prov_1").unwrap();
+    store.delete_key("ws2", "key_2").unwrap();
+    store.delete_key("ws2", "never was").unwrap();
+    store.delete_workspace("ws").unwrap();
+
+    let tenancy = store.tenancy().unwrap();
+    assert_eq!(tenancy.workspaces, [renamed]);
+    assert_eq!(tenancy.credentials, [credential("ws2", "prov_2")]);
+    assert_eq!(tenancy.keys, [key("ws2", "key_1")]);
+    assert_eq!(store.logs("ws", &query()).unwrap().total, 1);
+    assert_eq!(store.rollups("ws", DayRange::default()).unwrap().len(), 2);
+}
+
+fn the_log_is_newest_first_and_pages_have_the_right_total(store: &dyn Store) {
+    fill(store);
+    let all = store.logs("ws", &query()).unwrap();
+    assert_eq!((ids(&all), all.total), (vec!["d", "c", "b", "a"], 4));
+    assert_eq!(all.requests[3], booking("ws", "a", "2026-01-01T00:00:00Z"));
+    let second = store.logs("ws", &LogQuery { page: 1, limit: 3, ..query() }).unwrap();
+    assert_eq!((ids(&second), second.total), (vec!["a"], 4));
+    let beyond = store.logs("ws", &LogQuery { page: u64::MAX, limit: 1000, ..query() }).unwrap();
+    assert_eq!((ids(&beyond), beyond.total), (vec![], 4));
+    assert_eq!(store.logs("nobody", &query()).unwrap().total, 0);
+}
+
+fn the_log_is_filtered_by_provider_status_and_days(store: &dyn Store) {
+    fill(store);
+    let by_provider = store.logs("ws", &LogQuery { provider: Some("groq".into()), ..query() }).unwrap();
+    assert_eq!((ids(&by_provider), by_provider.total), (vec!["c"], 1));
+    let by_status = store.logs("ws", &LogQuery { status: Some(200), page: 1, limit: 2, ..query() }).unwrap();
+    assert_eq!((ids(&by_status), by_status.total), (vec!["a"], 3));
+    let of_days = |start, end| store.logs("ws", &LogQuery { days: days(start, end), ..query() }).unwrap();
+    assert_eq!(ids(&of_days("2026-01-02", "2026-01-02")), ["c", "b"]);
+    assert_eq!(ids(&of_days("2026-01-03", "")), ["d"]);
+    assert_eq!(ids(&of_days("", "2026-01-01")), ["a"]);
+    assert_eq!(of_days("", "9999-12-31").total, 4);
+    assert_eq!(of_days("2026-01-03", "2026-01-01").total, 0);
+}
+
+fn rollups_are_the_sum_of_the_attempts_of_the_days(store: &dyn Store) {
+    fill(store);
+    let of_days = |start, end| store.rollups("ws", days(start, end)).unwrap();
+    let all = of_days("", "");
+    assert_eq!(all.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["groq", "openai"]);
+    let (groq, openai) = (&all[0].1, &all[1].1);
+    assert_eq!((groq.attempts, groq.errors, groq.latency.count), (4, 4, 0));
+    assert_eq!((openai.attempts, openai.errors, openai.latency.count), (4, 0, 4));
+    assert_eq!(openai.cost, Money(4 * (u128::from(u64::MAX) + 7)));
+    assert_eq!(openai.usage.total_tokens(), 4 * 150);
+    assert_eq!(of_days("2026-01-02", "2026-01-02")[1].1.attempts, 2);
+    assert_eq!(of_days("2026-01-03", "")[1].1.attempts, 1);
+    assert_eq!(of_days("", "2026-01-02")[1].1.attempts, 3);
+    assert!(of_days("2026-01-03", "2026-01-01").is_empty());
+    assert!(store.rollups("nobody", DayRange::default()).unwrap().is_empty());
+}
+
+fn the_same_booking_counts_once_and_its_twin_counts_too(store: &dyn Store) {
+    let first = booking("ws", "same", "2026-01-01T00:00:00Z");
+    let twin = Booking { latency_ms: 999, ..first.clone() };
+    store.append(&[first.clone(), first.clone()]).unwrap();
+    store.append(&[first.clone(), twin.clone()]).unwrap();
+    store.append(&[twin, first]).unwrap();
+    store.append(&[]).unwrap();
+    assert_eq!(store.logs("ws", &query()).unwrap().total, 2);
+    assert_eq!(store.rollups("ws", DayRange::default()).unwrap()[0].1.attempts, 2);
+}
+
+fn a_piece_with_a_bad_booking_is_not_there_at_all(store: &dyn Store) {
+    let bad = booking("ws\0", "bad", "2026-01-01T00:00:00Z");
+    assert!(store.append(&[booking("ws", "good", "2026-01-01T00:00:00Z"), bad]).is_err());
+    assert_eq!(store.logs("ws", &query()).unwrap().total, 0);
+    assert!(store.rollups("ws", DayRange::default()).unwrap().is_empty());
+}
+
+fn pruning_removes_old_rows_of_every_workspace_and_no_sum(store: &dyn Store) {
+    fill(store);
+    let many: Vec<_> = (0..2500).map(|n| booking("old", &n.to_string(), "2025-12-01T00:00:00Z")).collect();
+    store.append(&many).unwrap();
+    let before = store.rollups("ws", DayRange::default()).unwrap();
+    assert_eq!(store.prune(at("2026-01-02T23:59:59.999Z")).unwrap(), 2500 + 4);
+    assert_eq!(ids(&store.logs("ws", &query()).unwrap()), ["d", "c"]);
+    assert_eq!(store.logs("old", &query()).unwrap().total, 0);
+    assert_eq!(store.rollups("ws", DayRange::default()).unwrap(), before);
+    assert_eq!(store.prune(at("2026-01-02T23:59:59.999Z")).unwrap(), 0);
+}
+
+fn bookings_from_many_threads_are_all_summed(store: &dyn Store) {
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            scope.spawn(move || {
+                for n in 0..25 {
+                    store.append(&[booking("ws", &format!("{thread}-{n}"), "2026-01-01T00:00:00Z")]).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(store.rollups("ws", DayRange::default()).unwrap()[0].1.attempts, 100);
+    assert!(store.healthy());
+}
+
+macro_rules! on_every_store {
+    ($($test:ident)*) => {
+        mod in_memory {
+            use super::*;
+            $(#[test] fn $test() { super::$test(&MemoryStore::new()); })*
+        }
+        mod on_disk {
+            use super::*;
+            $(#[test] fn $test() {
+                let dir = tempfile::tempdir().unwrap();
+                super::$test(&SledStore::open(dir.path()).unwrap());
+            })*
+        }
+    };
+}
+
+on_every_store! {
+    tenants_come_back_and_a_deleted_workspace_takes_its_own_but_not_its_ledger
+    the_log_is_newest_first_and_pages_have_the_right_total
+    the_log_is_filtered_by_provider_status_and_days
+    rollups_are_the_sum_of_the_attempts_of_the_days
+    the_same_booking_counts_once_and_its_twin_counts_too
+    a_piece_with_a_bad_booking_is_not_there_at_all
+    pruning_removes_old_rows_of_every_workspace_and_no_sum
+    bookings_from_many_threads_are_all_summed
+}
+
+mod reopened {
+    use super::*;
+
+    #[test]
+    fn everything_is_there_after_the_store_was_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        for round in 0..5 {
+            let store = SledStore::open(dir.path()).unwrap();
+            assert_eq!(store.logs("ws", &query()).unwrap().total, round);
+            store.append(&[booking("ws", &round.to_string(), "2026-01-01T00:00:00Z")]).unwrap();
+            store.put_workspace(&workspace(&format!("ws{round}"))).unwrap();
+        }
+        let store = SledStore::open(dir.path()).unwrap();
+        assert_eq!(store.rollups("ws", DayRange::default()).unwrap()[0].1.attempts, 5);
+        assert_eq!(store.tenancy().unwrap().workspaces.len(), 5);
+    }
+
+    #[test]
+    fn a_second_opener_is_told_that_the_store_is_in_use() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SledStore::open(dir.path()).unwrap();
+        let error = SledStore::open(dir.path()).err().unwrap();
+        assert!(error.message().contains("in use by another process"), "{error}");
+        assert!(store.healthy());
+    }
+
+    #[test]
+    fn a_store_without_its_main_file_is_refused_and_not_begun_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(SledStore::open(dir.path()).unwrap());
+        std::fs::remove_file(dir.path().join("db")).unwrap();
+        let error = SledStore::open(dir.path()).err().unwrap();
+        assert!(error.message().contains("is damaged and was left as it is"), "{error}");
+        assert!(!dir.path().join("db").exists());
+    }
+
+    #[test]
+    fn a_store_whose_content_is_gone_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(SledStore::open(dir.path()).unwrap());
+        let db = dir.path().join("db");
+        let length = std::fs::metadata(&db).unwrap().len() as usize;
+        std::fs::write(&db, vec![0xA5; length]).unwrap();
+        let error = SledStore::open(dir.path()).err().unwrap();
+        assert!(error.message().contains("is damaged and was left as it is"), "{error}");
+    }
+
+    #[test]
+    fn a_path_that_is_no_directory_is_refused_with_what_to_do() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = SledStore::open(file.path()).err().unwrap();
+        assert!(error.message().contains("readable and writable"), "{error}");
+    }
+}
