@@ -24,6 +24,8 @@ from gateway import PROVIDER_KEYS, Answer, Gateway, Stage, stage
 from requests_of import Sent, normal, request_of
 
 WORKERS = 6
+# How much of a request could be compared.
+KINDS = {"whole": "whole", "native": "with Anthropic's own names", "part": "in part", "none": "not"}
 PATHS = {"openai": "/v1/chat/completions", "groq": "/openai/v1/chat/completions", "anthropic": "/v1/messages"}
 # The gateway sees for itself that nobody could answer these; nothing is spent on asking.
 REFUSED_HERE = {"openai-chat-01eaa4efae92": "messages"}
@@ -35,7 +37,7 @@ class Result:
 
     recording: Recording
     request: str = "whole"
-    lost: list[str] = field(default_factory=list)
+    sent: Sent | None = None
     differences: list[str] = field(default_factory=list)
 
     def compare(self, what: str, got: Any, wanted: Any) -> None:
@@ -182,17 +184,16 @@ def check_request(result: Result, sent: Sent, exchange: dict[str, Any], key: str
         result.differences.append("the virtual key went to the provider")
     result.compare("accept-encoding", headers.get("accept-encoding", "identity"), "identity")
     if sent.expected is None:
-        result.request, result.lost = "none", sent.lost
+        result.request = "none"
         return
     received, expected = json.loads(exchange["body"]), sent.expected
     if provider == "anthropic":
         received, expected = normal(received), normal(expected)
-        if sent.lost:
-            result.request, result.lost = "part", sent.lost
-            replaced = set(normal(result.recording.request or {})) - set(expected)
-            received = {name: value for name, value in received.items() if name not in replaced}
+    if sent.native or sent.lost:
+        result.request = "part" if sent.lost else "native"
     for name in sorted(set(received) | set(expected)):
-        result.compare(f"request {name}", received.get(name, "nothing"), expected.get(name, "nothing"))
+        if not (sent.lost and name not in expected):
+            result.compare(f"request {name}", received.get(name, "nothing"), expected.get(name, "nothing"))
 
 
 # --- running -----------------------------------------------------------------------------------------------------------
@@ -200,8 +201,8 @@ def check_request(result: Result, sent: Sent, exchange: dict[str, Any], key: str
 
 def exchange(on: Stage, recording: Recording) -> Result:
     """Plays one recording and compares both directions."""
-    result = Result(recording)
     sent = request_of(recording)
+    result = Result(recording, sent=sent)
     on.replay.play(recording.id)
     answer = on.workspace.post("/chat/completions", sent.body)
     seen = list(on.replay.seen)
@@ -209,7 +210,8 @@ def exchange(on: Stage, recording: Recording) -> Result:
         result.compare("status", answer.status, 400)
         result.compare("param", answer.json()["error"]["param"], REFUSED_HERE[recording.id])
         result.compare("requests to the provider", len(seen), 0)
-        result.request, result.lost = "none", ["refused by the gateway itself"]
+        result.request = "none"
+        sent.lost.append("the gateway refuses it without asking")
         return result
     result.compare("requests to the provider", len(seen), 1)
     for received in seen[:1]:
@@ -251,19 +253,27 @@ def report(results: list[Result], seconds: float) -> None:
     for result in results:
         for difference in result.differences:
             print(f"FAILED {result.recording.id}: {difference}")
-    reasons = Counter(reason for result in results for reason in result.lost)
-    if reasons:
-        print("\nrequests that could not be compared, or only in part, because OpenAI's API has no form for:")
-        for reason, count in sorted(reasons.items(), key=lambda entry: (-entry[1], entry[0])):
-            print(f"{count:6}  {reason}")
-    print(f"\n{'provider':12}{'recordings':>12}{'passed':>8}{'failed':>8}   requests compared: whole, in part, not")
+    sent = [result.sent for result in results if result.sent]
+    explain("said with Anthropic's own names, because OpenAI's API has no word for it", [one.native for one in sent])
+    explain("requests that could not be compared, or not whole", [one.lost for one in sent])
+    titles = "".join(f"{title:>12}" for title in ("recordings", "passed", "failed"))
+    print(f"\n{'provider':12}{titles}   requests: {', '.join(KINDS.values())}")
     for provider in expect.ENDPOINTS:
         mine = [result for result in results if result.recording.provider == provider]
         failed = sum(bool(result.differences) for result in mine)
         kinds = Counter(result.request for result in mine)
-        counts = f"{kinds['whole']:>22}{kinds['part']:>9}{kinds['none']:>5}"
-        print(f"{provider:12}{len(mine):>12}{len(mine) - failed:>8}{failed:>8}{counts}")
+        counts = "".join(f"{count:>12}" for count in (len(mine), len(mine) - failed, failed))
+        print(f"{provider:12}{counts}             {', '.join(str(kinds[kind]) for kind in KINDS)}")
     print(f"{len(results)} recordings in {seconds:.1f} s")
+
+
+def explain(title: str, reasons: list[list[str]]) -> None:
+    """How many recordings had which reason."""
+    counts = Counter(reason for some in reasons for reason in set(some))
+    if counts:
+        print(f"\n{title}:")
+    for reason, count in sorted(counts.items(), key=lambda entry: (-entry[1], entry[0])):
+        print(f"{count:6}  {reason}")
 
 
 def main() -> int:

@@ -21,6 +21,7 @@ import random
 import select
 import socket
 import struct
+import sys
 import threading
 from collections import deque
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -45,8 +46,7 @@ class Replay:
         self.lock = threading.Lock()
         # Set when the other side leaves a request that hangs.
         self.left = threading.Event()
-        self.server = ThreadingHTTPServer(("127.0.0.1", port), _Handler)
-        self.server.daemon_threads = True
+        self.server = _Server(("127.0.0.1", port), _Handler)
         self.server.replay = self
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True)
 
@@ -79,6 +79,16 @@ class Replay:
         with self.lock:
             self.seen.append(exchange)
             return self.queue.popleft() if self.queue else None
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    replay: Replay
+
+    def handle_error(self, request, client_address) -> None:
+        """A gateway may drop a connection at any time; anything else is a fault of this file."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):

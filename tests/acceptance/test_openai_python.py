@@ -226,6 +226,20 @@ def test_when_every_provider_fails_the_status_says_how(failing, failure: str) ->
     assert raised.value.status_code == cells.EXPECTED_STATUS[failure]
 
 
+def test_what_a_provider_cannot_take_is_said_and_in_strict_mode_refused(on: Stage) -> None:
+    identity = cells.TABLE["anthropic"]["chat"][0]
+    on.replay.play(identity, identity)
+    body = {"model": "anthropic/claude-haiku-4-5", "messages": [{"role": "user", "content": "hi"}], "seed": 7}
+    completions = client(on.workspace).chat.completions
+    raw = completions.with_raw_response.create(**body, temperature=1.5)
+    assert {"seed", "temperature"} <= set(raw.headers["x-perpetuo-warnings"].replace(" ", "").split(","))
+    sent = json.loads(received(on)["body"])
+    assert sent["temperature"] == 1.0 and "seed" not in sent
+    with pytest.raises(openai.BadRequestError) as raised:
+        completions.create(**body, extra_headers={"x-perpetuo-strict": "true"})
+    assert "seed" in raised.value.message and len(on.replay.seen) == 1
+
+
 def test_models_are_listed_and_found(on: Stage) -> None:
     models = client(on.workspace).models
     listed = [model.id for model in models.list()]
