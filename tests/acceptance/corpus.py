@@ -2,7 +2,9 @@
 
 For each one the recorded answer is played by a provider of its own, a fitting request is sent to the gateway, and two
 directions are compared: what the client gets with an independent reading of the recording, and what the provider gets
-with the recorded request. Prints a table; exits with 1 if anything differs.
+with the recorded request. Anthropic's answers are then handed back as part of the conversation, as agents do it: the
+provider must get its own blocks again, reasoning and signatures included. Prints a table; exits with 1 if anything
+differs.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from typing import Any
 import expect
 from expect import Choice, Reading, Recording
 from gateway import PROVIDER_KEYS, Answer, Gateway, Stage, stage
-from requests_of import Sent, normal, request_of
+from requests_of import HI, Sent, normal, request_of
 
 WORKERS = 6
 # How much of a request could be compared.
@@ -131,6 +133,9 @@ def check_shape(result: Result, got: Reading, streams: bool) -> None:
         for choice in value.get("choices", []):
             missing = {"index", "finish_reason", "delta" if streams else "message"} - set(choice)
             result.compare("missing keys of a choice", sorted(missing), [])
+    for choice in got.choices:
+        for call in choice.calls if choice.finish == "tool_calls" else []:
+            result.compare("arguments are an object", isinstance(json.loads(call.arguments), dict), True)
     for name in ("id", "model", "created"):
         result.compare(f"different values of {name}", len({value.get(name) for value in values}), 1)
 
@@ -196,6 +201,88 @@ def check_request(result: Result, sent: Sent, exchange: dict[str, Any], key: str
             result.compare(f"request {name}", received.get(name, "nothing"), expected.get(name, "nothing"))
 
 
+# --- the answer handed back --------------------------------------------------------------------------------------------
+
+
+def check_handed_back(result: Result, on: Stage, reading: Reading) -> None:
+    """The answer as part of the next request: Anthropic must get the very blocks that it gave."""
+    message = message_of(reading)
+    results = [{"role": "tool", "tool_call_id": call["id"], "content": "ok"} for call in message.get("tool_calls") or []]
+    messages = [HI[0], message, *results, {"role": "user", "content": "go on"}]
+    on.replay.play(result.recording.id)
+    body = {"model": "anthropic/claude-sonnet-4-5", "messages": messages, "stream": result.recording.stream}
+    answer = on.workspace.post("/chat/completions", body)
+    if answer.status != 200:
+        result.differences.append(f"handed back: {answer.status} {answer.text}")
+        return
+    turns = normal(json.loads(on.replay.seen[0]["body"]))["messages"]
+    got = [block for turn in turns if turn["role"] == "assistant" for block in turn["content"]]
+    wanted = normal({"messages": [{"role": "assistant", "content": blocks_of(result.recording)}]})["messages"]
+    blocks = wanted[0]["content"] if wanted else []
+    result.compare("handed back", [plain(block, answer) for block in got], [plain(block, answer) for block in blocks])
+
+
+def message_of(reading: Reading) -> dict[str, Any]:
+    """The assistant's message, put together as agents do it when it came in a stream."""
+    if reading.body is not None:
+        return reading.body["choices"][0]["message"]
+    choice = reading.choices[0]
+    message: dict[str, Any] = {"role": "assistant", "content": choice.text}
+    for chunk in reading.chunks:
+        for entry in chunk["choices"]:
+            delta = entry["delta"]
+            for name in ("thinking_blocks", "annotations"):
+                if delta.get(name):
+                    message.setdefault(name, []).extend(delta[name])
+            if delta.get("provider_specific_fields"):
+                message.setdefault("provider_specific_fields", {}).update(delta["provider_specific_fields"])
+    if choice.calls:
+        functions = [(call.id, {"name": call.name, "arguments": call.arguments}) for call in choice.calls]
+        message["tool_calls"] = [{"id": name, "type": "function", "function": called} for name, called in functions]
+    return message
+
+
+def blocks_of(recording: Recording) -> list[dict[str, Any]]:
+    """The content blocks of a recorded answer, streamed ones put together."""
+    if not recording.stream:
+        return json.loads(recording.text)["content"]
+    blocks: dict[int, dict[str, Any]] = {}
+    for _name, data in expect.events(recording.text):
+        event = json.loads(data)
+        if event["type"] == "content_block_start":
+            blocks[event["index"]] = event["content_block"]
+        elif event["type"] == "content_block_delta":
+            add_to_block(blocks[event["index"]], event["delta"])
+    for block in blocks.values():
+        if pieces := block.pop("pieces", ""):
+            block["input"] = json.loads(pieces)
+    return list(blocks.values())
+
+
+def add_to_block(block: dict[str, Any], delta: dict[str, Any]) -> None:
+    match delta["type"]:
+        case "text_delta":
+            block["text"] += delta["text"]
+        case "thinking_delta":
+            block["thinking"] += delta["thinking"]
+        case "signature_delta":
+            block["signature"] = block.get("signature", "") + delta["signature"]
+        case "input_json_delta":
+            block["pieces"] = block.get("pieces", "") + delta["partial_json"]
+        case "citations_delta":
+            block["citations"] = [*(block.get("citations") or []), delta["citation"]]
+
+
+def plain(block: dict[str, Any], answer: Answer) -> dict[str, Any]:
+    """A block without what says nothing (`caller` of a plain call), or is said to be left out (citations)."""
+    kept = dict(block)
+    if kept.get("caller") == {"type": "direct"}:
+        del kept["caller"]
+    if "annotations" in answer.headers.get("x-perpetuo-warnings", ""):
+        kept.pop("citations", None)
+    return kept
+
+
 # --- running -----------------------------------------------------------------------------------------------------------
 
 
@@ -217,6 +304,8 @@ def exchange(on: Stage, recording: Recording) -> Result:
     for received in seen[:1]:
         check_request(result, sent, received, on.workspace.key)
     check_answer(result, sent, answer)
+    if recording.provider == "anthropic" and answer.status == 200:
+        check_handed_back(result, on, expect.read_openai(200, answer.text, recording.stream))
     return result
 
 
