@@ -10,8 +10,7 @@ use super::respond::{Answer, Created, Data, deleted};
 use super::tenant::{Item, Tenant};
 use super::{AdminState, blocking};
 use crate::api::strategy::StrategyName;
-use crate::directory::{NewKey, VirtualKey};
-use crate::error::{Error, ErrorKind};
+use crate::directory::{NewKey, VirtualKey, no_key};
 
 /// A virtual key as it is shown.
 #[derive(Serialize)]
@@ -71,8 +70,7 @@ pub(super) async fn read(
     Tenant(workspace): Tenant,
     Item(id): Item,
 ) -> Answer<Data<View>> {
-    let key = state.directory.key(&workspace.id, &id);
-    let key = key.ok_or_else(|| Error::new(ErrorKind::NotFound, "No such API key."))?;
+    let key = state.directory.key(&workspace.id, &id).ok_or_else(no_key)?;
     Ok(Data(View::from(&*key)))
 }
 

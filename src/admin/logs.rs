@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::input::Query;
 use super::respond::{Answer, Bare};
 use super::tenant::Tenant;
-use super::{AdminState, blocking};
+use super::{AdminState, read_ledger};
 use crate::error::Result;
 use crate::store::{LogQuery, RequestRecord};
 
@@ -59,7 +59,7 @@ pub(super) async fn page(
     query: Query,
 ) -> Answer<Bare<Page>> {
     let (page, limit, wanted) = read(query, (state.now)())?;
-    let found = blocking(move || state.store.logs(&workspace.id, &wanted)).await?;
+    let found = read_ledger(state, move |store| store.logs(&workspace.id, &wanted)).await?;
     Ok(Bare(Page { logs: found.requests.into_iter().map(Row::from).collect(), total: found.total, page, limit }))
 }
 

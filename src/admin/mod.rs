@@ -1,7 +1,7 @@
 //! The admin plane: workspaces, provider credentials, virtual keys, and what they used. A plain axum [`Router`], whatever carries
 //! it: the proxy calls it in-process through tower, tests call it directly.
 //!
-//! One file per resource. `auth` decides who speaks, [`tenant`] is the only way from a path to a workspace, `input` reads and
+//! One file per resource. `auth` decides who speaks, `tenant` is the only way from a path to a workspace, `input` reads and
 //! `respond` writes. Not here: what may be stored (`directory`), what is counted (`meter`).
 //!
 //! Invariants: no route without a token; another tenant's workspace is a 404 like one that does not exist; no answer holds a
@@ -21,6 +21,7 @@ mod usage;
 mod workspaces;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::Router;
@@ -34,6 +35,7 @@ use serde_json::Value;
 use crate::api::strategy::StrategyName;
 use crate::directory::{Credential, Directory, Workspace};
 use crate::error::{Error, Result};
+use crate::meter::Meter;
 use crate::store::Store;
 use auth::Jwt;
 
@@ -44,6 +46,8 @@ pub struct AdminState {
     pub directory: Arc<Directory>,
     /// The ledger and its roll-ups.
     pub store: Arc<dyn Store>,
+    /// What writes the ledger, so that a reader can wait for it.
+    pub meter: Meter,
     /// Who may speak.
     pub jwt: Arc<Jwt>,
     /// What only the proxy can do.
@@ -101,6 +105,22 @@ pub fn router(state: AdminState) -> Router {
         .route_layer(from_fn_with_state(state.clone(), auth::require))
         .fallback(respond::not_found)
         .with_state(state)
+}
+
+/// How long a reader waits for what was booked a moment ago; a ledger that is stuck must not hide what it has.
+const LEDGER_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Reads the ledger once everything booked so far is in it: who has an answer finds it in the bill.
+async fn read_ledger<T, F>(state: AdminState, read: F) -> Result<T>
+where
+    F: FnOnce(&dyn Store) -> Result<T> + Send + 'static,
+    T: Send + 'static,
+{
+    blocking(move || {
+        state.meter.flush_within(LEDGER_PATIENCE);
+        read(&*state.store)
+    })
+    .await
 }
 
 /// Runs what may wait for the disk where waiting is allowed.

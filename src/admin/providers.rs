@@ -12,7 +12,7 @@ use super::respond::{Answer, Created, Data, deleted};
 use super::tenant::{Item, Tenant};
 use super::{AdminState, TestResult, blocking};
 use crate::config::Secret;
-use crate::directory::{Credential, CredentialChange, Workspace};
+use crate::directory::{Credential, CredentialChange, Workspace, no_credential};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A credential as it is shown.
@@ -136,6 +136,5 @@ pub(super) async fn test(
 }
 
 fn find<'a>(workspace: &'a Workspace, id: &str) -> Result<&'a Credential> {
-    let found = workspace.credential(id);
-    found.map(|credential| &**credential).ok_or_else(|| Error::new(ErrorKind::NotFound, "No such provider credential."))
+    workspace.credential(id).map(|credential| &**credential).ok_or_else(no_credential)
 }

@@ -9,8 +9,8 @@ use http::request::Parts;
 use super::AdminState;
 use super::auth::{Identity, refused};
 use super::respond::Failure;
-use crate::directory::Workspace;
-use crate::error::{Error, ErrorKind, Result};
+use crate::directory::{Workspace, no_workspace};
+use crate::error::Result;
 
 /// The workspace of the path, which the caller may see.
 pub(super) struct Tenant(pub(super) Arc<Workspace>);
@@ -28,7 +28,7 @@ impl FromRequestParts<AdminState> for Tenant {
         let Speaker(identity) = Speaker::from_request_parts(parts, state).await?;
         let id = path_param(parts, state, "ws").await?;
         let workspace = identity.sees(&id).then(|| state.directory.workspace(&id)).flatten();
-        workspace.map(Self).ok_or_else(|| Failure(Error::new(ErrorKind::NotFound, "No such workspace.")))
+        workspace.map(Self).ok_or_else(|| Failure(no_workspace()))
     }
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::input::Query;
 use super::respond::{Answer, Bare};
 use super::tenant::Tenant;
-use super::{AdminState, blocking};
+use super::{AdminState, read_ledger};
 use crate::error::Result;
 use crate::money::Money;
 use crate::store::Rollup;
@@ -54,7 +54,7 @@ pub(super) async fn by_provider(
 pub(super) async fn rollups(state: AdminState, workspace: String, mut query: Query) -> Result<Vec<(String, Rollup)>> {
     let days = query.days((state.now)())?;
     query.finish()?;
-    blocking(move || state.store.rollups(&workspace, days)).await
+    read_ledger(state, move |store| store.rollups(&workspace, days)).await
 }
 
 fn spent(rollups: Vec<(String, Rollup)>) -> BTreeMap<String, Spent> {

@@ -28,6 +28,8 @@ pub struct ChatHead {
     pub timeout: Option<Duration>,
     /// `max_completion_tokens` or `max_tokens`.
     pub max_output: Option<u64>,
+    /// Whether any JSON object is asked for, which some dialects have to emulate.
+    pub json_object: bool,
 }
 
 impl ChatHead {
@@ -46,6 +48,7 @@ impl ChatHead {
             include_usage: stream_options.and_then(|options| options.include_usage).unwrap_or(false),
             timeout: read_timeout(body)?,
             max_output,
+            json_object: body.raw("response_format").is_some_and(asks_json_object),
         })
     }
 }
@@ -61,6 +64,15 @@ pub fn read_model(body: &Body) -> Result<String> {
         return Err(Error::invalid("model", "Invalid value for 'model': not a model name."));
     }
     Ok(model)
+}
+
+/// Whether a `response_format` is `{"type":"json_object"}`.
+fn asks_json_object(raw: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Format<'a> {
+        r#type: &'a str,
+    }
+    serde_json::from_str::<Format<'_>>(raw).is_ok_and(|format| format.r#type == "json_object")
 }
 
 /// The body field `timeout`, in seconds.

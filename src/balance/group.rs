@@ -17,6 +17,7 @@ use pingora::lb::discovery::ServiceDiscovery;
 use pingora::lb::selection::{BackendIter, BackendSelection};
 use pingora::lb::{Backend, Backends, Extensions, LoadBalancer};
 use pingora::protocols::l4::socket::SocketAddr as PingoraAddr;
+use tokio::task::JoinSet;
 
 use super::breaker::State;
 use super::discovery::Resolver;
@@ -177,19 +178,24 @@ struct Upstreams {
 #[async_trait]
 impl ServiceDiscovery for Upstreams {
     async fn discover(&self) -> pingora::Result<(BTreeSet<Backend>, HashMap<u64, bool>)> {
-        let mut backends = BTreeSet::new();
-        for candidate in &self.candidates {
-            let resolved = self.resolver.resolve(&candidate.credential.endpoint).await;
-            let mut ext = Extensions::new();
-            ext.insert(Arc::clone(candidate));
-            backends.insert(Backend {
-                addr: PingoraAddr::Inet(resolved.unwrap_or(UNRESOLVED)),
-                weight: candidate.slot + 1,
-                ext,
+        let mut lookups = JoinSet::new();
+        for candidate in self.candidates.iter().cloned() {
+            let resolver = Arc::clone(&self.resolver);
+            lookups.spawn(async move {
+                let resolved = resolver.resolve(&candidate.credential.endpoint).await;
+                backend(candidate, resolved.unwrap_or(UNRESOLVED))
             });
         }
+        let backends = lookups.join_all().await.into_iter().collect();
         Ok((backends, HashMap::new()))
     }
+}
+
+fn backend(candidate: Arc<Candidate>, address: SocketAddr) -> Backend {
+    let weight = candidate.slot + 1;
+    let mut ext = Extensions::new();
+    ext.insert(candidate);
+    Backend { addr: PingoraAddr::Inet(address), weight, ext }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::discovery::Resolver;
 use super::group::Group;
 use super::stats::StatsBook;
 use crate::catalog::{Catalog, Kind};
-use crate::directory::{Credential, Workspace};
+use crate::directory::{Credential, Workspace, is_upstream_model};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Makes and keeps groups.
@@ -97,11 +97,14 @@ impl Planner {
         if let Some(entry) = entries.find(|entry| entry.provider == provider && entry.kind == kind) {
             return Some((entry.upstream.clone(), 0));
         }
+        if known {
+            return None;
+        }
         if let Some(rest) = model.strip_prefix(provider).and_then(|rest| rest.strip_prefix('/')) {
-            return (!rest.is_empty()).then(|| (rest.to_owned(), 0));
+            return is_upstream_model(rest).then(|| (rest.to_owned(), 0));
         }
         let own = credential.provider.prefixes.iter().any(|prefix| model.starts_with(prefix));
-        (!known && own).then(|| (model.to_owned(), 0))
+        (own && is_upstream_model(model)).then(|| (model.to_owned(), 0))
     }
 
     /// The names this workspace can call: public name → owner, sorted.

@@ -88,10 +88,10 @@ fn furnish(
     let (directory, now) = (gateway.directory(), Timestamp::now());
     let change = WorkspaceChange { name: Some("demo".to_owned()), ..WorkspaceChange::default() };
     let workspace = directory.create_workspace(change, now)?.id.clone();
-    for (priority, (provider, base_url)) in (1..).zip(providers.base_urls()) {
+    // Equal priorities, so that each alias begins with its own provider.
+    for (provider, base_url) in providers.base_urls() {
         let change = CredentialChange {
             api_key: Some(Secret::new(format!("simulated-key-of-{provider}"))),
-            priority: Some(priority),
             base_url: Some(Some(base_url)),
             ..CredentialChange::default()
         };
@@ -112,7 +112,7 @@ fn walk(cast: &Cast, gateway: &Gateway) -> Result<(), Box<dyn std::error::Error>
     println!("── A stream ─ the same, token by token");
     chat(cast, &format!(r#"{{"model":"gpt-4","stream":true,"max_tokens":5,{hello}}}"#))?;
     println!(
-        "── A fallback ─ model flaky: its first provider answers 500, the next one serves; the client sees none of it"
+        "── A fallback ─ model groq-fast: its first provider answers 500, the next one serves; the client sees none of it"
     );
     chat(cast, &format!(r#"{{"model":"groq-fast",{hello}}}"#))?;
     gateway.flush();

@@ -29,7 +29,7 @@ pub(super) struct Args {
 }
 
 /// Mints and prints.
-pub(super) fn run(args: Args) -> Outcome {
+pub(super) fn run(args: &Args) -> Outcome {
     let config = load(args.config.as_ref())?;
     let ttl: jiff::SignedDuration =
         args.ttl.parse().map_err(|_| format!("'{}' is not a duration like 12h", args.ttl))?;

@@ -123,7 +123,7 @@ impl Timeouts {
         Self {
             connect: limit("timeouts.connect", 2),
             tls: limit("timeouts.tls", 5),
-            first_token: limit("timeouts.first_token", 60),
+            first_token: limit("timeouts.first_token", 120),
             idle: limit("timeouts.idle", 60),
             total: limit("timeouts.total", 600),
             body: limit("timeouts.body", 30),

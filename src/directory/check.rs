@@ -10,6 +10,7 @@ use crate::api::strategy::StrategyName;
 use crate::config::Secret;
 use crate::error::{Error, Result};
 use crate::provider::{self, Endpoint, PROVIDERS, Provider};
+use crate::store::CredentialRecord;
 
 /// The longest name of a workspace or key, the longest name of a model, in bytes.
 const MAX_NAME: usize = 200;
@@ -74,6 +75,19 @@ impl CredentialChange {
         share("priority", self.priority)?;
         share("weight", self.weight)?;
         self.models.as_ref().map_or(Ok(()), models)
+    }
+
+    /// Moves what is no secret into a record.
+    pub(super) fn apply_plain(&mut self, record: &mut CredentialRecord) {
+        record.priority = self.priority.unwrap_or(record.priority);
+        record.weight = self.weight.unwrap_or(record.weight);
+        record.enabled = self.enabled.unwrap_or(record.enabled);
+        if let Some(models) = self.models.take() {
+            record.models = models;
+        }
+        if let Some(base_url) = self.base_url.take() {
+            record.base_url = base_url;
+        }
     }
 }
 
@@ -162,10 +176,53 @@ fn models(models: &BTreeMap<String, String>) -> Result<()> {
         if public.trim().is_empty() || public.len() > MAX_NAME || public.chars().any(char::is_control) {
             return Err(invalid("models", "a public model name is empty, too long or holds control characters"));
         }
-        // An upstream name becomes part of a path with some providers.
-        if upstream.is_empty() || upstream.len() > MAX_NAME || !upstream.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(invalid(format!("models.{public}"), "an upstream model name is visible ASCII without spaces"));
+        if !is_upstream_model(upstream) {
+            let why = "visible ASCII is expected, without spaces, URL syntax or dot segments";
+            return Err(invalid(format!("models.{public}"), why));
         }
     }
     Ok(())
+}
+
+/// Whether a text can be an upstream model's name. With some providers it becomes part of a path, so that it must not be
+/// able to leave it: visible ASCII, no `?`, `#`, `%` or `\`, no segment that is empty, `.` or `..`.
+pub fn is_upstream_model(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_graphic() && !b"?#%\\\"<>`".contains(&byte);
+    name.len() <= MAX_NAME
+        && name.bytes().all(plain)
+        && name.split('/').all(|segment| !matches!(segment, "" | "." | ".."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upstream_name_stays_in_its_path() {
+        let arn = "arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.meta.llama3-1-8b-instruct-v1:0";
+        for good in ["gpt-4o", "meta-llama/Llama-3.3-70B", "accounts/fireworks/models/x", "@cf/meta/llama", "a..b", arn]
+        {
+            assert!(is_upstream_model(good), "{good}");
+        }
+        for bad in [
+            "",
+            "/",
+            "a/",
+            "a//b",
+            "..",
+            "../v1/files",
+            "a/../b",
+            "a/./b",
+            "a?b",
+            "a#b",
+            "%2e%2e",
+            "a\\b",
+            "a b",
+            "a\r\nb",
+            "ü",
+        ] {
+            assert!(!is_upstream_model(bad), "{bad}");
+        }
+        assert!(!is_upstream_model(&"x".repeat(201)));
+    }
 }

@@ -5,11 +5,13 @@
 //! [`Directory::authenticate`]. Not here: who may write (`admin`), ranking (`balance`), the ciphers (`vault`).
 //!
 //! Invariants: a workspace's `revision` is new after every change of it or its credentials; keys are found by their HMAC alone; a
-//! credential is always looked up with its workspace; a stored key never moves to another host without being given anew.
+//! credential is always looked up with its workspace; a stored key never moves to another address without being given anew.
 
 mod check;
 mod sealed;
 mod tenant;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,7 +28,7 @@ use crate::provider::{self, Endpoint, Provider};
 use crate::store::{CredentialRecord, Store, Tenancy, WorkspaceRecord};
 use crate::vault::{Vault, VirtualKeys, hex, well_formed};
 
-pub use check::{CredentialChange, NewKey, WorkspaceChange};
+pub use check::{CredentialChange, NewKey, WorkspaceChange, is_upstream_model};
 pub use sealed::SEALED;
 use sealed::Secrets;
 pub use tenant::{Caller, Credential, VirtualKey, Workspace};
@@ -134,8 +136,8 @@ impl Directory {
         self.workspace(id).ok_or_else(no_workspace)?;
         self.store.delete_workspace(id)?;
         let mut tenants = self.write();
-        tenants.by_id.remove(id);
-        tenants.by_hash.retain(|_, key| key.workspace != id);
+        let gone = tenants.by_id.remove(id);
+        gone.iter().flat_map(|tenant| tenant.keys.values()).for_each(|key| tenants.shut(key));
         Ok(())
     }
 
@@ -234,10 +236,10 @@ impl Directory {
     /// Removes a virtual key. Errors: 404, or the store's.
     pub fn delete_key(&self, workspace: &str, id: &str) -> Result<()> {
         let _turn = self.turn();
-        self.key(workspace, id).ok_or_else(no_key)?;
+        let key = self.key(workspace, id).ok_or_else(no_key)?;
         self.store.delete_key(workspace, id)?;
         let mut tenants = self.write();
-        tenants.by_hash.retain(|_, key| key.id != id);
+        tenants.shut(&key);
         if let Some(tenant) = tenants.by_id.get_mut(workspace) {
             tenant.keys.remove(id);
         }
@@ -259,14 +261,10 @@ impl Directory {
         mut record: CredentialRecord,
         provider: &'static Provider,
         held: Option<&Arc<Credential>>,
-        change: CredentialChange,
+        mut change: CredentialChange,
     ) -> Result<Credential> {
         change.check()?;
-        record.priority = change.priority.unwrap_or(record.priority);
-        record.weight = change.weight.unwrap_or(record.weight);
-        record.enabled = change.enabled.unwrap_or(record.enabled);
-        record.models = change.models.unwrap_or(record.models);
-        record.base_url = change.base_url.unwrap_or(record.base_url);
+        change.apply_plain(&mut record);
         let endpoint = check::endpoint(provider, record.base_url.as_deref())?;
         self.guard.check_url(&endpoint)?;
         let before = Before::new(held, &endpoint);
@@ -362,35 +360,44 @@ impl Tenants {
             tracing::error!(key = %key.id, "a virtual key without a workspace or with a malformed hash is ignored");
             return;
         };
+        tenant.keys.insert(key.id.clone(), key.clone());
         if key.revoked_at.is_some() {
-            self.by_hash.remove(&hash);
+            self.shut(&key);
         } else {
-            self.by_hash.insert(hash, key.clone());
+            self.by_hash.insert(hash, key);
         }
-        tenant.keys.insert(key.id.clone(), key);
+    }
+
+    /// Lets a key open nothing any more.
+    fn shut(&mut self, key: &VirtualKey) {
+        if let Some(hash) = unhex(&key.hash) {
+            self.by_hash.remove(&hash);
+        }
     }
 }
 
 /// What was secret before a change, and whether it may stay.
 struct Before<'a> {
     held: Option<&'a Credential>,
-    /// The credential now points at another host.
+    /// The credential now points at another address. Another path on the same host counts: it may be another tenant's there.
     moved: bool,
 }
 
 impl<'a> Before<'a> {
     fn new(held: Option<&'a Arc<Credential>>, endpoint: &Endpoint) -> Self {
-        let origin = |endpoint: &Endpoint| (endpoint.tls, endpoint.host.clone(), endpoint.port);
-        let moved = held.is_some_and(|held| origin(&held.endpoint) != origin(endpoint));
+        let moved = held.is_some_and(|held| held.endpoint != *endpoint);
         Self { held: held.map(Arc::as_ref), moved }
     }
 
-    /// Refuses to keep a secret that would be sent to another host, or that can't be read to be sealed again.
+    /// Refuses to keep a secret that would be sent to another address, or that can't be read to be sealed again.
     fn check(&self, key_given: bool, options_given: bool, reseals: bool) -> Result<()> {
         let Some(held) = self.held else { return Ok(()) };
         let lost = reseals && !held.usable;
-        let why =
-            if self.moved { "another host must not get the stored secret" } else { "the stored secret is unreadable" };
+        let why = if self.moved {
+            "another address must not get the stored secret"
+        } else {
+            "the stored secret is unreadable"
+        };
         let has_key = !held.key.expose().is_empty() || !held.usable;
         if (self.moved || lost) && has_key && !key_given {
             return Err(check::invalid("api_key", format!("{why}, so it must be given again")));
@@ -472,15 +479,15 @@ fn new_id(prefix: &str) -> String {
     format!("{prefix}_{}", Uuid::now_v7().simple())
 }
 
-fn no_workspace() -> Error {
+pub(crate) fn no_workspace() -> Error {
     Error::new(ErrorKind::NotFound, "No such workspace.")
 }
 
-fn no_credential() -> Error {
+pub(crate) fn no_credential() -> Error {
     Error::new(ErrorKind::NotFound, "No such provider credential.")
 }
 
-fn no_key() -> Error {
+pub(crate) fn no_key() -> Error {
     Error::new(ErrorKind::NotFound, "No such API key.")
 }
 

@@ -115,13 +115,13 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn object(value: Value) -> Map<String, Value> {
+    fn object(value: &Value) -> Map<String, Value> {
         value.as_object().cloned().unwrap()
     }
 
     #[test]
     fn every_secret_leaves_the_options_wherever_it_hides() {
-        let options = object(json!({
+        let options = object(&json!({
             "region": "eu-1", "access_key_id": "AKIA", "Secret_Access_Key": "x", "session_token": "y",
             "service_account": {"type": "z"}, "auth": {"deep": [{"password": "w"}]}
         }));
@@ -137,10 +137,10 @@ mod tests {
 
     #[test]
     fn what_is_shown_can_be_sent_back_without_losing_the_secret() {
-        let previous = object(json!({"session_token": "old"}));
-        let (_, secret) = split(object(json!({"session_token": SEALED, "region": "r"})), &previous).unwrap();
+        let previous = object(&json!({"session_token": "old"}));
+        let (_, secret) = split(object(&json!({"session_token": SEALED, "region": "r"})), &previous).unwrap();
         assert_eq!(secret.get("session_token"), Some(&json!("old")));
-        let error = split(object(json!({"other_token": SEALED})), &previous).unwrap_err();
+        let error = split(object(&json!({"other_token": SEALED})), &previous).unwrap_err();
         assert_eq!(error.param(), Some("options.other_token"));
     }
 }

@@ -46,6 +46,7 @@ struct Inner {
     stopping: Arc<AtomicBool>,
     metrics: Arc<Metrics>,
     complaints: Complaints,
+    capacity: usize,
 }
 
 impl Meter {
@@ -59,9 +60,11 @@ impl Meter {
         let stopping = Arc::new(AtomicBool::new(false));
         let writer =
             Writer { receiver, store, metrics: Arc::clone(&metrics), options, retry, stopping: Arc::clone(&stopping) };
+        let capacity = options.queue;
         let thread = Builder::new().name("ledger".into()).spawn(move || writer.run()).map_err(Error::internal)?;
         let (sender, writer) = (RwLock::new(Some(sender)), Mutex::new(Some(thread)));
-        Ok(Self { inner: Arc::new(Inner { sender, writer, stopping, metrics, complaints: Complaints::new() }) })
+        let complaints = Complaints::new();
+        Ok(Self { inner: Arc::new(Inner { sender, writer, stopping, metrics, complaints, capacity }) })
     }
 
     /// Books a request: into metrics at once, into the ledger soon. Never blocks. False when the ledger can't take it.
@@ -83,14 +86,24 @@ impl Meter {
         false
     }
 
+    /// Whether the next booking would be dropped.
+    pub fn is_full(&self) -> bool {
+        usize::try_from(self.inner.metrics.ledger_queue.get()).is_ok_and(|waiting| waiting >= self.inner.capacity)
+    }
+
     /// Waits until everything booked before is committed. False when the writer is gone or gave a booking up since the
     /// last time.
     pub fn flush(&self) -> bool {
+        self.flush_within(Duration::MAX)
+    }
+
+    /// The same, waiting no longer than this.
+    pub fn flush_within(&self, patience: Duration) -> bool {
         // The lock is not held while waiting: a shutdown that waits for it would make bookings wait.
         let sender = self.inner.sender.read().unwrap_or_else(PoisonError::into_inner).clone();
         let (done, committed) = sync_channel(1);
         let sent = sender.is_some_and(|sender| sender.send(Message::Flush(done)).is_ok());
-        sent && committed.recv().unwrap_or(false)
+        sent && committed.recv_timeout(patience).unwrap_or(false)
     }
 
     /// Commits what waits and ends the writer. What is booked later is counted as dropped.

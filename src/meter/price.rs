@@ -8,8 +8,12 @@ use crate::usage::{Certainty, Usage};
 
 /// The cost of a usage and how sure it is. `exact` says that the provider counted the tokens itself.
 ///
-/// Cached tokens without a price of their own cost what input costs. Without prices the cost is zero and `Unpriced`.
+/// Cached tokens without a price of their own cost what input costs. Without prices the cost is zero and `Unpriced`,
+/// unless there was nothing to pay for.
 pub fn price(usage: &Usage, prices: Option<&Prices>, exact: bool) -> (Money, Certainty) {
+    if exact && usage.total_tokens() == 0 {
+        return (Money::ZERO, Certainty::Exact);
+    }
     let Some(prices) = prices else { return (Money::ZERO, Certainty::Unpriced) };
     let cost = prices.input.times(usage.input)
         + prices.cached_read.unwrap_or(prices.input).times(usage.cached_read)

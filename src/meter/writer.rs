@@ -112,7 +112,8 @@ impl Writer {
             std::thread::park_timeout(wait);
             wait = (wait * 2).min(self.retry.longest);
         }
-        bookings.iter().fold(true, |all, booking| self.commit_alone(booking) && all)
+        let lost = bookings.iter().filter(|booking| !self.commit_alone(booking)).count();
+        lost == 0
     }
 
     fn commit_alone(&self, booking: &Booking) -> bool {

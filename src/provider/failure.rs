@@ -42,12 +42,7 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 pub fn failure(failure: &Failure<'_>, said: ProviderMessage, provider: &'static str) -> Error {
     let status = failure.status;
     if said.key_invalid || matches!(status, 401 | 403) {
-        let status = if status == 403 { 403 } else { 401 };
-        let message = format!(
-            "The provider '{provider}' refused the credential that is stored for it (status {}).",
-            failure.status
-        );
-        return Error::new(ErrorKind::ProviderKeyInvalid, message).with_status(status).with_provider(provider);
+        return key_invalid(status, provider);
     }
     let kind = kind_of(status);
     let error = spoken(kind, said, status, provider);

@@ -160,7 +160,14 @@ fn read_head(body: &Body, kind: Kind) -> Result<ChatHead> {
         Kind::Embeddings => {
             embeddings::check(body)?;
             let timeout = body.get::<f64>("timeout")?.and_then(seconds_to_duration);
-            Ok(ChatHead { model: read_model(body)?, stream: false, include_usage: false, timeout, max_output: Some(0) })
+            Ok(ChatHead {
+                model: read_model(body)?,
+                stream: false,
+                include_usage: false,
+                timeout,
+                max_output: Some(0),
+                json_object: false,
+            })
         }
     }
 }

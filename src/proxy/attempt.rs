@@ -91,6 +91,9 @@ impl Attempts {
     }
 
     /// Asks the candidate, and returns with the first content or with the reason why there is none.
+    ///
+    /// `limit` is for the head of the answer, and for the first content of a stream. A whole answer that has begun has
+    /// until the deadline of the request.
     pub(super) async fn run(
         &self,
         call: &Call,
@@ -99,59 +102,52 @@ impl Attempts {
         trace: &mut Trace,
         limit: Duration,
     ) -> Result<Started> {
-        let result = tokio::time::timeout(limit, self.first_content(call, choice, outgoing, trace)).await;
-        let result = result
-            .unwrap_or_else(|_| Err(Error::new(ErrorKind::ProviderTimeout, "The provider did not answer in time.")));
-        let took = trace.started.elapsed();
-        match result {
-            Ok(started) => {
-                trace.first_content = Some(took);
-                Ok(started)
-            }
-            Err(error) => {
-                let credential = &choice.candidate.credential;
-                Err(error.redacted(credential.key.expose()).with_provider(credential.provider.name))
-            }
+        let first = Instant::now() + limit;
+        let result = match within(first, self.open(choice, outgoing, call.head.stream, trace)).await {
+            Ok(exchange) if call.head.stream => within(first, self.first_content(call, choice, exchange, trace)).await,
+            Ok(exchange) => within(call.deadline, self.whole(call, choice, exchange, trace)).await,
+            Err(error) => Err(error),
+        };
+        if result.is_ok() {
+            trace.first_content = Some(trace.started.elapsed());
         }
+        let credential = &choice.candidate.credential;
+        result.map_err(|error| error.redacted(credential.key.expose()).with_provider(credential.provider.name))
     }
 
-    async fn first_content(
-        &self,
-        call: &Call,
-        choice: &Choice,
-        outgoing: &Outgoing,
-        trace: &mut Trace,
-    ) -> Result<Started> {
+    /// Sends the request and reads the head of a success.
+    async fn open(&self, choice: &Choice, outgoing: &Outgoing, stream: bool, trace: &mut Trace) -> Result<Exchange> {
         let credential = &choice.candidate.credential;
-        let address = if choice.address == UNRESOLVED {
-            self.resolver.resolve(&credential.endpoint).await?
-        } else {
-            choice.address
+        let address = match choice.address {
+            UNRESOLVED => self.resolver.resolve(&credential.endpoint).await?,
+            address => address,
         };
-        let stream = call.head.stream;
         let size = outgoing.body.len() as u64;
         let on_send = || trace.sent_bytes = Some(size);
-        let mut exchange = self.upstream.exchange(credential, address, outgoing, stream, on_send).await?;
+        let exchange = self.upstream.exchange(credential, address, outgoing, stream, on_send).await?;
         trace.status = exchange.status();
         if trace.status != 200 {
             return Err(self.refused(exchange, choice).await);
         }
-        check_head(&exchange.headers(), stream, credential.provider.name)?;
-        let context = context(call, choice);
-        if stream {
-            let live = LiveStream::open(exchange, credential.provider.dialect.stream(context), &self.limits);
-            return self.open_stream(live, trace).await;
+        match check_head(&exchange.headers(), stream, credential.provider.name) {
+            Ok(()) => Ok(exchange),
+            Err(error) => {
+                exchange.abort().await;
+                Err(error)
+            }
         }
-        let body = exchange.read_all(self.limits.max_answer_bytes, self.timeouts.idle).await?;
-        let answer = self.translate(call, choice, body, &context);
-        if let Ok(answer) = &answer {
-            trace.usage = answer.usage;
-        }
-        self.upstream.finish(exchange).await;
-        answer.map(Started::Whole)
     }
 
-    fn translate(&self, call: &Call, choice: &Choice, body: Bytes, context: &AnswerContext) -> Result<Answer> {
+    async fn whole(&self, call: &Call, choice: &Choice, mut exchange: Exchange, trace: &mut Trace) -> Result<Started> {
+        let body = exchange.read_all(self.limits.max_answer_bytes, self.timeouts.idle).await?;
+        self.upstream.finish(exchange).await;
+        let answer = self.translate(call, choice, body)?;
+        trace.usage = answer.usage;
+        Ok(Started::Whole(answer))
+    }
+
+    fn translate(&self, call: &Call, choice: &Choice, body: Bytes) -> Result<Answer> {
+        let context = &context(call, choice);
         let dialect = choice.candidate.credential.provider.dialect;
         match call.kind {
             Kind::Chat => dialect.answer(body, context),
@@ -160,7 +156,15 @@ impl Attempts {
     }
 
     /// Reads on until there is something to show: before that, a failure is invisible to the client.
-    async fn open_stream(&self, mut live: LiveStream, trace: &mut Trace) -> Result<Started> {
+    async fn first_content(
+        &self,
+        call: &Call,
+        choice: &Choice,
+        exchange: Exchange,
+        trace: &mut Trace,
+    ) -> Result<Started> {
+        let translator = choice.candidate.credential.provider.dialect.stream(context(call, choice));
+        let mut live = LiveStream::open(exchange, translator, &self.limits);
         loop {
             let step = live.step(self.timeouts.idle).await;
             live.report(trace);
@@ -193,6 +197,12 @@ impl Attempts {
     }
 }
 
+/// The result of a piece of an attempt, if it comes in time.
+async fn within<T>(end: Instant, piece: impl Future<Output = Result<T>>) -> Result<T> {
+    let late = || Err(Error::new(ErrorKind::ProviderTimeout, "The provider did not answer in time."));
+    tokio::time::timeout_at(end.into(), piece).await.unwrap_or_else(|_| late())
+}
+
 fn context(call: &Call, choice: &Choice) -> AnswerContext {
     AnswerContext {
         provider: choice.candidate.credential.provider.name,
@@ -200,7 +210,7 @@ fn context(call: &Call, choice: &Choice) -> AnswerContext {
         created: call.created,
         model: choice.candidate.model.clone(),
         include_usage: call.head.include_usage,
-        json_object: false,
+        json_object: call.head.json_object,
     }
 }
 

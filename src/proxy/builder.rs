@@ -40,6 +40,7 @@ pub(super) struct Lasting {
     connector: Arc<Connector>,
     directory: Arc<Directory>,
     pub(super) store: Arc<dyn Store>,
+    pub(super) meter: Meter,
     stats: Arc<StatsBook>,
 }
 
@@ -67,6 +68,7 @@ impl Gateway {
             connector: Arc::new(connector(&config)),
             directory: Arc::new(directory),
             store,
+            meter,
             stats: Arc::default(),
         };
         let started = Instant::now();
@@ -76,7 +78,6 @@ impl Gateway {
             lasting,
             metrics,
             registry,
-            meter,
             started,
             draining: AtomicBool::new(false),
         }))
@@ -86,8 +87,9 @@ impl Gateway {
     ///
     /// Errors: as `open`; then the old configuration stays.
     pub fn reload(&self, config: Config) -> Result<()> {
-        let snapshot = snapshot(config, &self.lasting, self.started)?;
-        self.snapshot.store(Arc::new(snapshot));
+        let snapshot = snapshot(config, &self.lasting, self.started);
+        self.metrics.config_reloads.with_label_values(&[if snapshot.is_ok() { "success" } else { "failure" }]).inc();
+        self.snapshot.store(Arc::new(snapshot?));
         Ok(())
     }
 
@@ -103,7 +105,7 @@ impl Gateway {
 
     /// Waits until everything that was booked is on disk.
     pub fn flush(&self) {
-        self.meter.flush();
+        self.lasting.meter.flush();
     }
 }
 
@@ -128,6 +130,7 @@ fn snapshot(config: Config, lasting: &Lasting, started: Instant) -> Result<Snaps
     let admin = admin::router(AdminState {
         directory: Arc::clone(&lasting.directory),
         store: Arc::clone(&lasting.store),
+        meter: lasting.meter.clone(),
         upstream: Arc::new(operations),
         jwt: Arc::new(Jwt::new(&jwt_secret(&config)?, &config.jwt.issuer, &config.jwt.audience, config.jwt.max_ttl)),
         now: Timestamp::now,

@@ -43,6 +43,8 @@ pub struct RequestContext {
     pub streaming: bool,
     /// Bytes of the client's body.
     pub body_bytes: u64,
+    /// The ledger has it.
+    pub booked: bool,
     /// The method that the path allows, for a 405.
     pub allow: Option<http::Method>,
 }
@@ -137,7 +139,7 @@ impl Trace {
 
 impl RequestContext {
     /// A request whose head was just read.
-    pub fn new() -> Self {
+    pub fn begin() -> Self {
         Self {
             request_id: String::new(),
             started: Instant::now(),
@@ -151,6 +153,7 @@ impl RequestContext {
             client_gone: false,
             streaming: false,
             body_bytes: 0,
+            booked: false,
             allow: None,
         }
     }

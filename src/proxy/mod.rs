@@ -21,7 +21,7 @@ mod upstream;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -37,10 +37,9 @@ use crate::api::models::{Model, ModelList};
 use crate::balance::Moment;
 use crate::balance::plan::Planner;
 use crate::catalog::Kind;
-use crate::config::Config;
+use crate::config::{Config, WhenFull};
 use crate::directory::Directory;
 use crate::error::{Error, ErrorKind, Result};
-use crate::meter::Meter;
 use crate::metrics::Metrics;
 use attempt::Attempts;
 use builder::Lasting;
@@ -59,7 +58,6 @@ pub struct Gateway {
     lasting: Lasting,
     metrics: Arc<Metrics>,
     registry: prometheus::Registry,
-    meter: Meter,
     started: Instant,
     /// Set once the process is to end: new requests are refused, running ones finish.
     draining: AtomicBool,
@@ -78,12 +76,12 @@ impl Gateway {
     /// Serves one request of a Pingora session, whatever it is for, and books it: the whole gateway in one call, for another
     /// program's `request_filter`. Returns whether the client's connection can be used again.
     pub async fn handle(&self, session: &mut Session, planes: Planes) -> bool {
-        let mut context = RequestContext::new();
+        let mut context = RequestContext::begin();
         let reusable = match self.serve(session, &mut context, planes).await {
             Ok(()) => true,
             Err(error) => self.fail(session, &mut context, error).await,
         };
-        self.finish(&context);
+        self.finish(&mut context);
         reusable
     }
 
@@ -121,6 +119,9 @@ impl Gateway {
         if self.draining.load(Relaxed) {
             session.set_keepalive(None);
             return Err(Error::new(ErrorKind::Overloaded, "This gateway is shutting down; try again."));
+        }
+        if snapshot.config.meter.when_full == WhenFull::Refuse && self.lasting.meter.is_full() {
+            return Err(Error::new(ErrorKind::Overloaded, "The ledger can't keep up; try again."));
         }
         let _in_flight = self.metrics.in_flight();
         let admitted = self.admit(session, context, kind, snapshot).await?;
@@ -175,11 +176,17 @@ impl Gateway {
         reusable
     }
 
-    /// Books a request that is over: the one place where the ledger learns of it.
-    fn finish(&self, context: &RequestContext) {
+    /// Books a request: the one place where the ledger learns of it. A success is booked before its last byte goes out, so
+    /// that a client that has its answer finds it in the bill; everything else when the request is over.
+    fn finish(&self, context: &mut RequestContext) {
+        if std::mem::replace(&mut context.booked, true) {
+            return;
+        }
+        let upstream: Duration = context.traces.iter().filter_map(|trace| trace.took).sum();
+        self.metrics.overhead.observe(context.started.elapsed().saturating_sub(upstream).as_secs_f64());
         if let Some(booking) = context.booking() {
             tracing::debug!(request_id = %booking.request_id, status = booking.status, "request finished");
-            self.meter.book(booking);
+            self.lasting.meter.book(booking);
         }
     }
 
@@ -202,7 +209,7 @@ impl ProxyHttp for Listener {
     type CTX = RequestContext;
 
     fn new_ctx(&self) -> RequestContext {
-        RequestContext::new()
+        RequestContext::begin()
     }
 
     async fn request_filter(&self, session: &mut Session, context: &mut RequestContext) -> pingora::Result<bool> {

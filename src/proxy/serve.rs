@@ -147,6 +147,7 @@ impl Serving<'_> {
         match started {
             Started::Whole(answer) => {
                 self.settle(None);
+                self.gateway.finish(self.context);
                 let written = respond::whole(self.session, head, answer.body).await;
                 written.map_err(|_| self.client_left())
             }
@@ -162,12 +163,15 @@ impl Serving<'_> {
         let mut head = Some(head);
         loop {
             let over = live.is_over();
+            if over {
+                self.settle(None);
+                self.gateway.finish(self.context);
+            }
             if respond::piece(self.session, head.take(), live.take(), over).await.is_err() {
                 live.abort().await;
                 return Err(self.client_left());
             }
             if over {
-                self.settle(None);
                 live.finish(&self.snapshot.attempts.upstream).await;
                 return Ok(());
             }

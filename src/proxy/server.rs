@@ -8,10 +8,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use pingora::apps::HttpServerOptions;
 use pingora::proxy::ProxyServiceBuilder;
 use pingora::server::configuration::ServerConf;
-use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
+use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
+use pingora::services::background::{BackgroundService, background_service};
 
 use super::{Gateway, Listener, Planes};
 
@@ -47,9 +49,10 @@ pub fn serve(gateway: &Arc<Gateway>, signals: impl Signals + 'static) {
         let planes = Planes { metrics: true, ..Planes::default() };
         add_listener(&mut server, gateway, &config.metrics.listen.to_string(), planes);
     }
+    server.add_service(background_service("housekeeping", Housekeeping { gateway: Arc::clone(gateway) }));
     let watch = Watch { gateway: Arc::clone(gateway), signals: Box::new(signals), patience: config.server.drain };
     server.run(RunArgs { shutdown_signal: Box::new(watch) });
-    gateway.meter.shutdown();
+    gateway.lasting.meter.shutdown();
 }
 
 fn add_listener(server: &mut Server, gateway: &Arc<Gateway>, address: &str, planes: Planes) {
@@ -62,6 +65,38 @@ fn add_listener(server: &mut Server, gateway: &Arc<Gateway>, address: &str, plan
         .build();
     service.add_tcp(address);
     server.add_service(service);
+}
+
+/// Deletes what the request log no longer has to keep, once an hour.
+struct Housekeeping {
+    gateway: Arc<Gateway>,
+}
+
+#[async_trait]
+impl BackgroundService for Housekeeping {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        let mut hour = tokio::time::interval(Duration::from_secs(3600));
+        loop {
+            tokio::select! {
+                _ = hour.tick() => self.prune().await,
+                _ = shutdown.changed() => return,
+            }
+        }
+    }
+}
+
+impl Housekeeping {
+    async fn prune(&self) {
+        let keep = jiff::SignedDuration::from_hours(24 * i64::from(self.gateway.config().logs.keep_days));
+        let Ok(before) = Timestamp::now().checked_sub(keep) else { return };
+        let store = Arc::clone(&self.gateway.lasting.store);
+        match tokio::task::spawn_blocking(move || store.prune(before)).await {
+            Ok(Ok(0)) => {}
+            Ok(Ok(rows)) => tracing::info!(rows, "old rows of the request log deleted"),
+            Ok(Err(error)) => tracing::error!(?error, "the request log could not be pruned"),
+            Err(error) => tracing::error!(%error, "the request log could not be pruned"),
+        }
+    }
 }
 
 /// Tells Pingora when to end: after the drain.

@@ -22,8 +22,8 @@ pub(super) const KEY: u8 = b'k';
 pub(super) const LOG: u8 = b'l';
 /// A roll-up.
 pub(super) const ROLLUP: u8 = b'r';
-/// What is written to see whether writing works.
-pub(super) const PROBE: &[u8] = b"probe";
+/// What is written to see whether writing works. Keys of the store itself begin with a zero byte, which is no kind.
+pub(super) const PROBE: &[u8] = b"\0probe";
 
 /// The beginning of every key of this kind in a workspace. Errors: a zero byte in the name.
 pub(super) fn prefix(kind: u8, workspace: &str) -> Result<Vec<u8>> {

@@ -277,7 +277,7 @@ mod reopened {
         drop(SledStore::open(dir.path()).unwrap());
         std::fs::remove_file(dir.path().join("db")).unwrap();
         let error = SledStore::open(dir.path()).err().unwrap();
-        assert!(error.message().contains("is damaged and was left as it is"), "{error}");
+        assert!(error.message().contains("is damaged"), "{error}");
         assert!(!dir.path().join("db").exists());
     }
 
@@ -289,7 +289,7 @@ mod reopened {
         let length = std::fs::metadata(&db).unwrap().len() as usize;
         std::fs::write(&db, vec![0xA5; length]).unwrap();
         let error = SledStore::open(dir.path()).err().unwrap();
-        assert!(error.message().contains("is damaged and was left as it is"), "{error}");
+        assert!(error.message().contains("is damaged"), "{error}");
     }
 
     #[test]
@@ -297,5 +297,20 @@ mod reopened {
         let file = tempfile::NamedTempFile::new().unwrap();
         let error = SledStore::open(file.path()).err().unwrap();
         assert!(error.message().contains("readable and writable"), "{error}");
+    }
+
+    #[test]
+    fn a_store_whose_last_change_is_gone_is_refused_until_the_operator_accepts_it() {
+        let dir = tempfile::tempdir().unwrap();
+        SledStore::open(dir.path()).unwrap().append(&[booking("ws", "a", "2026-01-01T00:00:00Z")]).unwrap();
+        let promise = dir.path().join("perpetuo.commits");
+        assert_eq!(std::fs::read_to_string(&promise).unwrap(), format!("{:020}\n", 1));
+        std::fs::write(&promise, format!("{:020}\n", 2)).unwrap();
+        let error = SledStore::open(dir.path()).err().unwrap();
+        assert!(
+            error.message().contains("last 1 changes are gone") && error.message().contains("delete perpetuo.commits")
+        );
+        std::fs::remove_file(&promise).unwrap();
+        assert_eq!(SledStore::open(dir.path()).unwrap().logs("ws", &query()).unwrap().total, 1);
     }
 }

@@ -26,6 +26,8 @@ use crate::config::Secret;
 use crate::directory::{Credential, Directory, Workspace, WorkspaceChange};
 use crate::error::Result;
 use crate::guard::Guard;
+use crate::meter::{Meter, MeterOptions};
+use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
 use crate::vault::{MasterKey, Vault, VirtualKeys};
@@ -114,9 +116,12 @@ impl World {
         };
         let (ours, theirs) = (workspace("ours"), workspace("theirs"));
         let jwt = Arc::new(jwt(JWT_SECRET));
+        let metrics = Arc::new(Metrics::register(&prometheus::Registry::new()).unwrap());
+        let options = MeterOptions { queue: 1, batch: Duration::ZERO, max_batch: 1 };
         let state = AdminState {
             directory: directory.clone(),
             store: store.clone(),
+            meter: Meter::start(store.clone(), metrics, options).unwrap(),
             jwt: jwt.clone(),
             upstream: Arc::new(Upstream),
             now,

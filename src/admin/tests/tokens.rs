@@ -128,6 +128,11 @@ fn another_secret_a_doubled_claim_and_a_huge_token_are_refused() {
     let jwt = jwt(JWT_SECRET);
     assert!(!accepts(&jwt, &token));
     assert!(!accepts(&jwt, &hs256(&with("pad", json!("x".repeat(9000))))));
+    let twice = claims().to_string().replacen('{', "{\"role\":\"workspace\",", 1);
+    let message = format!("{}.{}", URL_SAFE_NO_PAD.encode("{\"alg\":\"HS256\"}"), URL_SAFE_NO_PAD.encode(twice));
+    let key = EncodingKey::from_secret(JWT_SECRET.as_bytes());
+    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256).unwrap();
+    assert!(!accepts(&jwt, &format!("{message}.{signature}")));
     for odd in ["", ".", "..", "...", "a.b", "a.b.c.d", "\u{0}.\u{0}.\u{0}"] {
         assert!(!accepts(&jwt, odd), "{odd:?}");
     }

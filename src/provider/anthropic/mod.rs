@@ -1,14 +1,16 @@
 //! Anthropic's Messages API (`POST /v1/messages`, version 2023-06-01) under OpenAI's chat completions.
 //!
-//! [`request`] builds what is sent, from the parameters, [`messages`] and [`tools`]; [`response`] and [`stream`] read what
-//! comes back; [`wire`] holds Anthropic's shapes; [`model`] is the one table of what differs from model to model.
+//! `request` builds what is sent, from the parameters, `messages` and `tools`; `response` and `stream` read what
+//! comes back; `wire` holds Anthropic's shapes; `model` is the one table of what differs from model to model.
 //!
 //! What OpenAI's answer has no place for (server tools and their results, containers) is put into
 //! `message.provider_specific_fields`; a client that sends such a message back has its blocks replayed unchanged.
 
+mod block;
 mod citation;
 mod messages;
 mod model;
+mod reasoning;
 mod request;
 mod response;
 mod schema;

@@ -9,7 +9,8 @@ use http::{HeaderName, HeaderValue, Method};
 use serde_json::{Map, Value, json};
 
 use super::messages::Conversation;
-use super::model::{self, MIN_BUDGET, Off, Sampling, Traits, traits};
+use super::model::{Traits, traits};
+use super::reasoning::{Asked, Parameters, reasoning};
 use super::schema::answer_schema;
 use super::tools::{self, Wanted};
 use super::warnings::{Warnings, is_neutral};
@@ -213,124 +214,6 @@ fn betas(extra: &Map<String, Value>) -> Result<Vec<&str>> {
     }
 }
 
-/// What is known when it is decided how the model thinks.
-struct Asked<'a> {
-    /// OpenAI's `reasoning_effort`.
-    effort: Option<&'a str>,
-    /// Anthropic's `thinking`, which wins.
-    given: Option<&'a Value>,
-    /// The client's bound of the answer, reasoning included.
-    bound: Option<u64>,
-    /// A budget would be refused: a call is forced, or an earlier call came without its reasoning.
-    forbidden: bool,
-}
-
-/// How the model thinks, and how long its answer may be.
-struct Reasoning<'a> {
-    thinking: Option<Thinking<'a>>,
-    effort: Option<&'static str>,
-    max_tokens: u64,
-}
-
-fn reasoning<'a>(asked: &Asked<'a>, traits: &Traits, warnings: &mut Warnings) -> Result<Reasoning<'a>> {
-    let max_tokens = asked.bound.unwrap_or(traits.max_output);
-    let chosen = |thinking, effort| Ok(Reasoning { thinking, effort, max_tokens });
-    if let Some(effort) = asked.effort.filter(|effort| *effort != "none" && model::effort(effort).is_none()) {
-        let known = "none, minimal, low, medium, high, xhigh or max";
-        let message = format!("Invalid value for 'reasoning_effort': '{effort}' is not {known}.");
-        return Err(Error::invalid("reasoning_effort", message));
-    }
-    if let Some(given) = asked.given {
-        if asked.effort.is_some() {
-            warnings.add("reasoning_effort");
-        }
-        let budget = given.get("budget_tokens").and_then(Value::as_u64).unwrap_or(0);
-        // A bound that the client chose is the client's; our own default must leave room for the budget.
-        let room = if asked.bound.is_none() && budget >= max_tokens { budget } else { 0 };
-        let max_tokens = max_tokens.saturating_add(room);
-        return Ok(Reasoning { thinking: Some(Thinking::Given(given)), effort: None, max_tokens });
-    }
-    let Some(wanted) = asked.effort else { return chosen(None, None) };
-    match traits.thinking {
-        model::Thinking::Adaptive { off, .. } if wanted == "none" => {
-            let disabled = Thinking::Chosen { r#type: "disabled", budget_tokens: None };
-            match off {
-                Off::Omit => chosen(None, None),
-                Off::Disable => chosen(Some(disabled), None),
-                Off::Never => {
-                    warnings.add("reasoning_effort");
-                    chosen(None, Some("low"))
-                }
-            }
-        }
-        model::Thinking::Adaptive { xhigh, .. } => {
-            let mut effort = model::effort(wanted);
-            if effort == Some("xhigh") && !xhigh {
-                warnings.add("reasoning_effort");
-                effort = Some("high");
-            }
-            chosen(Some(Thinking::Chosen { r#type: "adaptive", budget_tokens: None }), effort)
-        }
-        model::Thinking::Budget | model::Thinking::None if wanted == "none" => chosen(None, None),
-        model::Thinking::Budget if !asked.forbidden => {
-            let thinking = model::budget(wanted).and_then(|budget| fit_budget(budget, max_tokens, warnings));
-            chosen(thinking, None)
-        }
-        model::Thinking::Budget | model::Thinking::None => {
-            warnings.add("reasoning_effort");
-            chosen(None, None)
-        }
-    }
-}
-
-/// The budget counts against the bound, as reasoning does at OpenAI: it shrinks so that half of the bound is left for the
-/// answer, and where Anthropic's smallest budget does not fit, there is no thinking.
-fn fit_budget<'a>(budget: u64, max_tokens: u64, warnings: &mut Warnings) -> Option<Thinking<'a>> {
-    let fitting = budget.min((max_tokens / 2).max(MIN_BUDGET));
-    if fitting < budget || fitting >= max_tokens {
-        warnings.add("reasoning_effort");
-    }
-    (fitting < max_tokens).then_some(Thinking::Chosen { r#type: "enabled", budget_tokens: Some(fitting) })
-}
-
-/// The sampling parameters.
-struct Parameters<'a> {
-    temperature: Option<f64>,
-    top_p: Option<f64>,
-    top_k: Option<&'a Value>,
-}
-
-impl Parameters<'_> {
-    /// Keeps what this model takes; thinking allows only a temperature of 1, a `top_p` from 0.95 and no `top_k`.
-    fn fit(mut self, traits: &Traits, thinks: bool, warnings: &mut Warnings) -> Self {
-        if let Some(temperature) = self.temperature.filter(|temperature| !(0.0..=1.0).contains(temperature)) {
-            warnings.add("temperature");
-            self.temperature = Some(temperature.clamp(0.0, 1.0));
-        }
-        let fixed = traits.sampling == Sampling::Fixed;
-        if (fixed || thinks) && self.temperature.is_some_and(|temperature| temperature != 1.0) {
-            warnings.add("temperature");
-            self.temperature = None;
-        }
-        let both = traits.sampling == Sampling::One && self.temperature.is_some();
-        let lowest = if fixed || both {
-            1.0
-        } else if thinks {
-            0.95
-        } else {
-            0.0
-        };
-        if self.top_p.is_some_and(|top_p| top_p < lowest) {
-            warnings.add("top_p");
-        }
-        self.top_p = self.top_p.filter(|top_p| !fixed && !both && *top_p >= lowest);
-        if (fixed || thinks) && self.top_k.take().is_some() {
-            warnings.add("top_k");
-        }
-        Self { temperature: self.temperature.filter(|_| !fixed), ..self }
-    }
-}
-
 /// The client's own `output_config`, with an effort that it does not name.
 fn output_config(extra: &Map<String, Value>, effort: Option<&'static str>) -> Result<Map<String, Value>> {
     let refuse = || Error::invalid("output_config", "Invalid type for 'output_config': expected an object.");
@@ -390,7 +273,7 @@ fn end_user<'a>(
     warnings: &mut Warnings,
 ) -> Option<Metadata<'a>> {
     let own = metadata.and_then(|metadata| metadata.get("user_id")).and_then(Value::as_str);
-    let user_id = safety_identifier.or(user).or(own);
+    let user_id = [safety_identifier, user, own].into_iter().flatten().find(|id| !id.is_empty());
     if user.is_some() && user != user_id {
         warnings.add("user");
     }
@@ -408,6 +291,189 @@ fn tier<'a>(tier: Option<&'a str>, warnings: &mut Warnings) -> Option<&'a str> {
         _ => {
             warnings.add("service_tier");
             None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::api::chat::ChatHead;
+    use crate::api::scan::Body;
+    use crate::config::Secret;
+    use crate::provider::Endpoint;
+    use crate::provider::anthropic::ANTHROPIC;
+
+    /// Sends a question with these parameters; gives what Anthropic gets, without the question, and the warnings.
+    fn run(model: &str, parameters: &Value) -> Result<(Value, Vec<String>)> {
+        let mut body = json!({"model": "alias", "messages": [{"role": "user", "content": "q"}]});
+        body.as_object_mut().unwrap().extend(parameters.as_object().unwrap().clone());
+        let request = ChatRequest::parse(&Body::scan(Bytes::from(body.to_string())).unwrap())?;
+        let made = translate(&request, model)?;
+        let mut sent = serde_json::to_value(&made.request).unwrap();
+        assert_eq!(sent["model"], model);
+        let members = sent.as_object_mut().unwrap();
+        members.remove("model");
+        members.remove("messages");
+        Ok((sent, made.warnings.into_names()))
+    }
+
+    /// One parameter of what is sent.
+    fn sent(model: &str, parameters: &Value, name: &str) -> (Value, Vec<String>) {
+        let (sent, warnings) = run(model, parameters).unwrap();
+        (sent.get(name).cloned().unwrap_or_default(), warnings)
+    }
+
+    const OLD: &str = "claude-3-opus-20240229";
+    const BUDGET: &str = "claude-sonnet-4-5";
+    const ADAPTIVE: &str = "claude-opus-4-6";
+    const NEW: &str = "claude-opus-4-8";
+
+    #[test]
+    fn a_call_goes_to_the_messages_path_with_its_key_hidden() {
+        let bytes = br#"{"model":"m","betas":["a","b"],"stream":true,"messages":[{"role":"user","content":[{"type":"file","file":{"file_id":"f"}}]}]}"#;
+        let body = Body::scan(Bytes::from_static(bytes)).unwrap();
+        let head = ChatHead::read(&body).unwrap();
+        let endpoint = Endpoint::parse("https://proxy.example/anthropic/").unwrap();
+        let (key, options) = (Secret::new("sk-ant-1"), Map::new());
+        let target = Target {
+            provider: &ANTHROPIC,
+            endpoint: &endpoint,
+            key: &key,
+            options: &options,
+            model: "claude-opus-4-8",
+        };
+        let outgoing = ANTHROPIC.dialect.chat(&ChatCall::new(&body, &head), &target).unwrap();
+        assert_eq!(outgoing.path, "/anthropic/v1/messages");
+        let header = |name: &str| outgoing.headers.iter().find(|(header, _)| header == name).map(|(_, value)| value);
+        assert!(header("x-api-key").unwrap().is_sensitive());
+        assert_eq!(header("anthropic-version").unwrap(), "2023-06-01");
+        assert_eq!(header("anthropic-beta").unwrap(), "a,b,files-api-2025-04-14");
+        let sent: Value = serde_json::from_slice(&outgoing.body).unwrap();
+        assert_eq!((&sent["stream"], &sent["model"]), (&json!(true), &json!("claude-opus-4-8")));
+        let probe = ANTHROPIC.dialect.probe(&target).unwrap();
+        assert_eq!((probe.method, probe.path.as_str()), (Method::GET, "/anthropic/v1/models?limit=1"));
+    }
+
+    #[test]
+    fn the_bound_is_the_clients_or_the_models() {
+        assert_eq!(sent(OLD, &json!({}), "max_tokens").0, 4096);
+        assert_eq!(sent(BUDGET, &json!({"max_tokens": 5}), "max_tokens").0, 5);
+        let both = json!({"max_tokens": 5, "max_completion_tokens": 7});
+        assert_eq!(sent(BUDGET, &both, "max_tokens"), (json!(7), vec!["max_tokens".to_owned()]));
+    }
+
+    #[test]
+    fn sampling_is_bent_to_what_the_model_takes() {
+        let warned = |name: &str| vec![name.to_owned()];
+        assert_eq!(sent(BUDGET, &json!({"temperature": 1.5}), "temperature"), (json!(1.0), warned("temperature")));
+        assert_eq!(sent(NEW, &json!({"temperature": 0.2}), "temperature"), (Value::Null, warned("temperature")));
+        assert_eq!(sent(NEW, &json!({"temperature": 1, "top_p": 1}), "top_p"), (Value::Null, vec![]));
+        let both = json!({"temperature": 0.5, "top_p": 0.9, "top_k": 5});
+        let (kept, warnings) = run(OLD, &both).unwrap();
+        assert_eq!((&kept["top_p"], &kept["top_k"]), (&json!(0.9), &json!(5)));
+        assert!(warnings.is_empty());
+        assert_eq!(sent(BUDGET, &both, "top_p"), (Value::Null, warned("top_p")));
+        let (kept, warnings) = run(BUDGET, &json!({"temperature": 1, "top_p": 0.9})).unwrap();
+        assert_eq!((kept.get("temperature"), &kept["top_p"]), (None, &json!(0.9)));
+        assert!(warnings.is_empty());
+        let thinking = json!({"temperature": 0.5, "top_k": 5, "thinking": {"type": "enabled", "budget_tokens": 1024}});
+        let (kept, warnings) = run(BUDGET, &thinking).unwrap();
+        assert_eq!((kept.get("temperature"), kept.get("top_k")), (None, None));
+        assert_eq!(warnings, ["temperature", "top_k"]);
+    }
+
+    #[test]
+    fn an_effort_becomes_a_budget_or_an_effort() {
+        let effort = |effort: &str| json!({"reasoning_effort": effort});
+        let enabled = |budget: u64| json!({"type": "enabled", "budget_tokens": budget});
+        assert_eq!(sent(BUDGET, &effort("high"), "thinking"), (enabled(16_384), vec![]));
+        assert_eq!(sent(BUDGET, &effort("none"), "thinking"), (Value::Null, vec![]));
+        let (adaptive, warnings) = run(NEW, &effort("xhigh")).unwrap();
+        assert_eq!(adaptive["thinking"], json!({"type": "adaptive"}));
+        assert_eq!(adaptive["output_config"], json!({"effort": "xhigh"}));
+        assert!(warnings.is_empty());
+        let warned = vec!["reasoning_effort".to_owned()];
+        assert_eq!(sent(ADAPTIVE, &effort("xhigh"), "output_config"), (json!({"effort": "high"}), warned.clone()));
+        assert_eq!(sent(OLD, &effort("low"), "thinking"), (Value::Null, warned.clone()));
+        assert_eq!(sent("claude-opus-5", &effort("none"), "thinking"), (json!({"type": "disabled"}), vec![]));
+        assert_eq!(sent("claude-fable-5", &effort("none"), "output_config"), (json!({"effort": "low"}), warned));
+        assert_eq!(run(NEW, &effort("much")).unwrap_err().param(), Some("reasoning_effort"));
+    }
+
+    #[test]
+    fn a_budget_never_breaks_the_clients_bound() {
+        let warned = vec!["reasoning_effort".to_owned()];
+        let bound = |tokens: u64| json!({"reasoning_effort": "high", "max_completion_tokens": tokens});
+        let enabled = |budget: u64| json!({"type": "enabled", "budget_tokens": budget});
+        assert_eq!(sent(BUDGET, &bound(8000), "thinking"), (enabled(4000), warned.clone()));
+        assert_eq!(sent(BUDGET, &bound(1500), "thinking"), (enabled(1024), warned.clone()));
+        assert_eq!(sent(BUDGET, &bound(1000), "thinking"), (Value::Null, warned.clone()));
+        let forced = json!({"reasoning_effort": "high", "tool_choice": "required",
+            "tools": [{"type": "function", "function": {"name": "f"}}]});
+        assert_eq!(sent(BUDGET, &forced, "thinking"), (Value::Null, warned));
+        let own = json!({"thinking": {"type": "enabled", "budget_tokens": 70_000}});
+        assert_eq!(sent(BUDGET, &own, "max_tokens").0, 134_000);
+    }
+
+    #[test]
+    fn a_schema_is_enforced_where_it_can_be_and_asked_for_where_not() {
+        let schema = json!({"type": "object", "properties": {"a": {"type": "string"}}});
+        let named = json!({"name": "thing", "schema": schema, "strict": true});
+        let format = json!({"response_format": {"type": "json_schema", "json_schema": named}});
+        let mut closed = schema;
+        closed["additionalProperties"] = json!(false);
+        closed["title"] = json!("thing");
+        let expected = json!({"format": {"type": "json_schema", "schema": closed}});
+        assert_eq!(sent(BUDGET, &format, "output_config"), (expected, vec![]));
+        let (system, warnings) = sent(OLD, &format, "system");
+        assert!(system[0]["text"].as_str().unwrap().contains("\"additionalProperties\":false"));
+        assert_eq!(warnings, ["response_format"]);
+        let (system, warnings) = sent(BUDGET, &json!({"response_format": {"type": "json_object"}}), "system");
+        assert_eq!(system, json!([{"type": "text", "text": JSON_INSTRUCTION}]));
+        assert_eq!(warnings, ["response_format"]);
+    }
+
+    #[test]
+    fn the_end_user_and_the_tier_have_counterparts() {
+        let (kept, warnings) =
+            run(BUDGET, &json!({"user": "u", "service_tier": "default", "stop": ["END", " \n"]})).unwrap();
+        assert_eq!(kept["metadata"], json!({"user_id": "u"}));
+        assert_eq!(kept["service_tier"], "standard_only");
+        assert_eq!(kept["stop_sequences"], json!(["END"]));
+        assert_eq!(warnings, ["stop"]);
+        let both = json!({"safety_identifier": "s", "user": "u", "metadata": {"x": "y"}, "service_tier": "flex"});
+        let (kept, warnings) = run(BUDGET, &both).unwrap();
+        assert_eq!(kept["metadata"], json!({"user_id": "s"}));
+        assert_eq!(warnings, ["user", "metadata", "service_tier"]);
+    }
+
+    #[test]
+    fn anthropics_own_parameters_pass_and_everything_else_is_named_unless_it_says_nothing() {
+        let own = json!({"container": "c", "mcp_servers": [{"name": "m"}], "inference_geo": "eu"});
+        let (mut kept, warnings) = run(BUDGET, &own).unwrap();
+        kept.as_object_mut().unwrap().remove("max_tokens");
+        assert_eq!((kept, warnings), (own, vec![]));
+        let neutral = json!({"frequency_penalty": 0, "logit_bias": {}, "logprobs": false, "n": 1, "store": false,
+            "modalities": ["text"], "seed": null, "timeout": 5, "stream": false, "foo": null, "top_logprobs": 0,
+            "stream_options": {"include_usage": true}, "parallel_tool_calls": true, "tool_choice": "auto"});
+        let (kept, warnings) = run(BUDGET, &neutral).unwrap();
+        assert_eq!((kept, warnings), (json!({"max_tokens": 64_000}), vec![]));
+        let lost = json!({"seed": 1, "foo": "x", "verbosity": "low", "logprobs": true, "prompt_cache_key": "k"});
+        let (_, warnings) = run(BUDGET, &lost).unwrap();
+        assert_eq!(warnings, ["foo", "logprobs", "prompt_cache_key", "seed", "verbosity"]);
+    }
+
+    #[test]
+    fn what_would_change_the_meaning_is_refused_by_name() {
+        for (parameters, param) in [(json!({"n": 2}), "n"), (json!({"modalities": ["text", "audio"]}), "modalities")] {
+            let error = run(BUDGET, &parameters).unwrap_err();
+            assert_eq!((error.kind(), error.param()), (ErrorKind::UnsupportedParameter, Some(param)));
+        }
+        for (parameters, param) in [(json!({"betas": 1}), "betas"), (json!({"output_config": "x"}), "output_config")] {
+            assert_eq!(run(BUDGET, &parameters).unwrap_err().param(), Some(param));
         }
     }
 }

@@ -231,3 +231,130 @@ pub(super) fn read_error(body: &[u8]) -> ProviderMessage {
     let text = ["error", "message", "detail"].iter().find_map(|name| value.get(name).and_then(Value::as_str));
     ProviderMessage { message: text.map(str::to_owned), ..ProviderMessage::default() }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::error::ErrorKind;
+
+    fn context() -> AnswerContext {
+        AnswerContext {
+            provider: "anthropic",
+            id: "chatcmpl-ours".to_owned(),
+            created: 7,
+            model: "ours".to_owned(),
+            include_usage: false,
+            json_object: false,
+        }
+    }
+
+    fn read(body: &str) -> Value {
+        serde_json::from_slice(&answer(body.as_bytes(), &context()).unwrap().body).unwrap()
+    }
+
+    #[test]
+    fn an_answer_has_every_key_that_openais_schema_requires() {
+        let completion = read(
+            r#"{"id":"msg_1","type":"message","role":"assistant","model":"claude-x","stop_reason":"end_turn","stop_sequence":null,
+                "content":[{"type":"text","text":"Hel"},{"type":"text","text":"lo"}],
+                "usage":{"input_tokens":3,"cache_read_input_tokens":5,"cache_creation_input_tokens":2,"output_tokens":4,"service_tier":"standard"}}"#,
+        );
+        assert_eq!(
+            completion,
+            json!({"id": "msg_1", "object": "chat.completion", "created": 7, "model": "claude-x", "service_tier": "default",
+                "choices": [{"index": 0, "logprobs": null, "finish_reason": "stop",
+                    "message": {"role": "assistant", "content": "Hello", "refusal": null}}],
+                "usage": {"prompt_tokens": 10, "completion_tokens": 4, "total_tokens": 14,
+                    "prompt_tokens_details": {"cached_tokens": 5, "cache_write_tokens": 2, "audio_tokens": 0},
+                    "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0}}})
+        );
+    }
+
+    #[test]
+    fn arguments_are_the_providers_own_text_and_content_is_null_beside_calls() {
+        let completion = read(
+            r#"{"content":[{"type":"tool_use","id":"t","name":"f","input":{"n": 12345678901234567890123}}],"stop_reason":"tool_use"}"#,
+        );
+        let choice = &completion["choices"][0];
+        assert_eq!(choice["message"]["content"], Value::Null);
+        assert_eq!(choice["message"]["tool_calls"][0]["function"]["arguments"], r#"{"n": 12345678901234567890123}"#);
+        assert_eq!(choice["finish_reason"], "tool_calls");
+        assert_eq!(completion["id"], "chatcmpl-ours");
+    }
+
+    #[test]
+    fn what_openai_has_no_place_for_is_kept_whole_and_in_order() {
+        let completion = read(
+            r#"{"content":[{"type":"text","text":"a"},{"type":"block_of_tomorrow","x":1}],"stop_reason":"stop_sequence",
+                "stop_sequence":"END","container":{"id":"c"}}"#,
+        );
+        assert_eq!(
+            completion["choices"][0]["message"]["provider_specific_fields"],
+            json!({"content_blocks": [{"type": "text", "text": "a"}, {"type": "block_of_tomorrow", "x": 1}],
+                "container": {"id": "c"}, "stop_reason": "stop_sequence", "stop_sequence": "END"})
+        );
+    }
+
+    #[test]
+    fn an_empty_answer_is_an_answer_and_a_refusal_is_explained() {
+        let completion = read(r#"{"content":[],"stop_reason":"end_turn"}"#);
+        assert_eq!(completion["choices"][0]["message"]["content"], "");
+        let completion =
+            read(r#"{"content":[],"stop_reason":"refusal","stop_details":{"type":"refusal","explanation":"No."}}"#);
+        let choice = &completion["choices"][0];
+        assert_eq!(choice["finish_reason"], "content_filter");
+        assert_eq!((&choice["message"]["content"], &choice["message"]["refusal"]), (&Value::Null, &json!("No.")));
+    }
+
+    #[test]
+    fn a_fence_is_taken_off_only_where_json_was_asked_for() {
+        let body = r#"{"content":[{"type":"text","text":"```json\n{\"a\": 1}\n```"}],"stop_reason":"end_turn"}"#;
+        assert!(read(body)["choices"][0]["message"]["content"].as_str().unwrap().starts_with("```"));
+        let asked = AnswerContext { json_object: true, ..context() };
+        let completion: Value = serde_json::from_slice(&answer(body.as_bytes(), &asked).unwrap().body).unwrap();
+        assert_eq!(completion["choices"][0]["message"]["content"], "{\"a\": 1}");
+        assert_eq!(unfence("```\nlet a;\n```"), "```\nlet a;\n```");
+    }
+
+    #[test]
+    fn an_error_in_place_of_an_answer_may_be_tried_elsewhere_unless_it_is_about_the_key() {
+        let table = [
+            ("invalid_request_error", ErrorKind::ProviderError),
+            ("authentication_error", ErrorKind::ProviderKeyInvalid),
+            ("billing_error", ErrorKind::ProviderError),
+            ("permission_error", ErrorKind::ProviderKeyInvalid),
+            ("not_found_error", ErrorKind::ProviderError),
+            ("request_too_large", ErrorKind::ProviderError),
+            ("rate_limit_error", ErrorKind::ProviderRateLimited),
+            ("timeout_error", ErrorKind::ProviderTimeout),
+            ("api_error", ErrorKind::ProviderError),
+            ("overloaded_error", ErrorKind::ProviderOverloaded),
+            ("an_error_of_tomorrow", ErrorKind::ProviderError),
+        ];
+        for (name, kind) in table {
+            let body = json!({"type": "error", "error": {"type": name, "message": "the key sk-1 is bad"}}).to_string();
+            let error = answer(body.as_bytes(), &context()).unwrap_err();
+            assert_eq!(error.kind(), kind, "{name}");
+            assert_eq!(error.message().contains("sk-1"), kind != ErrorKind::ProviderKeyInvalid);
+        }
+        for garbage in ["", "<html>", "{}", "[]", r#"{"content":"text"}"#, r#"{"content":[1]}"#] {
+            assert_eq!(answer(garbage.as_bytes(), &context()).unwrap_err().kind(), ErrorKind::ProviderProtocol);
+        }
+    }
+
+    #[test]
+    fn error_bodies_are_read_as_far_as_they_can_be() {
+        let said =
+            read_error(br#"{"type":"error","error":{"type":"not_found_error","message":"model: x"},"request_id":"r"}"#);
+        assert_eq!(said.message.as_deref(), Some("model: x"));
+        assert_eq!(said.error_type.as_deref(), Some("not_found_error"));
+        assert_eq!((said.code.as_deref(), said.param.as_deref()), (Some("model_not_found"), Some("model")));
+        assert_eq!(read_error(br#"{"error":"nope"}"#).message.as_deref(), Some("nope"));
+        assert_eq!(read_error(br#"{"detail":"gone"}"#).message.as_deref(), Some("gone"));
+        for garbage in ["<html>502</html>", "", "null", r#"{"error":{"message":{}}}"#] {
+            assert_eq!(read_error(garbage.as_bytes()), ProviderMessage::default(), "{garbage}");
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! The directory over a store: what survives a restart, what a failing store changes, what readers see meanwhile.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use jiff::Timestamp;
+use serde_json::{Map, json};
+
+use super::*;
+use crate::store::memory::MemoryStore;
+use crate::store::{Booking, DayRange, KeyRecord, LogPage, LogQuery, Rollup};
+use crate::vault::MasterKey;
+
+/// A memory store whose writes can be made to fail.
+#[derive(Default)]
+struct Fragile {
+    inner: MemoryStore,
+    broken: AtomicBool,
+}
+
+impl Fragile {
+    fn writable(&self) -> Result<&MemoryStore> {
+        if self.broken.load(Ordering::Relaxed) { Err(Error::internal("the disk is full")) } else { Ok(&self.inner) }
+    }
+}
+
+impl Store for Fragile {
+    fn tenancy(&self) -> Result<Tenancy> {
+        self.inner.tenancy()
+    }
+    fn put_workspace(&self, record: &WorkspaceRecord) -> Result<()> {
+        self.writable()?.put_workspace(record)
+    }
+    fn delete_workspace(&self, id: &str) -> Result<()> {
+        self.writable()?.delete_workspace(id)
+    }
+    fn put_credential(&self, record: &CredentialRecord) -> Result<()> {
+        self.writable()?.put_credential(record)
+    }
+    fn delete_credential(&self, workspace: &str, id: &str) -> Result<()> {
+        self.writable()?.delete_credential(workspace, id)
+    }
+    fn put_key(&self, record: &KeyRecord) -> Result<()> {
+        self.writable()?.put_key(record)
+    }
+    fn delete_key(&self, workspace: &str, id: &str) -> Result<()> {
+        self.writable()?.delete_key(workspace, id)
+    }
+    fn append(&self, bookings: &[Booking]) -> Result<()> {
+        self.writable()?.append(bookings)
+    }
+    fn rollups(&self, workspace: &str, days: DayRange) -> Result<Vec<(String, Rollup)>> {
+        self.inner.rollups(workspace, days)
+    }
+    fn logs(&self, workspace: &str, query: &LogQuery) -> Result<LogPage> {
+        self.inner.logs(workspace, query)
+    }
+    fn prune(&self, before: Timestamp) -> Result<u64> {
+        self.inner.prune(before)
+    }
+    fn healthy(&self) -> bool {
+        self.writable().is_ok()
+    }
+}
+
+fn now() -> Timestamp {
+    "2026-07-15T12:00:00Z".parse().unwrap()
+}
+
+fn open(store: &Arc<Fragile>, master: &str) -> Directory {
+    let master = || MasterKey::from_text(&master.repeat(32)).ok().unwrap();
+    let keys = VirtualKeys::new(&master()).ok().unwrap();
+    Directory::open(store.clone(), Vault::new(master()), keys).ok().unwrap()
+}
+
+fn workspace(directory: &Directory) -> Arc<Workspace> {
+    let change = WorkspaceChange { name: Some("Team".to_owned()), ..WorkspaceChange::default() };
+    directory.create_workspace(change, now()).ok().unwrap()
+}
+
+fn credential(directory: &Directory, workspace: &str, priority: u32) -> Arc<Credential> {
+    let options = json!({"session_token": "t", "region": "eu"});
+    let change = CredentialChange {
+        api_key: Some(Secret::new("sk-0123456789abcd")),
+        priority: Some(priority),
+        options: options.as_object().cloned(),
+        ..CredentialChange::default()
+    };
+    directory.create_credential(workspace, "openai", change, now()).ok().unwrap()
+}
+
+#[test]
+fn a_restart_loses_nothing() {
+    let store = Arc::new(Fragile::default());
+    let directory = open(&store, "07");
+    let id = workspace(&directory).id.clone();
+    let second = credential(&directory, &id, 2);
+    let first = credential(&directory, &id, 1);
+    let (key, secret) = directory.create_key(&id, NewKey::default(), now()).ok().unwrap();
+
+    let directory = open(&store, "07");
+    let found = directory.workspace(&id).unwrap();
+    assert_eq!(found.name, "Team");
+    let order: Vec<&str> = found.credentials.iter().map(|credential| credential.id.as_str()).collect();
+    assert_eq!(order, [&first.id, &second.id]);
+    let held = &found.credentials[0];
+    assert_eq!(held.key.expose(), "sk-0123456789abcd");
+    assert_eq!(held.last_four, "abcd");
+    assert_eq!(Some(&held.options), json!({"session_token": "t", "region": "eu"}).as_object());
+    assert_eq!(directory.authenticate(secret.expose(), now()).unwrap().key.id, key.id);
+}
+
+#[test]
+fn a_credential_that_cannot_be_unsealed_is_kept_disabled_until_its_key_is_given_again() {
+    let store = Arc::new(Fragile::default());
+    let directory = open(&store, "07");
+    let id = workspace(&directory).id.clone();
+    let made = credential(&directory, &id, 1);
+
+    let directory = open(&store, "08");
+    let held = directory.workspace(&id).unwrap().credentials[0].clone();
+    assert!(!held.usable && !held.enabled && held.switched_on());
+    assert!(held.key.expose().is_empty());
+    let renamed = CredentialChange { priority: Some(9), ..CredentialChange::default() };
+    assert!(!directory.update_credential(&id, &made.id, renamed).ok().unwrap().usable);
+
+    let refused = |change: CredentialChange| {
+        let error = directory.update_credential(&id, &made.id, change).err().unwrap();
+        error.param().unwrap().to_owned()
+    };
+    let key = || Some(Secret::new("sk-again-0123456789"));
+    assert_eq!(refused(CredentialChange { api_key: key(), ..CredentialChange::default() }), "options");
+    assert_eq!(refused(CredentialChange { options: Some(Map::new()), ..CredentialChange::default() }), "api_key");
+    let whole = CredentialChange { api_key: key(), options: Some(Map::new()), ..CredentialChange::default() };
+    let healed = directory.update_credential(&id, &made.id, whole).ok().unwrap();
+    assert!(healed.usable && healed.enabled && healed.priority == 9);
+}
+
+#[test]
+fn what_the_store_did_not_take_is_not_in_memory() {
+    let store = Arc::new(Fragile::default());
+    let directory = open(&store, "07");
+    let id = workspace(&directory).id.clone();
+    let held = credential(&directory, &id, 1);
+    let (key, secret) = directory.create_key(&id, NewKey::default(), now()).ok().unwrap();
+    let revision = directory.workspace(&id).unwrap().revision;
+
+    store.broken.store(true, Ordering::Relaxed);
+    let change = CredentialChange { priority: Some(5), ..CredentialChange::default() };
+    assert!(directory.update_credential(&id, &held.id, change).is_err());
+    assert!(directory.delete_credential(&id, &held.id).is_err());
+    assert!(directory.revoke_key(&id, &key.id, now()).is_err());
+    assert!(directory.delete_key(&id, &key.id).is_err());
+    assert!(directory.create_key(&id, NewKey::default(), now()).is_err());
+    assert!(directory.delete_workspace(&id).is_err());
+
+    let found = directory.workspace(&id).unwrap();
+    assert_eq!((found.revision, found.credentials[0].priority), (revision, 1));
+    assert_eq!(directory.keys(&id).len(), 1);
+    assert!(directory.authenticate(secret.expose(), now()).is_some());
+}
+
+#[test]
+fn every_change_has_a_revision_of_its_own() {
+    let store = Arc::new(Fragile::default());
+    let directory = open(&store, "07");
+    let (one, two) = (workspace(&directory).id.clone(), workspace(&directory).id.clone());
+    let mut seen = HashSet::new();
+    let mut note = |id: &str| assert!(seen.insert(directory.workspace(id).unwrap().revision), "a revision came twice");
+    note(&one);
+    note(&two);
+    let held = credential(&directory, &one, 1);
+    note(&one);
+    let off = CredentialChange { enabled: Some(false), ..CredentialChange::default() };
+    assert!(!directory.update_credential(&one, &held.id, off).ok().unwrap().enabled);
+    note(&one);
+    assert!(directory.delete_credential(&one, &held.id).is_ok());
+    note(&one);
+    assert!(directory.update_workspace(&two, WorkspaceChange::default()).is_ok());
+    note(&two);
+    let reopened = open(&store, "07");
+    assert!(seen.insert(reopened.workspace(&one).unwrap().revision));
+}
+
+#[test]
+fn a_credential_is_found_in_its_own_workspace_only() {
+    let store = Arc::new(Fragile::default());
+    let directory = open(&store, "07");
+    let (one, two) = (workspace(&directory).id.clone(), workspace(&directory).id.clone());
+    let held = credential(&directory, &one, 1);
+    let (key, _) = directory.create_key(&one, NewKey::default(), now()).ok().unwrap();
+    let kinds = [
+        directory.update_credential(&two, &held.id, CredentialChange::default()).err(),
+        directory.delete_credential(&two, &held.id).err(),
+        directory.revoke_key(&two, &key.id, now()).err(),
+        directory.delete_key(&two, &key.id).err(),
+    ];
+    assert!(kinds.iter().all(|error| error.as_ref().is_some_and(|error| error.kind() == ErrorKind::NotFound)));
+    assert_eq!(directory.workspace(&one).unwrap().credentials.len(), 1);
+}
+
+#[test]
+fn a_flood_of_writers_loses_no_change() {
+    let store = Arc::new(Fragile::default());
+    let directory = open(&store, "07");
+    let id = workspace(&directory).id.clone();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (1..=10).for_each(|priority| drop(credential(&directory, &id, priority))));
+        }
+    });
+    let found = directory.workspace(&id).unwrap();
+    assert_eq!(found.credentials.len(), 40);
+    assert!(found.credentials.is_sorted_by_key(|credential| credential.priority));
+    assert_eq!(store.tenancy().unwrap().credentials.len(), 40);
+}
