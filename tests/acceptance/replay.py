@@ -1,6 +1,6 @@
 """A provider played from its recordings: a small HTTP server on a free port of 127.0.0.1.
 
-It answers the chat routes of OpenAI, Groq and Anthropic with what was queued, and keeps what it received. Control, for
+It answers the routes of OpenAI, Groq and Anthropic with what was queued, and keeps what it received. Control, for
 clients that don't share the process:
 
     POST /__play   {"items": [item, ...]}   replaces the queue and forgets what was received
@@ -29,7 +29,7 @@ from typing import Any
 
 import expect
 
-ROUTES = {"/v1/chat/completions": "openai", "/openai/v1/chat/completions": "groq", "/v1/messages": "anthropic"}
+ROUTES = ("/v1/chat/completions", "/v1/embeddings", "/openai/v1/chat/completions", "/v1/messages")
 # Hop-by-hop headers, and those that belong to the encoding or the moment of the recording.
 DROPPED = {"content-encoding", "content-length", "transfer-encoding", "connection", "date", "server", "set-cookie"}
 PIECES = (1, 2, 3, 5, 8, 40, 200, 1500)

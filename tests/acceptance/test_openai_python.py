@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import inspect
 import json
+import struct
+import time
+from contextlib import ExitStack
 
 import openai
 import pytest
@@ -15,7 +19,7 @@ import cells
 import expect
 from conftest import received
 from expect import Call, Choice, Usage
-from gateway import PROVIDER_KEYS, Stage, Workspace
+from gateway import PROVIDER_KEYS, Gateway, Stage, Workspace, stage
 
 TYPES = {"string": str, "integer": int, "number": float}
 KNOWN = set(inspect.signature(Completions.create).parameters)
@@ -238,6 +242,46 @@ def test_what_a_provider_cannot_take_is_said_and_in_strict_mode_refused(on: Stag
     with pytest.raises(openai.BadRequestError) as raised:
         completions.create(**body, extra_headers={"x-perpetuo-strict": "true"})
     assert "seed" in raised.value.message and len(on.replay.seen) == 1
+
+
+def test_embeddings(on: Stage) -> None:
+    recording = expect.load("openai-embeddings-ee73f621b356")
+    on.replay.play(recording.id)
+    body = recording.request
+    answer = client(on.workspace).embeddings.create(model=f"openai/{body['model']}", input=body["input"])
+    recorded = json.loads(recording.text)
+    vectors = [base64.b64decode(entry["embedding"]) for entry in recorded["data"]]
+    assert [struct.pack(f"<{len(entry.embedding)}f", *entry.embedding) for entry in answer.data] == vectors
+    assert answer.usage.total_tokens == recorded["usage"]["total_tokens"]
+    assert json.loads(received(on)["body"]) == body
+
+
+def test_every_token_is_booked(gateway: Gateway) -> None:
+    features = ("chat", "stream", "tools", "tools_stream")
+    identities = [identity for feature in features for identity in cells.ids(feature)]
+    expected: dict[str, int] = {}
+    with ExitStack() as resources:
+        mine = stage(gateway, "booked", resources)
+        for identity in identities:
+            mine.replay.play(identity)
+            answer = client(mine.workspace).chat.completions.create(**arguments(identity))
+            if isinstance(answer, openai.Stream):
+                join(answer)
+            provider = expect.load(identity).provider
+            expected[provider] = expected.get(provider, 0) + wanted(identity)[1].total
+        booked = usage_once_booked(mine.workspace, sum(expected.values()))
+    assert {provider: entry["tokens"] for provider, entry in booked["by_provider"].items()} == expected
+    assert booked["total_tokens"] == sum(expected.values())
+
+
+def usage_once_booked(workspace: Workspace, tokens: int) -> dict:
+    """The usage, when the writer behind the requests has caught up, or as it is after ten seconds."""
+    deadline = time.monotonic() + 10
+    while True:
+        booked = workspace.gateway.admin("GET", f"/workspaces/{workspace.id}/usage")
+        if booked["total_tokens"] >= tokens or time.monotonic() > deadline:
+            return booked
+        time.sleep(0.02)
 
 
 def test_models_are_listed_and_found(on: Stage) -> None:
