@@ -7,8 +7,9 @@ clients that don't share the process:
     GET  /__seen                            what was received: [{"method", "path", "headers", "body"}]
 
 An item is one answer: `{"id": "openai-chat-…"}` plays a recording (with `"cut": n` only its first n bytes, then the
-connection is closed in the middle of the body); `{"status": 500}` fails; `{"hang": true}` never answers;
-`{"reset": true}` resets the connection. Without an item the answer is a 501, which no test expects.
+connection is closed in the middle of the body, or with `"hang": true` stays open in silence); `{"status": 500}` fails;
+`{"hang": true}` never answers; `{"reset": true}` resets the connection. Without an item the answer is a 501, which no
+test expects.
 
 Bodies of streams travel in pieces cut at random bytes, the same ones for the same id and seed.
 """
@@ -129,13 +130,18 @@ class _Handler(BaseHTTPRequestHandler):
         if item is None:
             return self._json(501, {"error": {"message": "nothing is queued in the replay"}})
         if "id" in item:
-            return self._play(expect.load(item["id"]), item.get("cut"))
+            self._play(expect.load(item["id"]), item.get("cut"))
+        elif "status" in item:
+            self._fail(item)
         if item.get("hang"):
-            return self._hang()
+            self._hang()
         if item.get("reset"):
-            return self._reset()
+            self._reset()
+        return None
+
+    def _fail(self, item: dict[str, Any]) -> None:
         failure = {"error": {"message": f"simulated {item['status']}", "type": "server_error", "param": None, "code": None}}
-        return self._json(item["status"], item.get("body", failure), item.get("headers", {}))
+        self._json(item["status"], item.get("body", failure), item.get("headers"))
 
     def _json(self, status: int, value: Any, headers: dict[str, str] | None = None) -> None:
         body = json.dumps(value).encode()

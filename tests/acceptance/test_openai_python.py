@@ -185,6 +185,16 @@ def test_a_client_that_gives_up_takes_its_upstream_request_along(on: Stage) -> N
     assert on.replay.left.wait(timeout=10), "the gateway went on waiting for an answer that nobody wants"
 
 
+@pytest.mark.parametrize("identity", ["openai-chat-6840fd7bff67", "anthropic-messages-7bc22d1cf548"])
+def test_content_arrives_while_the_provider_still_writes_and_leaving_stops_it(on: Stage, identity: str) -> None:
+    on.replay.play({"id": identity, "cut": len(expect.load(identity).text) * 2 // 3, "hang": True})
+    with client(on.workspace).chat.completions.create(**arguments(identity)) as stream:
+        pieces = (entry.delta.content for chunk in stream for entry in chunk.choices)
+        first = next(piece for piece in pieces if piece)
+    assert wanted(identity)[0].text.startswith(first)
+    assert on.replay.left.wait(timeout=10), "the gateway went on reading an answer that nobody wants"
+
+
 def test_a_rate_limit_says_when_to_come_back(failing) -> None:
     pair = failing("429")
     pair.second.play({"status": 429, "headers": {"retry-after": "11"}})
