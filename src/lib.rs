@@ -1,4 +1,68 @@
-//! Perpetuo, an LLM gateway.
+//! Perpetuo, an LLM gateway that is a Pingora `ProxyHttp`.
+//!
+//! Apps point their OpenAI base URL at it. It authenticates them by virtual key, ranks the providers that can serve the
+//! model, rewrites the request into the chosen provider's API, falls back while the client has seen nothing, turns the
+//! answer back into OpenAI's shape as it streams, and books every token and every cent.
+//!
+//! # Code map, from the top down
+//!
+//! | module | what |
+//! | --- | --- |
+//! | `main`, `cli` | the command line (binary only) |
+//! | [`proxy`] | the only code that knows Pingora's `Session`: admit, attempt, commit, stream, answer |
+//! | [`admin`] | the admin API: an axum router, one file per resource |
+//! | [`balance`] | candidates → order: planning, live counters, breaker, strategies, discovery |
+//! | [`meter`] | the only writer of usage: prices it, books it, feeds the metrics |
+//! | [`directory`] | tenants in memory: what the request path reads and the admin API writes through |
+//! | [`guard`] | which upstream addresses may be reached |
+//! | [`provider`] | upstream dialects, sans-I/O: one folder per API, one row per provider |
+//! | [`store`] | what outlives the process: tenants, the ledger, roll-ups; sled or memory |
+//! | [`vault`] | the master key, sealing of provider keys, hashing of virtual keys |
+//! | [`metrics`] | every metric as a field of one struct |
+//! | [`catalog`] | models, prices, aliases: `conf/models.toml` |
+//! | [`config`] | `conf/perpetuo.toml` as written → as checked |
+//! | [`api`], [`sse`], [`usage`], [`money`] | what clients speak; event streams; tokens; integer money |
+//! | [`error`] | the one error type and the one table from an error to an answer |
+//! | [`simulator`] | simulated providers for the demo, the tests and benchmarks |
+//!
+//! Dependencies point down this table; a test holds them to it.
+//!
+//! # A request's walk
+//!
+//! 1. [`proxy::Listener`]'s `request_filter` finds the route and takes one snapshot of the configuration.
+//! 2. *admit*: virtual key → size → `Expect` → body under one deadline and one cap → head without a full parse → the
+//!    [`balance::group::Group`] of candidates for this model in this workspace.
+//! 3. *the loop*: the best candidate that is not tried, open or cooling; its dialect makes the request; one attempt, raced
+//!    against the client's leaving. A retryable error goes on to the next candidate.
+//! 4. *one attempt*: connect or reuse, send, read the head, translate up to the **first content**. Until then nothing has been
+//!    written to the client, so a failure is invisible to it.
+//! 5. *commit*: the head is written, and names what serves. From here on a failure is an error event, never a clean end.
+//! 6. *end*: counters and breaker learn the outcome; one booking goes to the ledger, before the last byte of a success.
+//!
+//! # Invariants
+//!
+//! * One place retries (`proxy::serve`), one books (`Gateway::finish`), one answers errors (`proxy::respond`).
+//! * Nothing a client sent is lost in silence: it is translated, passed on, reported by name, or refused.
+//! * Same dialect in and out: the bytes are forwarded, and only what must change is changed.
+//! * A broken stream never looks complete.
+//! * No secret can be printed: [`config::Secret`] has neither `Debug` nor `Display`.
+//!
+//! # Embedding
+//!
+//! ```no_run
+//! use perpetuo::config::Config;
+//! use perpetuo::proxy::{Gateway, Planes};
+//!
+//! # async fn request_filter(session: &mut pingora::proxy::Session, gateway: &Gateway) -> pingora::Result<bool> {
+//! // Once, at start: `let gateway = Gateway::open(Config::default())?;`
+//! // Then, in the `request_filter` of any Pingora program:
+//! if session.req_header().uri.path().starts_with("/v1/") {
+//!     gateway.handle(session, Planes { data: true, ..Planes::default() }).await;
+//!     return Ok(true);
+//! }
+//! # Ok(false)
+//! # }
+//! ```
 
 pub mod admin;
 pub mod api;

@@ -133,6 +133,8 @@ fn check_kinds(body: &Body) -> Result<()> {
 struct MessageHead<'a> {
     #[serde(borrow)]
     role: Option<&'a RawValue>,
+    #[serde(borrow)]
+    content: Option<&'a RawValue>,
 }
 
 fn check_messages(body: &Body) -> Result<()> {
@@ -154,6 +156,11 @@ fn check_messages(body: &Body) -> Result<()> {
                 return Err(Error::invalid(param, format!("The 'role' of message {index} must be a string.")));
             }
             Some(_) => {}
+        }
+        let content = head.content.map_or("null", RawValue::get);
+        if !content.starts_with(['"', '[']) && content != "null" {
+            let param = format!("messages[{index}].content");
+            return Err(Error::invalid(param, "Message content must be a string or an array of content parts."));
         }
     }
     Ok(())
@@ -577,4 +584,58 @@ where
         }
     }
     deserializer.deserialize_any(Visitor(expected, std::marker::PhantomData))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<ChatHead> {
+        ChatHead::read(&Body::scan(text.to_owned().into()).unwrap())
+    }
+
+    fn blamed(text: &str) -> String {
+        read(text).unwrap_err().param().unwrap_or_default().to_owned()
+    }
+
+    #[test]
+    fn the_head_is_read_without_the_rest() {
+        let head = read(
+            r#"{"model":"gpt-4o","messages":[{"role":"user","content":"hi"}],"stream":true,"timeout":1.5,
+                "max_tokens":7,"stream_options":{"include_usage":true},"response_format":{"type":"json_object"}}"#,
+        )
+        .unwrap();
+        assert_eq!((head.model.as_str(), head.stream, head.include_usage), ("gpt-4o", true, true));
+        assert_eq!((head.timeout, head.max_output), (Some(Duration::from_millis(1500)), Some(7)));
+        assert!(head.json_object);
+    }
+
+    #[test]
+    fn a_wrong_type_is_blamed_by_name() {
+        let with =
+            |member: &str| blamed(&format!(r#"{{"model":"m","messages":[{{"role":"user","content":"x"}}],{member}}}"#));
+        assert_eq!(with(r#""temperature":"hot""#), "temperature");
+        assert_eq!(with(r#""stream":"yes""#), "stream");
+        assert_eq!(with(r#""max_tokens":"many""#), "max_tokens");
+        assert_eq!(with(r#""tools":{}"#), "tools");
+        assert_eq!(with(r#""timeout":-1"#), "timeout");
+        assert_eq!(with(r#""stream_options":7"#), "stream_options");
+        assert_eq!(blamed(r#"{"messages":[{"role":"user"}]}"#), "model");
+        assert_eq!(blamed(r#"{"model":"a/../b","messages":[{"role":"user"}]}"#), "model");
+        assert_eq!(blamed(r#"{"model":"m"}"#), "messages");
+        assert_eq!(blamed(r#"{"model":"m","messages":[]}"#), "messages");
+        assert_eq!(blamed(r#"{"model":"m","messages":[{"content":"x"}]}"#), "messages[0].role");
+        assert_eq!(blamed(r#"{"model":"m","messages":[{"role":"user","content":5}]}"#), "messages[0].content");
+    }
+
+    #[test]
+    fn a_tool_choice_is_understood_in_every_form() {
+        let choice = |json: &str| serde_json::from_str::<ToolChoice>(json);
+        assert_eq!(choice(r#""required""#).unwrap(), ToolChoice::Required);
+        let function = r#"{"type":"function","function":{"name":"f"}}"#;
+        assert_eq!(choice(function).unwrap(), ToolChoice::Function("f".to_owned()));
+        let allowed = r#"{"type":"allowed_tools","allowed_tools":{"mode":"required","tools":[{"type":"function","function":{"name":"f"}}]}}"#;
+        assert_eq!(choice(allowed).unwrap(), ToolChoice::Allowed { required: true, names: vec!["f".to_owned()] });
+        assert!(choice(r#""perhaps""#).is_err());
+    }
 }
