@@ -1,163 +1,16 @@
 //! `POST /v1/chat/completions`: the request (developers.openai.com, "Create chat completion").
 //!
-//! [`ChatHead`] is what every request is asked, cheaply: model, stream, deadline, and whether known fields have the right
-//! JSON types. [`ChatRequest`] is the whole typed request, parsed only when a foreign dialect translates it.
+//! [`ChatRequest`] is the whole typed request, parsed only when a foreign dialect translates it; see `head` for what every
+//! request is asked.
 //!
 //! Invariant: nothing a client sent is lost. What has no field here lands in `extra`, and a dialect destructures
 //! [`ChatRequest`] without `..`, so that a new field does not build until every dialect has decided about it.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::scan::{Body, plain};
 use crate::error::{Error, Result};
-
-/// What the gateway itself needs of a chat request.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ChatHead {
-    /// The model as the client named it.
-    pub model: String,
-    /// Whether the client wants server-sent events.
-    pub stream: bool,
-    /// Whether the client asked for the usage chunk.
-    pub include_usage: bool,
-    /// The client's own deadline for the whole request.
-    pub timeout: Option<Duration>,
-    /// `max_completion_tokens` or `max_tokens`.
-    pub max_output: Option<u64>,
-    /// Whether any JSON object is asked for, which some dialects have to emulate.
-    pub json_object: bool,
-}
-
-impl ChatHead {
-    /// Reads and checks the head. Every failure is a 400 that names the parameter.
-    pub fn read(body: &Body) -> Result<Self> {
-        check_kinds(body)?;
-        check_messages(body)?;
-        let stream_options: Option<StreamOptions> = body.get("stream_options")?;
-        let max_output = match body.get::<u64>("max_completion_tokens")? {
-            Some(tokens) => Some(tokens),
-            None => body.get::<u64>("max_tokens")?,
-        };
-        Ok(Self {
-            model: read_model(body)?,
-            stream: body.get::<bool>("stream")?.unwrap_or(false),
-            include_usage: stream_options.and_then(|options| options.include_usage).unwrap_or(false),
-            timeout: read_timeout(body)?,
-            max_output,
-            json_object: body.raw("response_format").is_some_and(asks_json_object),
-        })
-    }
-}
-
-/// The `model` of any request: a non-empty text of at most 256 visible ASCII characters, spaces not among them.
-pub fn read_model(body: &Body) -> Result<String> {
-    let model: Option<String> = body.get("model")?;
-    let Some(model) = model.filter(|model| !model.is_empty()) else {
-        return Err(Error::invalid("model", "You must provide a 'model' parameter."));
-    };
-    let sane = model.len() <= 256 && model.bytes().all(|byte| byte.is_ascii_graphic()) && !model.contains("..");
-    if !sane {
-        return Err(Error::invalid("model", "Invalid value for 'model': not a model name."));
-    }
-    Ok(model)
-}
-
-/// Whether a `response_format` is `{"type":"json_object"}`.
-fn asks_json_object(raw: &str) -> bool {
-    #[derive(Deserialize)]
-    struct Format<'a> {
-        r#type: &'a str,
-    }
-    serde_json::from_str::<Format<'_>>(raw).is_ok_and(|format| format.r#type == "json_object")
-}
-
-/// The body field `timeout`, in seconds.
-fn read_timeout(body: &Body) -> Result<Option<Duration>> {
-    let Some(seconds) = body.get::<f64>("timeout")? else {
-        return Ok(None);
-    };
-    seconds_to_duration(seconds).map(Some).ok_or_else(|| {
-        Error::invalid("timeout", "Invalid value for 'timeout': expected a number of seconds above zero.")
-    })
-}
-
-/// A positive, finite number of seconds as a duration.
-pub fn seconds_to_duration(seconds: f64) -> Option<Duration> {
-    Duration::try_from_secs_f64(seconds).ok().filter(|duration| !duration.is_zero())
-}
-
-/// The JSON kinds a known member may have, by the first byte of its text.
-const KINDS: &[(&str, &str, &[u8])] = &[
-    ("messages", "an array", b"["),
-    ("tools", "an array", b"["),
-    ("functions", "an array", b"["),
-    ("modalities", "an array", b"["),
-    ("temperature", "a number", NUMBER),
-    ("top_p", "a number", NUMBER),
-    ("frequency_penalty", "a number", NUMBER),
-    ("presence_penalty", "a number", NUMBER),
-    ("n", "an integer", NUMBER),
-    ("seed", "an integer", NUMBER),
-    ("top_logprobs", "an integer", NUMBER),
-    ("logprobs", "a boolean", b"tf"),
-    ("store", "a boolean", b"tf"),
-    ("parallel_tool_calls", "a boolean", b"tf"),
-    ("stop", "a string or an array of strings", b"\"["),
-    ("tool_choice", "a string or an object", b"\"{"),
-    ("response_format", "an object", b"{"),
-    ("logit_bias", "an object", b"{"),
-    ("metadata", "an object", b"{"),
-    ("reasoning_effort", "a string", b"\""),
-    ("service_tier", "a string", b"\""),
-    ("user", "a string", b"\""),
-];
-const NUMBER: &[u8] = b"-0123456789";
-
-fn check_kinds(body: &Body) -> Result<()> {
-    for (key, expected, first_bytes) in KINDS {
-        let Some(raw) = body.raw(key) else { continue };
-        let fits = raw == "null" || raw.as_bytes().first().is_some_and(|byte| first_bytes.contains(byte));
-        if !fits {
-            return Err(Error::invalid(*key, format!("Invalid type for '{key}': expected {expected}.")));
-        }
-    }
-    Ok(())
-}
-
-/// What every message must have, whoever answers.
-#[derive(Deserialize)]
-struct MessageHead<'a> {
-    #[serde(borrow)]
-    role: Option<&'a RawValue>,
-}
-
-fn check_messages(body: &Body) -> Result<()> {
-    let Some(raw) = body.raw("messages").filter(|raw| *raw != "null") else {
-        return Err(Error::invalid("messages", "You must provide a 'messages' parameter."));
-    };
-    let heads: Vec<MessageHead<'_>> = serde_json::from_str(raw)
-        .map_err(|_| Error::invalid("messages", "Invalid type for 'messages': expected an array of objects."))?;
-    if heads.is_empty() {
-        return Err(Error::invalid("messages", "'messages' must not be empty."));
-    }
-    for (index, head) in heads.iter().enumerate() {
-        let param = format!("messages[{index}].role");
-        match head.role.map(RawValue::get) {
-            None => {
-                return Err(Error::invalid(param, format!("Message {index} has no 'role'.")));
-            }
-            Some(role) if !role.starts_with('"') => {
-                return Err(Error::invalid(param, format!("The 'role' of message {index} must be a string.")));
-            }
-            Some(_) => {}
-        }
-    }
-    Ok(())
-}
 
 /// The whole request, typed.
 #[derive(Clone, Debug, Deserialize)]
@@ -577,4 +430,20 @@ where
         }
     }
     deserializer.deserialize_any(Visitor(expected, std::marker::PhantomData))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tool_choice_is_understood_in_every_form() {
+        let choice = |json: &str| serde_json::from_str::<ToolChoice>(json);
+        assert_eq!(choice(r#""required""#).unwrap(), ToolChoice::Required);
+        let function = r#"{"type":"function","function":{"name":"f"}}"#;
+        assert_eq!(choice(function).unwrap(), ToolChoice::Function("f".to_owned()));
+        let allowed = r#"{"type":"allowed_tools","allowed_tools":{"mode":"required","tools":[{"type":"function","function":{"name":"f"}}]}}"#;
+        assert_eq!(choice(allowed).unwrap(), ToolChoice::Allowed { required: true, names: vec!["f".to_owned()] });
+        assert!(choice(r#""perhaps""#).is_err());
+    }
 }

@@ -1,12 +1,13 @@
 //! What clients speak: OpenAI's shapes, as data.
 //!
-//! Nothing here knows a provider, a clock or a socket. [`scan`] looks at a body without parsing it whole, [`chat`] is the
-//! typed request a foreign dialect translates from, [`answer`] what it translates into, [`envelope`] an error as JSON.
+//! Nothing here knows a provider, a clock or a socket. [`scan`] looks at a body without parsing it whole, [`head`] reads what
+//! every request is asked, [`chat`] is the typed request a foreign dialect translates from, [`answer`] what it translates into, [`envelope`] an error as JSON.
 
 pub mod answer;
 pub mod chat;
 pub mod embeddings;
 pub mod envelope;
+pub mod head;
 pub mod models;
 pub mod scan;
 pub mod strategy;

@@ -87,7 +87,6 @@ impl Config {
         reader.override_with(&env);
         let config = Self::read(&mut reader, &env);
         config.check_addresses(&mut reader);
-        config.check_timeouts(&mut reader);
         Problems::or(reader.finish(), config)
     }
 
@@ -131,13 +130,6 @@ impl Config {
             if let Some((other, _)) = earlier {
                 reader.refuse(key, format!("the same address as {other}; each needs its own"));
             }
-        }
-    }
-
-    fn check_timeouts(&self, reader: &mut Reader<'_>) {
-        if self.timeouts.connect > self.timeouts.tls {
-            let wrong = if reader.written("timeouts.connect") { "timeouts.connect" } else { "timeouts.tls" };
-            reader.refuse(wrong, "timeouts.tls covers the whole connection, so timeouts.connect must not be longer");
         }
     }
 }

@@ -12,8 +12,7 @@ use super::setting::{Setting, Words};
 use super::source::{Literal, take_secret};
 use crate::api::strategy::StrategyName;
 
-const KIB: usize = 1024;
-const MIB: usize = 1024 * KIB;
+const MIB: usize = 1024 * 1024;
 const GIB: usize = 1024 * MIB;
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -93,9 +92,9 @@ pub struct Limits {
 impl Limits {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
         Self {
-            max_body_bytes: reader.within("limits.max_body_bytes", 32 * MIB, KIB..=GIB),
-            max_event_bytes: reader.within("limits.max_event_bytes", 16 * MIB, KIB..=GIB),
-            max_answer_bytes: reader.within("limits.max_answer_bytes", 64 * MIB, KIB..=GIB),
+            max_body_bytes: reader.within("limits.max_body_bytes", 32 * MIB, 1..=GIB),
+            max_event_bytes: reader.within("limits.max_event_bytes", 16 * MIB, 1..=GIB),
+            max_answer_bytes: reader.within("limits.max_answer_bytes", 64 * MIB, 1..=GIB),
         }
     }
 }
@@ -193,7 +192,7 @@ impl fmt::Debug for Security {
 /// `[jwt]`: admin tokens. Its `Debug` shows no secret.
 #[derive(Clone)]
 pub struct Jwt {
-    /// The shared secret of HS256, at least 32 bytes; without one a file in the data directory.
+    /// The shared secret of HS256, at least 16 bytes, better 32; without one a file in the data directory.
     pub hs256_secret: Option<Secret>,
     /// The `iss` that tokens must have.
     pub issuer: String,

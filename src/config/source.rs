@@ -10,8 +10,8 @@ use super::reader::Reader;
 use super::secret::Secret;
 use super::setting::Setting;
 
-/// The least length of a secret in bytes: as long as the keys that are derived from it.
-const LEAST: usize = 32;
+/// The least length of a secret in bytes: below it, guessing is cheaper than asking.
+const LEAST: usize = 16;
 
 /// How a secret was written.
 enum SecretSource {

@@ -19,7 +19,8 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method};
 use serde_json::{Map, Value};
 
-use crate::api::chat::{ChatHead, ChatRequest};
+use crate::api::chat::ChatRequest;
+use crate::api::head::ChatHead;
 use crate::api::scan::Body;
 use crate::config::Secret;
 use crate::error::{Error, ErrorKind, Result};

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::context::Trace;
 use super::stream::LiveStream;
 use super::upstream::{Exchange, Upstream};
-use crate::api::chat::ChatHead;
+use crate::api::head::ChatHead;
 use crate::api::scan::Body;
 use crate::balance::discovery::Resolver;
 use crate::balance::group::{Choice, UNRESOLVED};
@@ -223,7 +223,8 @@ fn check_head(headers: &HeaderMap, stream: bool, provider: &'static str) -> Resu
     }
     let content_type = text(header::CONTENT_TYPE).to_ascii_lowercase();
     let fits = match (content_type.split(';').next().unwrap_or_default().trim(), stream) {
-        ("", _) | ("text/event-stream", true) => true,
+        // Some OpenAI-compatible servers label their streams as JSON; a body without events then counts as truncated.
+        ("", _) | ("text/event-stream" | "application/json", true) => true,
         (json, false) => json == "application/json" || json.ends_with("+json"),
         _ => false,
     };

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::attempt::Attempts;
 use crate::admin::{TestResult, UpstreamOps};
-use crate::api::chat::ChatHead;
+use crate::api::head::ChatHead;
 use crate::api::scan::Body;
 use crate::api::strategy::StrategyName;
 use crate::balance::group::{Excluded, excluded};

@@ -96,8 +96,9 @@ pub(super) async fn error(session: &mut Session, context: &mut RequestContext, e
         return false;
     }
     if context.streaming {
-        let _ = piece(session, None, envelope::event(error).into(), true).await;
-        return false;
+        // The answer is whole as far as HTTP goes, and its head promised a connection that stays open.
+        let written = piece(session, None, envelope::event(error).into(), true).await;
+        return written.is_ok() && session.downstream_session.is_body_done();
     }
     context.status = error.status();
     let Ok(mut head) = head(context.status, "application/json", context) else { return false };

@@ -64,7 +64,9 @@ impl Serving<'_> {
                 }
             }
         }
-        Err(last.unwrap_or_else(|| Error::internal("the loop ended without an error")))
+        let last = last.unwrap_or_else(|| Error::internal("the loop ended without an error"));
+        let late = Instant::now() >= self.admitted.call.deadline && last.kind() == ErrorKind::ProviderTimeout;
+        Err(if late { deadline_passed() } else { last })
     }
 
     /// The next candidate with its request, or `None` when the last error stands.
@@ -235,8 +237,12 @@ impl Serving<'_> {
 async fn step(live: &mut LiveStream, timeouts: &Timeouts, deadline: Instant) -> Result<()> {
     match tokio::time::timeout_at(deadline.into(), live.step(timeouts.idle)).await {
         Ok(step) => step,
-        Err(_) => Err(Error::new(ErrorKind::DeadlineExceeded, "The deadline of the request passed.")),
+        Err(_) => Err(deadline_passed()),
     }
+}
+
+fn deadline_passed() -> Error {
+    Error::new(ErrorKind::DeadlineExceeded, "The deadline of the request passed.")
 }
 
 /// What an error says about the provider: a 429 and a refused request say nothing about its health.

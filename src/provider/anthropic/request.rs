@@ -300,7 +300,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::api::chat::ChatHead;
+    use crate::api::head::ChatHead;
     use crate::api::scan::Body;
     use crate::config::Secret;
     use crate::provider::Endpoint;

@@ -57,7 +57,7 @@ fn json_text(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::chat::ChatHead;
+    use crate::api::head::ChatHead;
     use crate::config::Secret;
     use crate::provider::openai::{OPENAI, compatible::GROQ};
     use crate::provider::{Endpoint, Outgoing, Provider};

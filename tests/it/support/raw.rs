@@ -49,6 +49,11 @@ impl RawClient {
         self.stream.write_all(bytes.as_ref()).await
     }
 
+    /// Says that nothing more will be sent, and goes on reading.
+    pub async fn close_sending(&mut self) {
+        self.stream.shutdown().await.unwrap();
+    }
+
     /// Reads one head, informational ones included.
     pub async fn head(&mut self) -> RawHead {
         let mut head = Vec::new();
@@ -64,6 +69,15 @@ impl RawClient {
         let mut body = vec![0; head.header("content-length").parse().unwrap()];
         within("a body", self.stream.read_exact(&mut body)).await.unwrap();
         String::from_utf8(body).unwrap()
+    }
+
+    /// Reads up to and including this text.
+    pub async fn read_until(&mut self, end: &str) -> String {
+        let mut read = Vec::new();
+        while !read.ends_with(end.as_bytes()) {
+            read.push(within(end, self.stream.read_u8()).await.unwrap());
+        }
+        String::from_utf8(read).unwrap()
     }
 
     /// Whether the gateway closes the connection now, having sent nothing more.
