@@ -350,6 +350,24 @@ async fn what_never_reached_a_provider_costs_nothing_and_is_still_answered_for()
     assert!(openai.seen().is_empty());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_request_id_that_a_client_repeats_makes_nothing_free() {
+    let world = World::plain().await;
+    let openai = simulator(Behaviour::new("openai")).await;
+    world.add("openai", &openai, |_| ());
+    const REQUESTS: usize = 400;
+    let body = hundred("gpt-4o", false);
+    let mut sent = tokio::task::JoinSet::new();
+    for _ in 0..REQUESTS {
+        let request = world.chat_request(world.client()).header("x-request-id", "always-the-same").json(&body);
+        sent.spawn(async move { request.send().await.unwrap().bytes().await.unwrap() });
+    }
+    sent.join_all().await;
+    let usage = world.admin(Method::GET, &format!("/workspaces/{}/usage", world.workspace), None).await.json();
+    assert_eq!(usage["total_tokens"], billed(&openai.seen()).total_tokens());
+    assert_eq!(world.booked(REQUESTS).await.len(), REQUESTS);
+}
+
 fn close(one: f64, other: f64, what: &str) {
     assert!((one - other).abs() < 1e-12, "{what}: {one} is not {other}");
 }
