@@ -94,6 +94,8 @@ impl Gateway {
         let snapshot = self.snapshot.load_full();
         let keepalive = snapshot.config.server.max_keepalive.as_secs();
         session.set_keepalive(Some(keepalive));
+        // A client that stops reading without leaving would hold its request, and the provider's connection, for ever.
+        session.downstream_session.set_write_timeout(Some(snapshot.config.timeouts.idle));
         let (route, method) = Route::find(session.req_header().uri.path(), planes)?;
         if let Some(allowed) = method.filter(|allowed| *allowed != session.req_header().method) {
             let message = format!("This URL takes {allowed} requests only.");
