@@ -288,3 +288,14 @@ async fn a_body_that_comes_too_slowly_is_given_up() {
     assert!(client.is_closed().await);
     assert_eq!(simulator.connections(), 0);
 }
+
+#[tokio::test]
+async fn a_line_break_after_the_body_does_no_harm() {
+    let (world, simulator) = capped().await;
+    let body = hello("gpt-4o").to_string();
+    let mut client = RawClient::connect(world.address()).await;
+    client.send_chat_head(&world.key, &format!("content-length: {}\r\n", body.len())).await;
+    client.send(format!("{body}\r\n")).await.unwrap();
+    assert_eq!(client.head().await.status, 200);
+    assert_eq!(simulator.seen()[0].body, body);
+}

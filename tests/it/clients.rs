@@ -169,3 +169,36 @@ async fn fifty_streams_at_once_are_all_served_and_booked() {
         assert_eq!(booked, billed, "HTTP/2: {http2}");
     }
 }
+
+/// An answer that is more than all buffers on the way can hold.
+fn endless(stream: bool) -> Step {
+    let long = "x".repeat(1_000_000);
+    if stream {
+        let event = format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{long}\"}}}}]}}\n\n");
+        let chunks = std::iter::repeat_n((Duration::ZERO, event.into()), 60).collect();
+        return Step::Raw { status: 200, content_type: "text/event-stream".to_owned(), chunks };
+    }
+    let whole = format!("{{\"choices\":[{{\"message\":{{\"content\":\"{}\"}}}}]}}", long.repeat(40));
+    Step::Status { status: 200, headers: Vec::new(), body: Some(whole.into()) }
+}
+
+#[tokio::test]
+async fn a_client_that_reads_nothing_does_not_hold_its_provider_for_ever() {
+    for (stream, http2) in [(true, false), (true, true), (false, true)] {
+        let story = format!("stream: {stream}, HTTP/2: {http2}");
+        let simulator = Simulator::start(Behaviour::new("acme").script([endless(stream)])).await.unwrap();
+        let world = World::start(|config| config.timeouts.total = Duration::from_secs(1)).await;
+        world.add("openai", &simulator, |_| ());
+        let client = if http2 { world.client_h2() } else { world.client() };
+        let body = if stream { hello_stream("gpt-4o") } else { hello("gpt-4o") };
+        let unread = EventStream::of(world.chat_request(client).json(&body)).await;
+        assert_eq!(unread.status, 200, "{story}");
+        let before = Instant::now();
+        let booked = world.booking().await;
+        assert!(before.elapsed() < Duration::from_secs(6), "{story}: {:?}", before.elapsed());
+        assert_eq!((booked.status, booked.client_gone), (499, true), "{story}: {booked:?}");
+        if stream {
+            simulator.wait_until(|seen| seen[0].outcome == Outcome::Cancelled).await.unwrap();
+        }
+    }
+}

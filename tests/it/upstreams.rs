@@ -284,3 +284,36 @@ async fn nothing_of_a_clients_head_reaches_a_provider() {
         assert!(!all.contains(&world.key) && !all.contains("10.1.2.3") && !all.contains("secret"), "{provider}");
     }
 }
+
+#[tokio::test]
+async fn a_provider_that_restarts_costs_no_attempt() {
+    for http2 in [false, true] {
+        let (first, world) = (simulator("acme").await, World::plain().await);
+        world.add("openai", &first, |credential| {
+            credential.options = Some(json!({"http2": http2}).as_object().unwrap().clone());
+        });
+        assert_eq!(world.chat(&hello("gpt-4o")).await.status, 200);
+        let address = first.address();
+        first.shutdown().await;
+        let _second = Simulator::start_at(address, Behaviour::new("acme")).await.unwrap();
+        for body in [hello("gpt-4o"), hello_stream("gpt-4o")] {
+            let answer = world.chat(&body).await;
+            assert_eq!((answer.status, answer.attempts()), (200, 1), "HTTP/2: {http2}: {}", answer.text());
+        }
+    }
+}
+
+#[tokio::test]
+async fn many_requests_at_once_share_few_connections_over_http2() {
+    let simulator = Simulator::start(Behaviour::new("acme").latency(Duration::from_millis(20))).await.unwrap();
+    let world = World::plain().await;
+    world.add("openai", &simulator, |credential| {
+        credential.options = Some(json!({"http2": true}).as_object().unwrap().clone());
+    });
+    assert_eq!(world.chat(&hello("gpt-4o")).await.status, 200);
+    let asked: Vec<_> = (0..50).map(|_| ask(&world)).collect();
+    for asked in asked {
+        assert_eq!(answered(asked).await.status, 200);
+    }
+    assert_eq!(simulator.connections(), 1);
+}
