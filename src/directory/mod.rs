@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use serde_json::Map;
 use uuid::Uuid;
@@ -45,7 +46,8 @@ pub struct Directory {
     store: Arc<dyn Store>,
     vault: Vault,
     keys: VirtualKeys,
-    guard: Guard,
+    /// Swapped when the configuration is reloaded.
+    guard: ArcSwap<Guard>,
     tenants: RwLock<Tenants>,
     /// Held by a writer from its first look to its last change.
     turn: Mutex<()>,
@@ -69,18 +71,12 @@ impl Directory {
     /// Errors: the store's.
     pub fn open(store: Arc<dyn Store>, vault: Vault, keys: VirtualKeys) -> Result<Self> {
         let tenants = RwLock::new(Tenants::load(store.tenancy()?, &vault));
-        Ok(Self { store, vault, keys, guard: Guard::default(), tenants, turn: Mutex::new(()) })
+        Ok(Self { store, vault, keys, guard: ArcSwap::default(), tenants, turn: Mutex::new(()) })
     }
 
-    /// Lets credentials point at what this guard allows; without it, at public hosts only.
-    pub fn with_guard(mut self, guard: Guard) -> Self {
-        self.guard = guard;
-        self
-    }
-
-    /// The rule for upstream addresses, for the check at the connect.
-    pub const fn guard(&self) -> &Guard {
-        &self.guard
+    /// Lets credentials that are made from now on point at what this guard allows; before the first call, at public hosts.
+    pub fn set_guard(&self, guard: Arc<Guard>) {
+        self.guard.store(guard);
     }
 
     /// Who presents this virtual key; `None` for what is malformed, unknown, revoked or expired, all alike.
@@ -266,7 +262,7 @@ impl Directory {
         change.check()?;
         change.apply_plain(&mut record);
         let endpoint = check::endpoint(provider, record.base_url.as_deref())?;
-        self.guard.check_url(&endpoint)?;
+        self.guard.load().check_url(&endpoint)?;
         let before = Before::new(held, &endpoint);
         let reseals = held.is_none() || change.api_key.is_some() || change.options.is_some();
         before.check(change.api_key.is_some(), change.options.is_some(), reseals)?;

@@ -112,9 +112,14 @@ pub(super) async fn read_body(session: &mut Session, snapshot: &Snapshot, limit:
         session.downstream_session.write_continue_response().await.map_err(|cause| gone(&cause))?;
     }
     let body = collect(session, declared, limit);
-    tokio::time::timeout(snapshot.config.timeouts.body, body)
+    let body = tokio::time::timeout(snapshot.config.timeouts.body, body)
         .await
-        .unwrap_or_else(|_| Err(Error::new(ErrorKind::RequestTimeout, "The request body did not arrive in time.")))
+        .unwrap_or_else(|_| Err(Error::new(ErrorKind::RequestTimeout, "The request body did not arrive in time.")));
+    if body.is_err() {
+        // Where this body ends is unknown; Pingora calls a broken one done, and would read the rest as the next request.
+        session.set_keepalive(None);
+    }
+    body
 }
 
 async fn collect(session: &mut Session, declared: Option<usize>, limit: usize) -> Result<Bytes> {

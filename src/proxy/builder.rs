@@ -59,8 +59,7 @@ impl Gateway {
     pub fn with_store(config: Config, store: Arc<dyn Store>) -> Result<Arc<Self>> {
         let master = master_key(&config)?;
         let keys = VirtualKeys::new(&master)?;
-        let guard = Guard::new(config.security.allow_private_upstreams.iter().cloned());
-        let directory = Directory::open(Arc::clone(&store), Vault::new(master), keys)?.with_guard(guard);
+        let directory = Directory::open(Arc::clone(&store), Vault::new(master), keys)?;
         let registry = prometheus::Registry::new();
         let metrics = Arc::new(Metrics::register(&registry)?);
         let meter = Meter::start(Arc::clone(&store), Arc::clone(&metrics), meter_options(&config))?;
@@ -113,7 +112,7 @@ impl Gateway {
 fn snapshot(config: Config, lasting: &Lasting, started: Instant) -> Result<Snapshot> {
     let catalog = Catalog::load(config.models.as_deref()).map_err(Error::internal)?;
     let guard = Arc::new(Guard::new(config.security.allow_private_upstreams.iter().cloned()));
-    let resolver = Arc::new(Resolver::new(guard));
+    let resolver = Arc::new(Resolver::new(Arc::clone(&guard)));
     let planner = Arc::new(Planner::new(Arc::new(catalog), Arc::clone(&resolver), Arc::clone(&lasting.stats)));
     let attempts = Arc::new(Attempts {
         upstream: Upstream::new(Arc::clone(&lasting.connector), config.timeouts.clone()),
@@ -136,6 +135,7 @@ fn snapshot(config: Config, lasting: &Lasting, started: Instant) -> Result<Snaps
         jwt: Arc::new(Jwt::new(&jwt_secret(&config)?, &config.jwt.issuer, &config.jwt.audience, config.jwt.max_ttl)),
         now: Timestamp::now,
     });
+    lasting.directory.set_guard(guard);
     Ok(Snapshot { config, directory: Arc::clone(&lasting.directory), planner, attempts, admin })
 }
 

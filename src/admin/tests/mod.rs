@@ -48,7 +48,8 @@ fn directory(store: Arc<dyn Store>) -> Directory {
     let master = || MasterKey::from_text(&"07".repeat(32)).ok().unwrap();
     let keys = VirtualKeys::new(&master()).ok().unwrap();
     let directory = Directory::open(store, Vault::new(master()), keys).ok().unwrap();
-    directory.with_guard(Guard::new(["gpu.internal"]))
+    directory.set_guard(Arc::new(Guard::new(["gpu.internal"])));
+    directory
 }
 
 /// Stands in for the proxy: the key `sk-good-…` works, and a dry run tells what it was asked.
