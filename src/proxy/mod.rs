@@ -94,8 +94,8 @@ impl Gateway {
         let snapshot = self.snapshot.load_full();
         let keepalive = snapshot.config.server.max_keepalive.as_secs();
         session.set_keepalive(Some(keepalive));
-        // A client that stops reading without leaving would hold its request, and the provider's connection, for ever.
-        session.downstream_session.set_write_timeout(Some(snapshot.config.timeouts.idle));
+        // A client that reads nothing must not hold an answer, and the provider behind it, for ever.
+        session.set_write_timeout(Some(snapshot.config.timeouts.total));
         let (route, method) = Route::find(session.req_header().uri.path(), planes)?;
         if let Some(allowed) = method.filter(|allowed| *allowed != session.req_header().method) {
             let message = format!("This URL takes {allowed} requests only.");
@@ -110,7 +110,7 @@ impl Gateway {
             Route::Health => health(session, context).await,
             Route::Ready => self.ready(session, context).await,
             Route::Metrics => self.render_metrics(session, context).await,
-            Route::Admin => admin(session, context, &snapshot).await,
+            Route::Admin => admin(session, context, &snapshot, &self.metrics).await,
         }
     }
 
@@ -265,7 +265,12 @@ async fn health(session: &mut Session, context: &mut RequestContext) -> Result<(
 }
 
 /// Hands an admin request to the admin router, and its answer back.
-async fn admin(session: &mut Session, context: &mut RequestContext, snapshot: &Snapshot) -> Result<()> {
+async fn admin(
+    session: &mut Session,
+    context: &mut RequestContext,
+    snapshot: &Snapshot,
+    metrics: &Metrics,
+) -> Result<()> {
     let body = admit::read_body(session, snapshot, MAX_ADMIN_BODY).await?;
     let head = session.req_header();
     let mut request = Request::builder().method(head.method.clone()).uri(head.uri.clone());
@@ -277,6 +282,9 @@ async fn admin(session: &mut Session, context: &mut RequestContext, snapshot: &S
     let (parts, body) = answer.into_parts();
     let body = body.collect().await.map_err(Error::internal)?.to_bytes();
     context.status = parts.status.as_u16();
+    if parts.status == http::StatusCode::UNAUTHORIZED {
+        metrics.auth_failures.inc();
+    }
     let mut head = ResponseHeader::build(parts.status, Some(8)).map_err(Error::internal)?;
     for (name, value) in parts.headers.iter().filter(|(name, _)| *name != header::CONTENT_LENGTH) {
         head.insert_header(name.clone(), value.clone()).map_err(Error::internal)?;

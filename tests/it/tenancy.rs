@@ -273,6 +273,10 @@ async fn each_plane_is_on_its_own_listener_and_nowhere_else() {
             assert_eq!(status(address, bearer, path).await, expected, "{path} at {address}");
         }
     }
+    assert_eq!(status(data, "pk_wrong", "/v1/models").await, StatusCode::UNAUTHORIZED);
+    assert_eq!(status(admin, "a.b.c", "/workspaces").await, StatusCode::UNAUTHORIZED);
+    let scraped = reqwest::get(format!("http://{metrics}/metrics")).await.unwrap().text().await.unwrap();
+    assert!(scraped.contains("perpetuo_auth_failures_total 2"), "refusals of both planes are counted: {scraped}");
     for address in [data, admin, metrics] {
         assert_eq!(status(address, "", "/health").await, StatusCode::OK);
         assert_eq!(status(address, "", "/ready").await, StatusCode::OK);
