@@ -47,9 +47,17 @@ enum Written<'t> {
     Text(String),
 }
 
+/// Where something was written. Its line is counted only for a mistake, because counting reads the text from its beginning.
+#[derive(Clone)]
+enum Spot {
+    File,
+    Byte(usize),
+    Environment(String),
+}
+
 struct Leaf<'t> {
     value: Written<'t>,
-    place: Place,
+    spot: Spot,
     taken: bool,
 }
 
@@ -57,7 +65,7 @@ struct Leaf<'t> {
 pub(crate) struct Reader<'t> {
     source: Source<'t>,
     /// Where an absent key is missing.
-    base: Place,
+    base: Spot,
     /// Put before the key in messages, to tell entries of a list apart.
     label: String,
     leaves: BTreeMap<String, Leaf<'t>>,
@@ -71,7 +79,7 @@ impl<'t> Reader<'t> {
     pub(crate) fn empty(source: Source<'t>) -> Self {
         Self {
             source,
-            base: Place::File(source.file.to_owned(), None),
+            base: Spot::File,
             label: String::new(),
             leaves: BTreeMap::new(),
             declared: Vec::new(),
@@ -98,7 +106,7 @@ impl<'t> Reader<'t> {
 
     /// A reader of one table in a list that stands at `offset`; `label` comes before its keys in messages.
     pub(crate) fn entry(source: Source<'t>, label: &str, offset: usize, table: DeTable<'t>) -> Self {
-        let mut reader = Self { label: label.to_owned(), base: source.place(offset), ..Self::empty(source) };
+        let mut reader = Self { label: label.to_owned(), base: Spot::Byte(offset), ..Self::empty(source) };
         for (key, value) in table {
             reader.insert(key.get_ref().to_string(), key.span().start, value);
         }
@@ -109,8 +117,8 @@ impl<'t> Reader<'t> {
     fn section(&mut self, name: &str, offset: usize, value: DeValue<'t>) {
         let DeValue::Table(table) = value else { return };
         if table.is_empty() {
-            let place = self.source.place(offset);
-            self.leaves.insert(format!("{name}."), Leaf { value: Written::Text(String::new()), place, taken: false });
+            let spot = Spot::Byte(offset);
+            self.leaves.insert(format!("{name}."), Leaf { value: Written::Text(String::new()), spot, taken: false });
         }
         for (key, value) in table {
             self.insert(format!("{name}.{}", key.get_ref()), key.span().start, value);
@@ -118,8 +126,8 @@ impl<'t> Reader<'t> {
     }
 
     fn insert(&mut self, path: String, offset: usize, value: Spanned<DeValue<'t>>) {
-        let place = self.source.place(offset);
-        self.leaves.insert(path, Leaf { value: Written::Toml(value.into_inner()), place, taken: false });
+        let spot = Spot::Byte(offset);
+        self.leaves.insert(path, Leaf { value: Written::Toml(value.into_inner()), spot, taken: false });
     }
 
     /// Lets `PERPETUO__SECTION__KEY` win over the file. Other names are not looked at.
@@ -127,8 +135,8 @@ impl<'t> Reader<'t> {
         for (name, text) in env {
             let Some(path) = name.strip_prefix(PREFIX) else { continue };
             let path = path.to_lowercase().replace("__", ".");
-            let place = Place::Environment(name.clone());
-            self.leaves.insert(path, Leaf { value: Written::Text(text.clone()), place, taken: false });
+            let spot = Spot::Environment(name.clone());
+            self.leaves.insert(path, Leaf { value: Written::Text(text.clone()), spot, taken: false });
         }
     }
 
@@ -179,11 +187,16 @@ impl<'t> Reader<'t> {
 
     /// Notes a mistake where the key was written, or where it is missing.
     pub(crate) fn refuse(&mut self, path: &str, message: impl Into<String>) {
-        let place = match self.leaves.get(path) {
-            Some(leaf) => leaf.place.clone(),
-            None => self.base.clone(),
-        };
-        self.note(place, path, message.into());
+        let spot = self.leaves.get(path).map_or(&self.base, |leaf| &leaf.spot);
+        self.note(self.place(spot), path, message.into());
+    }
+
+    fn place(&self, spot: &Spot) -> Place {
+        match spot {
+            Spot::File => Place::File(self.source.file.to_owned(), None),
+            Spot::Byte(offset) => self.source.place(*offset),
+            Spot::Environment(name) => Place::Environment(name.clone()),
+        }
     }
 
     /// Notes a mistake at a place. A line that is not even TOML has its say already.
@@ -200,7 +213,7 @@ impl<'t> Reader<'t> {
             .leaves
             .iter()
             .filter(|(path, leaf)| !leaf.taken && !self.declares_section(path))
-            .map(|(path, leaf)| (path.clone(), leaf.place.clone()))
+            .map(|(path, leaf)| (path.clone(), self.place(&leaf.spot)))
             .collect();
         for (path, place) in left {
             let message = self.unknown(path.trim_end_matches('.'));

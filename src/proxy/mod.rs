@@ -91,6 +91,8 @@ impl Gateway {
         let snapshot = self.snapshot.load_full();
         let keepalive = snapshot.config.server.max_keepalive.as_secs();
         session.set_keepalive(Some(keepalive));
+        // A client that reads nothing must not hold an answer, and the provider behind it, for ever.
+        session.set_write_timeout(Some(snapshot.config.timeouts.total));
         let (route, method) = Route::find(session.req_header().uri.path(), planes)?;
         if let Some(allowed) = method.filter(|allowed| *allowed != session.req_header().method) {
             let message = format!("This URL takes {allowed} requests only.");

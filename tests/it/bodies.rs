@@ -1,5 +1,6 @@
 //! Request bodies of any size, on any wire, arrive unchanged or are refused early.
 
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -109,15 +110,21 @@ impl Down {
     }
 }
 
-/// A chat request of exactly so many bytes, in which every region is different.
+/// Letters in which every region is different; made once, because that takes a while.
+static LETTERS: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let mut state: u64 = 42;
+    let mut letter = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        b'a' + u8::try_from((state >> 33) % 26).unwrap()
+    };
+    (0..20_000_000).map(|_| letter()).collect()
+});
+
+/// A chat request of exactly so many bytes.
 fn body(model: &str, size: usize) -> Bytes {
     let mut text = format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":""#).into_bytes();
     let end = br#""}]}"#;
-    let mut state: u64 = 42;
-    while text.len() < size - end.len() {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        text.push(b'a' + u8::try_from((state >> 33) % 26).unwrap());
-    }
+    text.extend_from_slice(&LETTERS[..size - text.len() - end.len()]);
     text.extend_from_slice(end);
     text.into()
 }
@@ -287,4 +294,15 @@ async fn a_body_that_comes_too_slowly_is_given_up() {
     assert!(client.body(&head).await.contains("request_timeout"));
     assert!(client.is_closed().await);
     assert_eq!(simulator.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_line_break_after_the_body_does_no_harm() {
+    let (world, simulator) = capped().await;
+    let body = hello("gpt-4o").to_string();
+    let mut client = RawClient::connect(world.address()).await;
+    client.send_chat_head(&world.key, &format!("content-length: {}\r\n", body.len())).await;
+    client.send(format!("{body}\r\n")).await.unwrap();
+    assert_eq!(client.head().await.status, 200);
+    assert_eq!(simulator.seen()[0].body, body);
 }

@@ -169,3 +169,25 @@ async fn fifty_streams_at_once_are_all_served_and_booked() {
         assert_eq!(booked, billed, "HTTP/2: {http2}");
     }
 }
+
+#[tokio::test]
+async fn a_client_that_reads_nothing_does_not_hold_its_provider_for_ever() {
+    // More than all buffers on the way can hold.
+    let event =
+        format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{}\"}}}}]}}\n\n", "x".repeat(1_000_000));
+    let chunks: Vec<_> = std::iter::repeat_n((Duration::ZERO, event.into()), 60).collect();
+    for http2 in [false, true] {
+        let content_type = "text/event-stream".to_owned();
+        let step = Step::Raw { status: 200, content_type, chunks: chunks.clone() };
+        let simulator = Simulator::start(Behaviour::new("acme").script([step])).await.unwrap();
+        let world = World::start(|config| config.timeouts.total = SOON).await;
+        world.add("openai", &simulator, |_| ());
+        let client = if http2 { world.client_h2() } else { world.client() };
+        let unread = EventStream::of(world.chat_request(client).json(&hello_stream("gpt-4o"))).await;
+        assert_eq!(unread.status, 200, "HTTP/2: {http2}");
+        let booked = world.booking().await;
+        assert!(booked.latency_ms < 6000, "HTTP/2: {http2}: {booked:?}");
+        assert_eq!((booked.status, booked.client_gone), (499, true), "HTTP/2: {http2}");
+        simulator.wait_until(|seen| seen[0].outcome == Outcome::Cancelled).await.unwrap();
+    }
+}

@@ -107,13 +107,14 @@ async fn a_connection_survives_refusals_and_errors() {
 #[tokio::test]
 async fn an_answer_that_comes_before_the_body_was_taken_is_heard() {
     let talk = json!({"model": "gpt-4o", "messages": [{"role": "user", "content": "x".repeat(20_000_000)}]});
+    let talk = Bytes::from(talk.to_string());
     for (http2, status) in [(false, 413), (false, 429), (true, 413), (true, 429)] {
         let (simulator, world) = (simulator("acme").await, World::plain().await);
         world.add("openai", &simulator, |credential| {
             credential.options = Some(json!({"http2": http2}).as_object().unwrap().clone());
         });
         simulator.then([Step::EarlyStatus { status }]);
-        let answer = world.chat(&talk).await;
+        let answer = Answer::of(world.chat_request(world.client()).body(talk.clone())).await;
         assert_eq!(answer.status, status, "HTTP/2: {http2}: {}", answer.text());
         assert!(!simulator.seen()[0].body_complete);
         assert_eq!(simulator.seen().len(), 1, "the body was sent once");
@@ -283,4 +284,38 @@ async fn nothing_of_a_clients_head_reaches_a_provider() {
         let all = format!("{seen:?}{}", String::from_utf8_lossy(&seen.body));
         assert!(!all.contains(&world.key) && !all.contains("10.1.2.3") && !all.contains("secret"), "{provider}");
     }
+}
+
+#[tokio::test]
+async fn a_provider_that_restarts_costs_no_attempt() {
+    for http2 in [false, true] {
+        let (first, world) = (simulator("acme").await, World::plain().await);
+        world.add("openai", &first, |credential| {
+            credential.options = Some(json!({"http2": http2}).as_object().unwrap().clone());
+        });
+        assert_eq!(world.chat(&hello("gpt-4o")).await.status, 200);
+        let address = first.address();
+        first.shutdown().await;
+        let _second = Simulator::start_at(address, Behaviour::new("acme")).await.unwrap();
+        for body in [hello("gpt-4o"), hello_stream("gpt-4o")] {
+            let answer = world.chat(&body).await;
+            assert_eq!((answer.status, answer.attempts()), (200, 1), "HTTP/2: {http2}: {}", answer.text());
+        }
+    }
+}
+
+#[tokio::test]
+async fn many_requests_at_once_share_few_connections_over_http2() {
+    let simulator = Simulator::start(Behaviour::new("acme").latency(Duration::from_millis(20))).await.unwrap();
+    let world = World::plain().await;
+    world.add("openai", &simulator, |credential| {
+        credential.options = Some(json!({"http2": true}).as_object().unwrap().clone());
+    });
+    assert_eq!(world.chat(&hello("gpt-4o")).await.status, 200);
+    let asked: Vec<_> = (0..50).map(|_| ask(&world)).collect();
+    for asked in asked {
+        assert_eq!(answered(asked).await.status, 200);
+    }
+    // Requests that come in the same moment may each find the connection taken for an instant.
+    assert!(simulator.connections() < 20, "{} connections", simulator.connections());
 }
