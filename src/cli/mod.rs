@@ -66,5 +66,8 @@ pub(super) fn run() -> ExitCode {
 fn load(path: Option<&PathBuf>) -> Result<Config, Box<dyn std::error::Error>> {
     let default = Path::new(DEFAULT_CONFIG);
     let path = path.map(PathBuf::as_path).or_else(|| default.exists().then_some(default));
-    Config::load(path, std::env::vars()).map_err(|problems| problems.to_string().into())
+    // A variable that is no text can't be one of ours.
+    let env =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    Config::load(path, env).map_err(|problems| problems.to_string().into())
 }

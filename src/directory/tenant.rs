@@ -8,8 +8,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+use super::sealed::SEALED;
 use crate::api::strategy::StrategyName;
 use crate::config::Secret;
+use crate::error::Error;
 use crate::provider::{Endpoint, Provider};
 use crate::store::{CredentialRecord, KeyRecord, WorkspaceRecord};
 
@@ -105,9 +107,32 @@ impl Credential {
         &self.record.options
     }
 
+    /// Takes the key and every secret option out of an error that may repeat what the provider said.
+    pub fn redact(&self, error: Error) -> Error {
+        let secret = |name: &String| self.shown_options().get(name).is_some_and(|shown| shown == SEALED);
+        let mut secrets = vec![self.key.expose()];
+        for (_, value) in self.options.iter().filter(|(name, _)| secret(name)) {
+            collect_texts(value, &mut secrets);
+        }
+        secrets.into_iter().fold(error, Error::redacted)
+    }
+
     /// Whether it is switched on, usable or not.
     pub const fn switched_on(&self) -> bool {
         self.record.enabled
+    }
+}
+
+/// Shorter texts are words, such as a region, and no secrets.
+const SHORTEST_SECRET: usize = 8;
+
+/// Every text inside a secret option.
+fn collect_texts<'a>(value: &'a Value, texts: &mut Vec<&'a str>) {
+    match value {
+        Value::String(text) if text.len() >= SHORTEST_SECRET => texts.push(text),
+        Value::Array(items) => items.iter().for_each(|item| collect_texts(item, texts)),
+        Value::Object(members) => members.values().for_each(|member| collect_texts(member, texts)),
+        _ => {}
     }
 }
 

@@ -112,7 +112,7 @@ impl Attempts {
             trace.first_content = Some(trace.started.elapsed());
         }
         let credential = &choice.candidate.credential;
-        result.map_err(|error| error.redacted(credential.key.expose()).with_provider(credential.provider.name))
+        result.map_err(|error| credential.redact(error).with_provider(credential.provider.name))
     }
 
     /// Sends the request and reads the head of a success.

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use pingora::connectors::ConnectorOptions;
 use pingora::connectors::http::Connector;
 use pingora::server::configuration::ServerConf;
+use tokio::sync::watch;
 
 use super::attempt::Attempts;
 use super::operations::Operations;
@@ -79,6 +80,7 @@ impl Gateway {
             registry,
             started,
             draining: AtomicBool::new(false),
+            halt: watch::Sender::new(false),
         }))
     }
 

@@ -13,9 +13,9 @@ use crate::balance::Candidate;
 use crate::balance::stats::InFlight;
 use crate::directory::Caller;
 use crate::error::Error;
-use crate::meter;
 use crate::store::{AttemptRecord, Booking};
 use crate::usage::{Usage, estimate_tokens};
+use crate::{meter, metrics};
 
 /// One request.
 pub struct RequestContext {
@@ -45,6 +45,8 @@ pub struct RequestContext {
     pub body_bytes: u64,
     /// The ledger has it.
     pub booked: bool,
+    /// Counts the request as being served until it is booked and answered.
+    pub in_flight: Option<metrics::InFlight>,
     /// The method that the path allows, for a 405.
     pub allow: Option<http::Method>,
 }
@@ -154,6 +156,7 @@ impl RequestContext {
             streaming: false,
             body_bytes: 0,
             booked: false,
+            in_flight: None,
             allow: None,
         }
     }

@@ -31,6 +31,7 @@ use jiff::Timestamp;
 use pingora::http::ResponseHeader;
 use pingora::prelude::HttpPeer;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
+use tokio::sync::watch;
 use tower::ServiceExt;
 
 use crate::api::models::{Model, ModelList};
@@ -61,6 +62,8 @@ pub struct Gateway {
     started: Instant,
     /// Set once the process is to end: new requests are refused, running ones finish.
     draining: AtomicBool,
+    /// Turns true when running requests must end, too.
+    halt: watch::Sender<bool>,
 }
 
 /// What a reload replaces, all at once.
@@ -120,12 +123,12 @@ impl Gateway {
     ) -> Result<()> {
         if self.draining.load(Relaxed) {
             session.set_keepalive(None);
-            return Err(Error::new(ErrorKind::Overloaded, "This gateway is shutting down; try again."));
+            return Err(shutting_down());
         }
         if snapshot.config.meter.when_full == WhenFull::Refuse && self.lasting.meter.is_full() {
             return Err(Error::new(ErrorKind::Overloaded, "The ledger can't keep up; try again."));
         }
-        let _in_flight = self.metrics.in_flight();
+        context.in_flight = Some(self.metrics.in_flight());
         let admitted = self.admit(session, context, kind, snapshot).await?;
         Serving { gateway: self, snapshot, admitted: &admitted, session, context }.run().await
     }
@@ -250,6 +253,10 @@ impl ProxyHttp for Listener {
     async fn logging(&self, _: &mut Session, _: Option<&pingora::Error>, context: &mut RequestContext) {
         self.gateway.finish(context);
     }
+}
+
+fn shutting_down() -> Error {
+    Error::new(ErrorKind::Overloaded, "This gateway is shutting down; try again.")
 }
 
 async fn health(session: &mut Session, context: &mut RequestContext) -> Result<()> {

@@ -6,7 +6,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::attempt::Attempts;
 use crate::admin::{TestResult, UpstreamOps};
@@ -43,7 +43,7 @@ impl UpstreamOps for Operations {
             (None, Err(error))
         });
         let (status, outcome) = asked;
-        let error = outcome.err().map(|error| error.redacted(credential.key.expose()));
+        let error = outcome.err().map(|error| credential.redact(error));
         TestResult {
             ok: error.is_none(),
             status,
@@ -86,12 +86,11 @@ impl Operations {
     /// The status of the probe, and what it means.
     async fn probe(&self, credential: &Credential) -> (Option<u16>, Result<()>) {
         let exchange = async {
-            let options = Map::new();
             let target = Target {
                 provider: credential.provider,
                 endpoint: &credential.endpoint,
                 key: &credential.key,
-                options: &options,
+                options: &credential.options,
                 model: "",
             };
             let outgoing = credential.provider.dialect.probe(&target)?;

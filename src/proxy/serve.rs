@@ -7,13 +7,14 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use pingora::proxy::Session;
+use tokio::sync::watch;
 
 use super::admit::Admitted;
 use super::attempt::{Attempts, Call, Started};
 use super::context::{RequestContext, Trace};
 use super::respond;
 use super::stream::LiveStream;
-use super::{Gateway, Snapshot};
+use super::{Gateway, Snapshot, shutting_down};
 use crate::balance::group::Choice;
 use crate::balance::stats::Verdict;
 use crate::balance::{Candidate, Estimate};
@@ -130,9 +131,11 @@ impl Serving<'_> {
         let Some(trace) = self.context.traces.last_mut() else {
             return Round::Failed(Error::internal("an attempt without a trace"));
         };
+        let mut halt = self.gateway.halt.subscribe();
         tokio::select! {
             biased;
             _ = self.session.downstream_session.read_body_or_idle(true) => Round::Gone,
+            () = halted(&mut halt) => Round::Failed(shutting_down()),
             result = self.snapshot.attempts.run(&self.admitted.call, choice, outgoing, trace, limit) => match result {
                 Ok(started) => Round::Content(started),
                 Err(error) => Round::Failed(error),
@@ -163,6 +166,7 @@ impl Serving<'_> {
     /// Forwards a stream until it is over, watching both sides.
     async fn stream(&mut self, mut live: LiveStream, head: respond::Head) -> Result<()> {
         let mut head = Some(head);
+        let mut halt = self.gateway.halt.subscribe();
         loop {
             let over = live.is_over();
             if over {
@@ -180,6 +184,7 @@ impl Serving<'_> {
             let step = tokio::select! {
                 biased;
                 step = step(&mut live, &self.snapshot.config.timeouts, self.admitted.call.deadline) => step,
+                () = halted(&mut halt) => Err(shutting_down()),
                 _ = self.session.downstream_session.read_body_or_idle(true) => {
                     live.abort().await;
                     return Err(self.client_left());
@@ -198,7 +203,7 @@ impl Serving<'_> {
     async fn broken(&mut self, mut live: LiveStream, error: Error) -> Error {
         let credential = self.context.traces.last().map(|trace| trace.candidate.credential.clone());
         let error = match credential {
-            Some(credential) => error.redacted(credential.key.expose()).with_provider(credential.provider.name),
+            Some(credential) => credential.redact(error).with_provider(credential.provider.name),
             None => error,
         };
         let rest = live.take();
@@ -238,6 +243,14 @@ async fn step(live: &mut LiveStream, timeouts: &Timeouts, deadline: Instant) -> 
     match tokio::time::timeout_at(deadline.into(), live.step(timeouts.idle)).await {
         Ok(step) => step,
         Err(_) => Err(deadline_passed()),
+    }
+}
+
+/// Resolves when running requests must end.
+async fn halted(halt: &mut watch::Receiver<bool>) {
+    if halt.wait_for(|halt| *halt).await.is_err() {
+        // The gateway, which holds the sender, outlives its requests.
+        std::future::pending().await
     }
 }
 

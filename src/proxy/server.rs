@@ -1,7 +1,7 @@
 //! The process around the gateway: listeners on Pingora's server, and what signals do.
 //!
 //! SIGTERM drains: `/ready` turns 503, new requests are refused, running ones finish (or `server.drain` passes), the ledger is
-//! flushed. SIGINT ends at once, flushed all the same. SIGHUP reloads.
+//! flushed. What runs still is ended with an error and booked. SIGINT does that at once. SIGHUP reloads.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -22,6 +22,9 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// How often a draining process looks whether the last request is over.
 const DRAIN_LOOK: Duration = Duration::from_millis(50);
+
+/// How long a request that must end may take to say so.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What ends the process.
 #[async_trait]
@@ -126,16 +129,26 @@ struct Watch {
 #[async_trait]
 impl ShutdownSignalWatch for Watch {
     async fn recv(&self) -> ShutdownSignal {
-        if !self.signals.stop().await {
-            return ShutdownSignal::FastShutdown;
-        }
+        let drain = self.signals.stop().await;
         self.gateway.draining.store(true, Relaxed);
+        if drain {
+            self.until_idle(self.patience).await;
+        }
+        // What still runs ends with an error that says why, and is booked.
+        self.gateway.halt.send_replace(true);
+        self.until_idle(LAST_WORDS).await;
+        if drain { ShutdownSignal::GracefulTerminate } else { ShutdownSignal::FastShutdown }
+    }
+}
+
+impl Watch {
+    /// Waits until no request is being served, but not longer than this.
+    async fn until_idle(&self, patience: Duration) {
         let idle = async {
             while self.gateway.metrics.inflight_requests.get() > 0 {
                 tokio::time::sleep(DRAIN_LOOK).await;
             }
         };
-        let _ = tokio::time::timeout(self.patience, idle).await;
-        ShutdownSignal::GracefulTerminate
+        let _ = tokio::time::timeout(patience, idle).await;
     }
 }

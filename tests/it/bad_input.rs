@@ -4,13 +4,14 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use perpetuo::admin::auth::Role;
-use perpetuo::simulator::{Behaviour, Simulator};
+use perpetuo::simulator::{Behaviour, Outcome, Simulator, Step};
+use perpetuo::usage::Certainty;
 use reqwest::Method;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{Answer, World, hello, within};
+use crate::support::{Answer, World, hello, hello_stream, within};
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -402,6 +403,31 @@ async fn a_body_that_never_comes_is_given_up() {
     let answer = String::from_utf8(answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("request_timeout"), "{answer}");
     goes_on(&world, &openai).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_stops_reading_is_given_up_and_billed() {
+    let world = World::start(|config| config.timeouts.idle = Duration::from_millis(500)).await;
+    let text = "x".repeat(1024 * 1024);
+    let event = format!(
+        "data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{text}\"}},\"finish_reason\":null}}]}}\n\n"
+    );
+    let chunks = vec![(Duration::ZERO, bytes::Bytes::from(event)); 60];
+    let endless = Step::Raw { status: 200, content_type: "text/event-stream".to_owned(), chunks };
+    let openai = Simulator::start(Behaviour::new("openai").script([endless])).await.unwrap();
+    world.add("openai", &openai, |_| ());
+    let body = hello_stream("gpt-4o").to_string();
+    let head = format!("POST {CHAT} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n", world.key);
+    let mut stream = TcpStream::connect(world.address()).await.unwrap();
+    stream.write_all(format!("{head}content-length: {}\r\n\r\n{body}", body.len()).as_bytes()).await.unwrap();
+
+    openai.wait_until(|seen| seen.first().is_some_and(|seen| seen.outcome == Outcome::Cancelled)).await.unwrap();
+    let record = world.booking().await;
+    assert_eq!((record.status, record.client_gone), (499, true));
+    assert_eq!(record.attempts[0].certainty, Certainty::Estimated);
+    assert!(record.attempts[0].usage.output > 100_000, "what passed is on the bill: {record:?}");
+    drop(stream);
+    assert_eq!(world.chat(&hello("gpt-4o")).await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

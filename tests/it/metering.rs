@@ -333,7 +333,6 @@ async fn usage_the_log_and_the_metrics_tell_the_same() {
     assert_eq!(scraped.sum("perpetuo_fallbacks_total", "provider=\"openai\""), 2.0);
     assert_eq!(scraped.sum("perpetuo_unpriced_total", "provider=\"openai\""), 2.0);
     assert_eq!(scraped.sum("gen_ai_server_request_duration_seconds_count", ""), 14.0);
-    assert_eq!(scraped.sum("perpetuo_inflight_requests", ""), 0.0);
     assert_eq!(scraped.sum("perpetuo_ledger_dropped_total", ""), 0.0);
     assert!(scraped.sum("perpetuo_overhead_seconds_count", "") >= 14.0);
 }
@@ -349,6 +348,24 @@ async fn what_never_reached_a_provider_costs_nothing_and_is_still_answered_for()
     assert_eq!((record.status, record.error.as_deref()), (404, Some("model_not_found")));
     assert!(record.attempts.is_empty() && record.cost() == Money::ZERO);
     assert!(openai.seen().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_request_id_that_a_client_repeats_makes_nothing_free() {
+    let world = World::plain().await;
+    let openai = simulator(Behaviour::new("openai")).await;
+    world.add("openai", &openai, |_| ());
+    const REQUESTS: usize = 400;
+    let body = hundred("gpt-4o", false);
+    let mut sent = tokio::task::JoinSet::new();
+    for _ in 0..REQUESTS {
+        let request = world.chat_request(world.client()).header("x-request-id", "always-the-same").json(&body);
+        sent.spawn(async move { request.send().await.unwrap().bytes().await.unwrap() });
+    }
+    sent.join_all().await;
+    let usage = world.admin(Method::GET, &format!("/workspaces/{}/usage", world.workspace), None).await.json();
+    assert_eq!(usage["total_tokens"], billed(&openai.seen()).total_tokens());
+    assert_eq!(world.booked(REQUESTS).await.len(), REQUESTS);
 }
 
 fn close(one: f64, other: f64, what: &str) {

@@ -263,6 +263,17 @@ fn check_prints_every_mistake_with_its_place() {
     assert!(!site.data_dir().exists(), "a check changes nothing");
 }
 
+#[cfg(unix)]
+#[test]
+fn an_environment_that_is_no_text_is_no_reason_to_panic() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let site = Site::new();
+    let mut command = command(&["check"]);
+    command.arg("--config").arg(site.config()).env("SOMETHING", std::ffi::OsStr::from_bytes(b"\xff\xfe"));
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
 #[test]
 fn check_finds_the_mistakes_of_the_catalogue_too() {
     let site = Site::new();
@@ -425,6 +436,37 @@ async fn sigterm_lets_a_running_stream_finish_and_exits_with_0() {
     assert_eq!((logs.len(), &logs[0]["status"]), (1, &json!(200)), "the drained stream was booked: {logs:?}");
     let billed = &gateway.provider.seen()[0].billed;
     assert_eq!(gateway.usage().await["total_tokens"], billed.total_tokens());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_outlasts_the_drain_is_cut_and_booked() {
+    let endless = Behaviour::new("openai").tokens(10_000).token_delay(Duration::from_millis(20));
+    for signal in ["TERM", "INT"] {
+        let mut gateway = Furnished::start(endless.clone()).await;
+        let written = std::fs::read_to_string(gateway.site.config()).unwrap();
+        let impatient = written.replace("threads = 2", "threads = 2\ndrain = \"200ms\"");
+        std::fs::write(gateway.site.config(), impatient).unwrap();
+        gateway.process.kill_9();
+        gateway.process = gateway.site.serve().await;
+
+        let mut body = hello("openai/gpt-4o");
+        body["stream"] = json!(true);
+        let mut stream = gateway.site.chat(&gateway.key, body).await.unwrap();
+        stream.chunk().await.unwrap().unwrap();
+        gateway.process.signal(signal);
+        let mut received = Vec::new();
+        while let Ok(Some(chunk)) = stream.chunk().await {
+            received.extend(chunk);
+        }
+        let received = text(&received);
+        assert!(!received.contains("[DONE]") && received.contains("shutting down"), "SIG{signal}: {received}");
+        assert_eq!(gateway.process.exit().await.code(), Some(0), "{}", gateway.process.log.all());
+
+        gateway.process = gateway.site.serve().await;
+        let logs = gateway.logs().await;
+        assert_eq!(logs.len(), 1, "SIG{signal}: what reached a provider is on the bill");
+        assert!(logs[0]["tokens"].as_u64().unwrap() > 0 && logs[0]["cost"].as_f64().unwrap() > 0.0, "{logs:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
