@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, Version, header};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::HttpTask;
 use pingora::proxy::Session;
@@ -65,8 +65,13 @@ pub(super) async fn whole(session: &mut Session, mut head: Head, body: Bytes) ->
 pub(super) async fn piece(session: &mut Session, head: Option<Head>, bytes: Bytes, last: bool) -> Result<()> {
     let mut tasks = Vec::with_capacity(2);
     if let Some(mut head) = head {
-        if !session.downstream_session.is_http2() {
-            head.insert_header(header::TRANSFER_ENCODING, "chunked").map_err(Error::internal)?;
+        match session.req_header().version {
+            Version::HTTP_11 => {
+                head.insert_header(header::TRANSFER_ENCODING, "chunked").map_err(Error::internal)?;
+            }
+            Version::HTTP_2 => {}
+            // HTTP/1.0 knows no chunks: there, the end of the connection is the end of the stream.
+            _ => session.set_keepalive(None),
         }
         tasks.push(HttpTask::Header(head, false));
     }
