@@ -1,6 +1,6 @@
 //! The candidates of one model in one workspace, inside a real load balancer of pingora-load-balancing.
 //!
-//! [`Ranked`] is the `BackendSelection`: its iterator yields the candidates in the order of a strategy. [`Upstreams`] is the
+//! [`Ranked`] is the `BackendSelection`: its iterator yields the candidates in the order of a strategy. `Upstreams` is the
 //! `ServiceDiscovery`: it resolves every candidate's host. Health is read from the live breaker when a candidate is
 //! accepted, not from a check that would lag behind it.
 //!

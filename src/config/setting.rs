@@ -196,8 +196,11 @@ impl<T: Setting> Setting for Vec<T> {
         value.as_array()?.iter().map(|item: &Spanned<DeValue<'_>>| T::from_toml(item.get_ref())).collect()
     }
 
-    /// Separated by commas.
+    /// Separated by commas, or as in the file: in brackets.
     fn from_text(text: &str) -> Option<Self> {
+        if let Some(list) = DeValue::parse(text.trim()).ok().filter(|value| value.get_ref().is_array()) {
+            return Self::from_toml(list.get_ref());
+        }
         text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(T::from_text).collect()
     }
 }

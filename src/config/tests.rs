@@ -133,6 +133,8 @@ fn the_environment_wins_over_the_file() {
     assert_eq!(config.retry.max_attempts, 5);
     assert_eq!(config.log.level, tracing::Level::DEBUG);
     assert_eq!(config.security.allow_private_upstreams, ["localhost", "10.0.0.7", "::1"]);
+    let bracketed = parse("", &[("PERPETUO__SECURITY__ALLOW_PRIVATE_UPSTREAMS", r#"["127.0.0.1", "gpu"]"#)]).unwrap();
+    assert_eq!(bracketed.security.allow_private_upstreams, ["127.0.0.1", "gpu"]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! [`Gateway`] is everything that requests share; [`Listener`] is one listener's `ProxyHttp` over it. A request walks
 //! `routes` → `admit` → `serve` (the loop) → `attempt` → `upstream`, and back through `stream` and `respond`; `context`
-//! gathers what it came to, and [`Gateway::finish`] books it, once, whatever happened.
+//! gathers what it came to, and `Gateway::finish` books it, once, whatever happened.
 //!
 //! Invariants: one snapshot of the configuration serves a request from its beginning to its end; an error is answered in
 //! one place, `fail_to_proxy`; nothing of a client's head reaches a provider.

@@ -114,10 +114,8 @@ pub(super) async fn error(session: &mut Session, context: &mut RequestContext, e
 }
 
 fn error_headers(head: &mut ResponseHeader, context: &RequestContext, error: &Error) -> Result<()> {
-    if matches!(context.status, 429 | 503) || error.retry_after().is_some() {
-        let wait = error.retry_after().unwrap_or(DEFAULT_RETRY_AFTER);
-        let seconds = wait.as_millis().div_ceil(1000).max(1);
-        insert(head, "retry-after", &seconds.to_string())?;
+    if let Some(wait) = error.retry_after() {
+        insert(head, "retry-after", &whole_seconds(wait))?;
     }
     if let Some(allowed) = context.allow.as_ref().filter(|_| error.kind() == ErrorKind::MethodNotAllowed) {
         insert(head, "allow", allowed.as_str())?;
@@ -131,11 +129,19 @@ fn error_headers(head: &mut ResponseHeader, context: &RequestContext, error: &Er
     Ok(())
 }
 
+/// Rounded up: SDKs read nothing finer, and a client that comes too early is refused again.
+fn whole_seconds(wait: Duration) -> String {
+    wait.as_millis().div_ceil(1000).max(1).to_string()
+}
+
 fn head(status: u16, content_type: &str, context: &RequestContext) -> Result<Head> {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut head = ResponseHeader::build(status, Some(12)).map_err(Error::internal)?;
     insert(&mut head, "content-type", content_type)?;
     insert(&mut head, "x-request-id", &context.request_id)?;
+    if matches!(status.as_u16(), 429 | 503) {
+        insert(&mut head, "retry-after", &whole_seconds(DEFAULT_RETRY_AFTER))?;
+    }
     Ok(Box::new(head))
 }
 

@@ -32,6 +32,9 @@ const COMMITS_FILE: &str = "perpetuo.commits";
 const LOCK_TRIES: u32 = 40;
 const LOCK_WAIT: Duration = Duration::from_millis(50);
 
+/// Memory that sled may keep pages in; its own default of a gigabyte would make the gateway grow with its ledger.
+const CACHE_BYTES: u64 = 32 * 1024 * 1024;
+
 /// A store in a directory.
 pub struct SledStore {
     db: Db,
@@ -123,7 +126,7 @@ fn refuse_remains(dir: &Path) -> Result<()> {
 fn open_when_free(dir: &Path) -> Result<Db> {
     let mut tries = 0;
     loop {
-        let config = sled::Config::new().path(dir).flush_every_ms(None);
+        let config = sled::Config::new().path(dir).flush_every_ms(None).cache_capacity(CACHE_BYTES);
         // A damaged store can make sled panic; the operator shall read what to do instead.
         match catch_unwind(AssertUnwindSafe(|| config.open())) {
             Ok(Ok(db)) => return Ok(db),
