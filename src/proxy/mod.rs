@@ -94,6 +94,8 @@ impl Gateway {
         let snapshot = self.snapshot.load_full();
         let keepalive = snapshot.config.server.max_keepalive.as_secs();
         session.set_keepalive(Some(keepalive));
+        // What comes after a body is the next request, or an empty line of an old client: no sign that the client left.
+        session.set_pipelining_enabled(true);
         // A client that reads nothing must not hold an answer, and the provider behind it, for ever.
         session.set_write_timeout(Some(snapshot.config.timeouts.total));
         let (route, method) = Route::find(session.req_header().uri.path(), planes)?;

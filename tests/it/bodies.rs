@@ -297,12 +297,23 @@ async fn a_body_that_comes_too_slowly_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_line_break_after_the_body_does_no_harm() {
+async fn what_follows_a_body_at_once_does_no_harm() {
     let (world, simulator) = capped().await;
     let body = hello("gpt-4o").to_string();
-    let mut client = RawClient::connect(world.address()).await;
-    client.send_chat_head(&world.key, &format!("content-length: {}\r\n", body.len())).await;
-    client.send(format!("{body}\r\n")).await.unwrap();
-    assert_eq!(client.head().await.status, 200);
-    assert_eq!(simulator.seen()[0].body, body);
+    let lines = format!("content-length: {}\r\n", body.len());
+    // The line break of an old client, and the next request before the first answer.
+    for turn in 0..10 {
+        let mut client = RawClient::connect(world.address()).await;
+        client.send_chat_head(&world.key, &lines).await;
+        client.send(format!("{body}\r\n")).await.unwrap();
+        client.send_chat_head(&world.key, &lines).await;
+        client.send(&body).await.unwrap();
+        for answer in ["first", "second"] {
+            let head = client.head().await;
+            assert_eq!(head.status, 200, "{answer} answer of turn {turn}: {}", head.text);
+            assert!(client.body(&head).await.contains("Hello from the simulated acme"));
+        }
+    }
+    assert!(simulator.seen().iter().all(|seen| seen.body == body));
+    assert_eq!(simulator.seen().len(), 20);
 }
