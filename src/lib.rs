@@ -21,7 +21,8 @@
 //! | [`metrics`] | every metric as a field of one struct |
 //! | [`catalog`] | models, prices, aliases: `conf/models.toml` |
 //! | [`config`] | `conf/perpetuo.toml` as written → as checked |
-//! | [`api`], [`sse`], [`usage`], [`money`] | what clients speak; event streams; tokens; integer money |
+//! | [`api`], [`usage`], [`money`] | what clients speak; tokens; integer money |
+//! | [`frames`], [`sse`], [`ndjson`] | bytes in any cut → events |
 //! | [`error`] | the one error type and the one table from an error to an answer |
 //! | [`simulator`] | simulated providers for the demo, the tests and benchmarks |
 //!
@@ -71,10 +72,12 @@ pub mod catalog;
 pub mod config;
 pub mod directory;
 pub mod error;
+pub mod frames;
 pub mod guard;
 pub mod meter;
 pub mod metrics;
 pub mod money;
+pub mod ndjson;
 pub mod provider;
 pub mod proxy;
 pub mod simulator;

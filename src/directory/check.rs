@@ -18,8 +18,6 @@ const MAX_NAME: usize = 200;
 const MAX_KEY: usize = 16 * 1024;
 /// The most entries of a model map.
 const MAX_MODELS: usize = 1000;
-/// Providers that serve without a key: model servers on one's own machines.
-const KEYLESS: [&str; 5] = ["ollama", "vllm", "llamacpp", "lmstudio", "custom"];
 
 /// A new workspace, or what changes in one. Absent fields stay; `Some(None)` clears.
 #[derive(Clone, Debug, Default)]
@@ -129,11 +127,6 @@ pub(super) fn endpoint(provider: &Provider, base_url: Option<&str>) -> Result<En
         None => Endpoint::parse(provider.base_url)
             .map_err(|_| invalid("base_url", format!("the provider '{}' needs one", provider.name))),
     }
-}
-
-/// Whether this provider serves without any secret.
-pub(super) fn is_keyless(provider: &Provider) -> bool {
-    KEYLESS.contains(&provider.name)
 }
 
 /// A 400 about one field.

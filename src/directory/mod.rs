@@ -278,7 +278,7 @@ impl Directory {
             (record.options, secrets.options) = sealed::split(options, &secrets.options)?;
         }
         secrets.key = change.api_key.unwrap_or(secrets.key);
-        if secrets.is_empty() && !check::is_keyless(provider) {
+        if secrets.is_empty() && !provider.keyless {
             return Err(Error::invalid("api_key", "The field 'api_key' is missing."));
         }
         record.sealed = sealed::seal(&self.vault, &record, &secrets)?;

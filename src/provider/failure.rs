@@ -22,6 +22,8 @@ pub struct ProviderMessage {
     pub param: Option<String>,
     /// The body says that the key is bad although the status does not.
     pub key_invalid: bool,
+    /// The body says how long to wait; a header that says it, too, wins.
+    pub retry_after: Option<Duration>,
 }
 
 /// An answer that is not a success.
@@ -45,9 +47,10 @@ pub fn failure(failure: &Failure<'_>, said: ProviderMessage, provider: &'static 
         return key_invalid(status, provider);
     }
     let kind = kind_of(status);
+    let waiting = said.retry_after;
     let error = spoken(kind, said, status, provider);
     let error = if kind == ErrorKind::ProviderRejected { error.with_status(status) } else { error };
-    match retry_after(failure.headers, failure.now) {
+    match retry_after(failure.headers, failure.now).or(waiting) {
         Some(after) => error.with_retry_after(after),
         None => error,
     }

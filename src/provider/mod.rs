@@ -17,6 +17,7 @@ use std::cell::OnceCell;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method};
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use crate::api::chat::ChatRequest;
@@ -24,6 +25,7 @@ use crate::api::head::ChatHead;
 use crate::api::scan::Body;
 use crate::config::Secret;
 use crate::error::{Error, ErrorKind, Result};
+use crate::frames::Framing;
 use crate::sse::Event;
 use crate::usage::Usage;
 
@@ -40,6 +42,8 @@ pub struct Provider {
     pub key_variable: &'static str,
     /// Beginnings of model names that are surely its own, for names the catalogue does not know.
     pub prefixes: &'static [&'static str],
+    /// Serves without a key: a model server on one's own machines.
+    pub keyless: bool,
     /// The API it speaks.
     pub dialect: &'static dyn Dialect,
 }
@@ -70,6 +74,8 @@ pub struct Target<'a> {
     pub options: &'a Map<String, Value>,
     /// The upstream name of the model.
     pub model: &'a str,
+    /// When the request is made, for signatures.
+    pub now: Timestamp,
 }
 
 /// A chat request on its way to one candidate.
@@ -186,6 +192,11 @@ pub trait Dialect: Send + Sync {
     /// A translator for one stream.
     fn stream(&self, context: AnswerContext) -> Box<dyn StreamTranslator>;
 
+    /// How its streams are cut into events.
+    fn framing(&self) -> Framing {
+        Framing::Sse
+    }
+
     /// What an error body says.
     fn read_error(&self, body: &[u8]) -> ProviderMessage;
 
@@ -240,9 +251,9 @@ mod tests {
         for provider in PROVIDERS {
             assert!(names.insert(provider.name), "{} stands twice", provider.name);
             let endpoint = Endpoint::parse(provider.base_url).unwrap();
-            assert!(endpoint.tls, "{} must be reached over TLS", provider.name);
+            assert!(endpoint.tls || provider.keyless, "{} must be reached over TLS", provider.name);
             assert!(find(provider.name).is_some());
-            assert!(provider.key_variable.ends_with("_API_KEY"));
+            assert!(provider.keyless || !provider.key_variable.is_empty());
         }
     }
 }

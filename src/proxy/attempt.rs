@@ -19,6 +19,7 @@ use crate::balance::group::{Choice, UNRESOLVED};
 use crate::catalog::Kind;
 use crate::config::{Limits, Timeouts};
 use crate::error::{Error, ErrorKind, Result};
+use crate::frames::Framing;
 use crate::provider::{Answer, AnswerContext, ChatCall, Failure, Outgoing, Target, failure, protocol};
 
 /// How much of an error body is read, and for how long: enough for its message, and to keep the connection.
@@ -75,6 +76,7 @@ impl Attempts {
             key: &credential.key,
             options: &credential.options,
             model: &choice.candidate.model,
+            now: Timestamp::now(),
         };
         let dialect = credential.provider.dialect;
         let outgoing = match call.kind {
@@ -129,7 +131,8 @@ impl Attempts {
         if trace.status != 200 {
             return Err(self.refused(exchange, choice).await);
         }
-        match check_head(&exchange.headers(), stream, credential.provider.name) {
+        let framing = stream.then(|| credential.provider.dialect.framing());
+        match check_head(&exchange.headers(), framing, credential.provider.name) {
             Ok(()) => Ok(exchange),
             Err(error) => {
                 exchange.abort().await;
@@ -163,8 +166,9 @@ impl Attempts {
         exchange: Exchange,
         trace: &mut Trace,
     ) -> Result<Started> {
-        let translator = choice.candidate.credential.provider.dialect.stream(context(call, choice));
-        let mut live = LiveStream::open(exchange, translator, &self.limits);
+        let dialect = choice.candidate.credential.provider.dialect;
+        let translator = dialect.stream(context(call, choice));
+        let mut live = LiveStream::open(exchange, dialect.framing(), translator, &self.limits);
         loop {
             let step = live.step(self.timeouts.idle).await;
             live.report(trace);
@@ -215,18 +219,17 @@ fn context(call: &Call, choice: &Choice) -> AnswerContext {
 }
 
 /// A 200 must be what was asked for: a page of a content network under 200 would reach an SDK as a "completion".
-fn check_head(headers: &HeaderMap, stream: bool, provider: &'static str) -> Result<()> {
+fn check_head(headers: &HeaderMap, framing: Option<Framing>, provider: &'static str) -> Result<()> {
     let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let encoding = text(header::CONTENT_ENCODING);
     if !matches!(encoding, "" | "identity") {
         return Err(protocol(provider, format!("content-encoding {encoding} although none was accepted")));
     }
     let content_type = text(header::CONTENT_TYPE).to_ascii_lowercase();
-    let fits = match (content_type.split(';').next().unwrap_or_default().trim(), stream) {
-        // Some OpenAI-compatible servers label their streams as JSON; a body without events then counts as truncated.
-        ("", _) | ("text/event-stream" | "application/json", true) => true,
-        (json, false) => json == "application/json" || json.ends_with("+json"),
-        _ => false,
-    };
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    let fits = match framing {
+        Some(framing) => framing.content_types().contains(&essence),
+        None => essence == "application/json" || essence.ends_with("+json"),
+    } || essence.is_empty();
     if fits { Ok(()) } else { Err(protocol(provider, format!("content-type {content_type}"))) }
 }

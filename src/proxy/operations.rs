@@ -92,6 +92,7 @@ impl Operations {
                 key: &credential.key,
                 options: &credential.options,
                 model: "",
+                now: Timestamp::now(),
             };
             let outgoing = credential.provider.dialect.probe(&target)?;
             let address = self.attempts.resolver.resolve(&credential.endpoint).await?;

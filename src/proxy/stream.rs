@@ -10,8 +10,8 @@ use super::context::Trace;
 use super::upstream::{Exchange, Upstream, truncated};
 use crate::config::Limits;
 use crate::error::{Error, ErrorKind, Result};
+use crate::frames::{Decoder, Framing};
 use crate::provider::{End, StreamOut, StreamTranslator};
-use crate::sse::Decoder;
 
 /// A stream that is being read.
 pub(super) struct LiveStream {
@@ -19,15 +19,18 @@ pub(super) struct LiveStream {
     decoder: Decoder,
     translator: Box<dyn StreamTranslator>,
     out: StreamOut,
-    /// The upstream has closed its side.
-    ended: bool,
 }
 
 impl LiveStream {
     /// A stream whose head was a 200.
-    pub(super) fn open(exchange: Exchange, translator: Box<dyn StreamTranslator>, limits: &Limits) -> Self {
-        let decoder = Decoder::new(limits.max_event_bytes);
-        Self { exchange, decoder, translator, out: StreamOut::default(), ended: false }
+    pub(super) fn open(
+        exchange: Exchange,
+        framing: Framing,
+        translator: Box<dyn StreamTranslator>,
+        limits: &Limits,
+    ) -> Self {
+        let decoder = Decoder::new(framing, limits.max_event_bytes);
+        Self { exchange, decoder, translator, out: StreamOut::default() }
     }
 
     /// Reads once, and translates whatever became complete.
@@ -43,6 +46,10 @@ impl LiveStream {
 
     fn push(&mut self, bytes: &[u8]) -> Result<()> {
         self.decoder.push(bytes);
+        self.translate()
+    }
+
+    fn translate(&mut self) -> Result<()> {
         while !self.out.done {
             let event = self.decoder.next_event().map_err(|cause| {
                 Error::new(
@@ -58,7 +65,11 @@ impl LiveStream {
     }
 
     fn end(&mut self) -> Result<()> {
-        self.ended = true;
+        self.decoder.finish();
+        self.translate()?;
+        if self.out.done {
+            return Ok(());
+        }
         match self.translator.end(&mut self.out) {
             End::Complete => {
                 self.out.done = true;

@@ -37,6 +37,7 @@ pub static ANTHROPIC: Provider = Provider {
     base_url: "https://api.anthropic.com",
     key_variable: "ANTHROPIC_API_KEY",
     prefixes: &["claude-"],
+    keyless: false,
     dialect: &Messages,
 };
 

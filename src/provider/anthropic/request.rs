@@ -344,6 +344,7 @@ mod tests {
             key: &key,
             options: &options,
             model: "claude-opus-4-8",
+            now: jiff::Timestamp::UNIX_EPOCH,
         };
         let outgoing = ANTHROPIC.dialect.chat(&ChatCall::new(&body, &head), &target).unwrap();
         assert_eq!(outgoing.path, "/anthropic/v1/messages");

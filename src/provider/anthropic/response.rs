@@ -217,6 +217,7 @@ fn said(wire: ErrorWire) -> ProviderMessage {
         error_type: kind,
         code: no_model.then(|| "model_not_found".to_owned()),
         param: no_model.then(|| "model".to_owned()),
+        retry_after: None,
     }
 }
 

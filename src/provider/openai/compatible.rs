@@ -8,6 +8,7 @@ pub static GROQ: Provider = Provider {
     base_url: "https://api.groq.com/openai/v1",
     key_variable: "GROQ_API_KEY",
     prefixes: &["groq/", "compound-"],
+    keyless: false,
     dialect: &OpenAi {
         // "400 if supplied", says Groq's page on OpenAI compatibility; an answer without them is the same answer.
         unsupported: &["logprobs", "top_logprobs", "logit_bias"],

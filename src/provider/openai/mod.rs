@@ -25,6 +25,7 @@ pub static OPENAI: Provider = Provider {
     base_url: "https://api.openai.com/v1",
     key_variable: "OPENAI_API_KEY",
     prefixes: &["gpt-", "chatgpt-", "o1", "o3", "o4", "text-embedding-", "ft:"],
+    keyless: false,
     dialect: &OpenAi { unsupported: &[], single_choice: false },
 };
 

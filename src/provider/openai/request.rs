@@ -67,7 +67,14 @@ mod tests {
         let head = ChatHead::read(&body).unwrap();
         let endpoint = Endpoint::parse(provider.base_url).unwrap();
         let (key, options) = (Secret::new("sk-test"), Map::new());
-        let target = Target { provider, endpoint: &endpoint, key: &key, options: &options, model: "up" };
+        let target = Target {
+            provider,
+            endpoint: &endpoint,
+            key: &key,
+            options: &options,
+            model: "up",
+            now: jiff::Timestamp::UNIX_EPOCH,
+        };
         provider.dialect.chat(&ChatCall::new(&body, &head), &target)
     }
 

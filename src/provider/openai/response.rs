@@ -98,6 +98,7 @@ fn said(error: &Value) -> ProviderMessage {
         code: text("code"),
         param: text("param"),
         key_invalid: false,
+        retry_after: None,
     }
 }
 
