@@ -125,7 +125,9 @@ pub(super) fn endpoint(provider: &Provider, base_url: Option<&str>) -> Result<En
     match base_url {
         Some(text) => Endpoint::parse(text),
         None if provider.base_url.is_empty() => {
-            Err(invalid("base_url", format!("the provider '{}' has no address of its own", provider.name)))
+            let why =
+                format!("the provider '{}' has no address of its own, so the credential must name one", provider.name);
+            Err(invalid("base_url", why))
         }
         None => Endpoint::parse(provider.base_url),
     }

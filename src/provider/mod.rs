@@ -36,7 +36,7 @@ pub use failure::{Failure, ProviderMessage, event_failure, failure, retry_after}
 pub struct Provider {
     /// Its name in the API, in `conf/models.toml`, in metrics and in the ledger.
     pub name: &'static str,
-    /// What its own SDK calls the base URL; empty when every credential must give one.
+    /// What its own SDK calls the base URL; empty where there is none that fits all, so that a credential must name it.
     pub base_url: &'static str,
     /// The environment variable that its SDK reads the key from.
     pub key_variable: &'static str,
@@ -272,7 +272,6 @@ mod tests {
         let mut names = HashSet::new();
         for provider in PROVIDERS {
             assert!(names.insert(provider.name), "{} stands twice", provider.name);
-            // An empty address is one that every credential must give.
             if !provider.base_url.is_empty() {
                 let endpoint = Endpoint::parse(provider.base_url).unwrap();
                 assert!(endpoint.tls || provider.keyless, "{} must be reached over TLS", provider.name);

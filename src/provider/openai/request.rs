@@ -222,7 +222,7 @@ mod tests {
         let value: Value = serde_json::from_slice(&sent.body).unwrap();
         assert_eq!(value["response_format"], json!({"type": "json_object"}));
         assert_eq!(value["messages"][0]["role"], "system");
-        assert!(value["messages"][0]["content"].as_str().unwrap().contains(r#"{"required":["name"],"type":"object"}"#));
+        assert!(value["messages"][0]["content"].as_str().unwrap().contains(r#"{"type":"object","required":["name"]}"#));
         assert_eq!(value["messages"][1]["content"], "hi");
         assert_eq!(sent.warnings, ["response_format.json_schema"]);
         assert_eq!(send(&OPENAI, &body).unwrap().body, body);

@@ -62,7 +62,7 @@ mod tests {
     fn only_what_is_named_changes() {
         let text = String::from(r#"{"a": 1, "b":[2 ]}"#);
         let mut splice = Splice::new(text.as_bytes());
-        splice.insert_after(&text[13..16], r#","c":3"#);
+        splice.insert_after(&text[13..17], r#","c":3"#);
         splice.replace(&text[6..7], "null");
         assert_eq!(splice.apply().unwrap(), br#"{"a": null, "b":[2 ],"c":3}"#.to_vec());
     }
