@@ -87,7 +87,7 @@ impl Dialect for OpenAi {
     }
 
     fn answer(&self, body: Bytes, context: &AnswerContext) -> Result<Answer> {
-        response::chat(body, context)
+        response::chat(&body, context)
     }
 
     fn stream(&self, context: AnswerContext) -> Box<dyn StreamTranslator> {
@@ -108,7 +108,7 @@ impl Dialect for OpenAi {
     }
 
     fn embeddings_answer(&self, body: Bytes, context: &AnswerContext) -> Result<Answer> {
-        response::embeddings(body, context)
+        response::embeddings(&body, context)
     }
 }
 

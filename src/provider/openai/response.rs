@@ -25,34 +25,34 @@ struct AnswerView<'a> {
 }
 
 /// A chat answer: it must have `choices`, or it is an error.
-pub(super) fn chat(body: Bytes, context: &AnswerContext) -> Result<Answer> {
-    let view = view(&body, context)?;
+pub(super) fn chat(body: &Bytes, context: &AnswerContext) -> Result<Answer> {
+    let view = view(body, context)?;
     let choices = view.choices.as_deref().unwrap_or_default();
     if choices.is_empty() {
         return Err(protocol(context.provider, "the answer has no choices"));
     }
-    let mut splice = Splice::new(&body);
+    let mut splice = Splice::new(body);
     for choice in choices {
         choice.check(context.provider)?;
         choice.translate(&mut splice);
     }
-    Ok(answer(&body, &view, splice))
+    Ok(answer(body, &view, splice))
 }
 
 /// An embeddings answer: it must have `data`.
-pub(super) fn embeddings(body: Bytes, context: &AnswerContext) -> Result<Answer> {
-    let view = view(&body, context)?;
+pub(super) fn embeddings(body: &Bytes, context: &AnswerContext) -> Result<Answer> {
+    let view = view(body, context)?;
     if view.data.is_none() {
         return Err(protocol(context.provider, "the answer has no data"));
     }
-    let mut splice = Splice::new(&body);
+    let mut splice = Splice::new(body);
     if let Some(usage) = view.usage
         && let Some(total) = usage::lone_total(usage)
         && let Some(inside) = usage.get().strip_suffix('}')
     {
         splice.insert_after(inside, format!(",\"prompt_tokens\":{total}"));
     }
-    Ok(answer(&body, &view, splice))
+    Ok(answer(body, &view, splice))
 }
 
 fn answer(body: &Bytes, view: &AnswerView<'_>, splice: Splice<'_>) -> Answer {
@@ -134,7 +134,7 @@ mod tests {
             br#"{ "choices":[{"x":1}], "usage":{"prompt_tokens":10,"completion_tokens":2,"total_tokens":12,
                 "prompt_tokens_details":{"cached_tokens":4}}, "unknown": 1e999 }"#,
         );
-        let answer = chat(body.clone(), &context("openai")).unwrap();
+        let answer = chat(&body, &context("openai")).unwrap();
         assert_eq!(answer.body.as_ptr(), body.as_ptr());
         let usage = answer.usage.unwrap();
         assert_eq!((usage.input, usage.cached_read, usage.output), (6, 4, 2));
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn what_is_no_completion_is_an_error_even_with_status_200() {
         let kind =
-            |body: &'static str| chat(Bytes::from_static(body.as_bytes()), &context("openai")).unwrap_err().kind();
+            |body: &'static str| chat(&Bytes::from_static(body.as_bytes()), &context("openai")).unwrap_err().kind();
         assert_eq!(kind("<html>"), ErrorKind::ProviderProtocol);
         assert_eq!(kind("{}"), ErrorKind::ProviderProtocol);
         assert_eq!(kind(r#"{"choices":[]}"#), ErrorKind::ProviderProtocol);
@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn an_embeddings_answer_has_the_count_that_openais_schema_requires() {
         let body = Bytes::from_static(br#"{"data":[],"usage":{"total_tokens": 12}}"#);
-        let answer = embeddings(body, &context("voyage")).unwrap();
+        let answer = embeddings(&body, &context("voyage")).unwrap();
         assert_eq!(answer.body, r#"{"data":[],"usage":{"total_tokens": 12,"prompt_tokens":12}}"#);
         assert_eq!(answer.usage.unwrap().input, 12);
     }
