@@ -215,3 +215,19 @@ fn a_flood_of_writers_loses_no_change() {
     assert!(found.credentials.is_sorted_by_key(|credential| credential.priority));
     assert_eq!(store.tenancy().unwrap().credentials.len(), 40);
 }
+
+#[test]
+fn a_server_of_ones_own_needs_an_address_and_no_key() {
+    let directory = open(&Arc::default(), "ab");
+    directory.set_guard(Arc::new(Guard::new(["gpu.internal"])));
+    let team = workspace(&directory).id.clone();
+    let made = |change| directory.create_credential(&team, "custom", change, now());
+    let error = made(CredentialChange::default()).err().unwrap();
+    assert_eq!((error.status(), error.param()), (400, Some("base_url")));
+    let base_url = Some(Some("http://gpu.internal:8000/v1".to_owned()));
+    let credential = made(CredentialChange { base_url, ..CredentialChange::default() }).unwrap();
+    assert_eq!(credential.endpoint.authority(), "gpu.internal:8000");
+    let gone = CredentialChange { base_url: Some(None), ..CredentialChange::default() };
+    let error = directory.update_credential(&team, &credential.id, gone).err().unwrap();
+    assert_eq!(error.param(), Some("base_url"));
+}

@@ -1,12 +1,19 @@
 //! OpenAI's own dialect (developers.openai.com, "Chat Completions"), which is also the client's: bytes are forwarded, and
 //! only what must change is changed. Compatible providers are rows of constants over it: see [`compatible`].
 //!
-//! Invariant: a body that needs no change reaches the provider as the very same bytes.
+//! Invariant: a body that needs no change, in either direction, passes as the very same bytes. The changes to answers are
+//! listed in `choice` and `stream`; OpenAI's own answers need none of them.
 
+mod choice;
 pub mod compatible;
+#[cfg(test)]
+mod corpus_test;
+mod messages;
 mod request;
 mod response;
+mod splice;
 mod stream;
+mod usage;
 
 use bytes::Bytes;
 use http::Method;
@@ -26,16 +33,51 @@ pub static OPENAI: Provider = Provider {
     key_variable: "OPENAI_API_KEY",
     prefixes: &["gpt-", "chatgpt-", "o1", "o3", "o4", "text-embedding-", "ft:"],
     keyless: false,
-    dialect: &OpenAi { unsupported: &[], single_choice: false },
+    dialect: &OpenAi::PLAIN,
 };
 
 /// The dialect, and where a compatible provider deviates from it. Each row gives the reason for each deviation.
 #[derive(Debug)]
 pub struct OpenAi {
+    /// Whether it has chat completions at all.
+    pub chat: bool,
     /// Parameters that the provider refuses although the answer's meaning does not hang on them: taken out and reported.
     pub unsupported: &'static [&'static str],
+    /// Parameters under another name: the provider's and OpenAI's.
+    pub renamed: &'static [(&'static str, &'static str)],
+    /// Values, as JSON text, that are the provider's default and that it refuses when they are said.
+    pub unsaid: &'static [(&'static str, &'static str)],
+    /// Members of a message that the provider refuses: taken out and reported.
+    pub message_unsupported: &'static [&'static str],
+    /// The member of an assistant's message under which it takes its reasoning back.
+    pub reasoning: &'static str,
+    /// Whether it knows the role `developer`, which becomes `system` otherwise.
+    pub developer: bool,
     /// Whether only one choice can be had.
     pub single_choice: bool,
+    /// Whether streams tell the usage without being asked, so that `stream_options` can stay away.
+    pub usage_unasked: bool,
+    /// Whether it knows `response_format: json_schema`, which becomes any JSON object and a schema in words otherwise.
+    pub json_schema: bool,
+    /// The path of the request that shows whether a key works.
+    pub probe: &'static str,
+}
+
+impl OpenAi {
+    /// Without any deviation.
+    pub const PLAIN: Self = Self {
+        chat: true,
+        unsupported: &[],
+        renamed: &[],
+        unsaid: &[],
+        message_unsupported: &[],
+        reasoning: "reasoning_content",
+        developer: true,
+        single_choice: false,
+        usage_unasked: false,
+        json_schema: true,
+        probe: "/models",
+    };
 }
 
 impl Dialect for OpenAi {
@@ -45,7 +87,7 @@ impl Dialect for OpenAi {
     }
 
     fn answer(&self, body: Bytes, context: &AnswerContext) -> Result<Answer> {
-        response::chat(body, context)
+        response::chat(&body, context)
     }
 
     fn stream(&self, context: AnswerContext) -> Box<dyn StreamTranslator> {
@@ -57,26 +99,24 @@ impl Dialect for OpenAi {
     }
 
     fn probe(&self, target: &Target<'_>) -> Result<Outgoing> {
-        outgoing(target, Method::GET, "/models", Bytes::new(), Vec::new())
+        outgoing(target, Method::GET, self.probe, Bytes::new(), Vec::new())
     }
 
     fn embeddings(&self, body: &Body, target: &Target<'_>) -> Result<Outgoing> {
-        let body = request::embeddings(body, target);
-        outgoing(target, Method::POST, "/embeddings", body, Vec::new())
+        let (body, warnings) = request::embeddings(self, body, target);
+        outgoing(target, Method::POST, "/embeddings", body, warnings)
     }
 
     fn embeddings_answer(&self, body: Bytes, context: &AnswerContext) -> Result<Answer> {
-        response::embeddings(body, context)
+        response::embeddings(&body, context)
     }
 }
 
 fn outgoing(target: &Target<'_>, method: Method, path: &str, body: Bytes, warnings: Vec<String>) -> Result<Outgoing> {
-    let authorization = secret_header("Bearer ", target.key, target.provider.name)?;
-    Ok(Outgoing {
-        method,
-        path: target.endpoint.join(path),
-        headers: vec![(AUTHORIZATION, authorization)],
-        body,
-        warnings,
-    })
+    let mut headers = Vec::with_capacity(1);
+    // A server that serves without a key may refuse an empty one.
+    if !(target.provider.keyless && target.key.expose().is_empty()) {
+        headers.push((AUTHORIZATION, secret_header("Bearer ", target.key, target.provider.name)?));
+    }
+    Ok(Outgoing { method, path: target.endpoint.join(path), headers, body, warnings })
 }

@@ -1,46 +1,82 @@
 //! The few changes that a request of the same dialect needs.
 
 use bytes::Bytes;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use super::{ChatCall, OpenAi, Target};
-use crate::api::scan::Body;
+use super::{ChatCall, OpenAi, Target, messages};
+use crate::api::chat::ResponseFormat;
+use crate::api::scan::{Body, Edit};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The chat body for the provider, and the names of the parameters that were taken out.
 pub(super) fn chat(dialect: &OpenAi, call: &ChatCall<'_>, target: &Target<'_>) -> Result<(Bytes, Vec<String>)> {
     let body = call.body;
-    if dialect.single_choice && body.get::<u64>("n")?.is_some_and(|n| n > 1) {
-        let message = format!("The provider '{}' returns one choice only: 'n' must be 1.", target.provider.name);
-        return Err(Error::new(ErrorKind::UnsupportedParameter, message).with_param("n"));
-    }
-    let mut edit = body.edit();
-    edit.set("model", json_text(target.model)).remove("timeout");
-    if call.head.stream && !call.head.include_usage {
+    check(dialect, body, target.provider.name)?;
+    let (mut edit, mut warnings) = common(dialect, body, target);
+    if dialect.usage_unasked {
+        edit.remove("stream_options");
+    } else if call.head.stream && !call.head.include_usage {
         edit.set("stream_options", with_usage(body)?);
     }
-    let mut warnings = Vec::new();
-    for name in dialect.unsupported {
-        match body.raw(name) {
-            None => {}
-            // Neutral values ask for nothing, so taking them out changes nothing.
-            Some("null" | "false" | "{}" | "0") => {
-                edit.remove(name);
-            }
-            Some(_) => {
-                edit.remove(name);
-                warnings.push((*name).to_owned());
-            }
-        }
+    let schema = if dialect.json_schema { None } else { schema_in_words(body)? };
+    if schema.is_some() {
+        edit.set("response_format", r#"{"type":"json_object"}"#);
+        warnings.push("response_format.json_schema".to_owned());
+    }
+    if let Some(messages) = messages::rewrite(dialect, body, schema, &mut warnings)? {
+        edit.set("messages", messages);
     }
     Ok((edit.apply(), warnings))
 }
 
-/// The embeddings body for the provider.
-pub(super) fn embeddings(body: &Body, target: &Target<'_>) -> Bytes {
+/// The embeddings body for the provider, and the names of the parameters that were taken out.
+pub(super) fn embeddings(dialect: &OpenAi, body: &Body, target: &Target<'_>) -> (Bytes, Vec<String>) {
+    let (edit, warnings) = common(dialect, body, target);
+    (edit.apply(), warnings)
+}
+
+/// Refuses what would change its meaning without being said so.
+fn check(dialect: &OpenAi, body: &Body, provider: &'static str) -> Result<()> {
+    let refuse = |message: String, param| Err(Error::new(ErrorKind::UnsupportedParameter, message).with_param(param));
+    if !dialect.chat {
+        return refuse(format!("The provider '{provider}' has embeddings only."), "model");
+    }
+    if dialect.single_choice && body.get::<u64>("n")?.is_some_and(|n| n > 1) {
+        return refuse(format!("The provider '{provider}' returns one choice only: 'n' must be 1."), "n");
+    }
+    Ok(())
+}
+
+/// What every request needs: the provider's name of the model, its names of parameters, and nothing that it refuses.
+fn common<'a>(dialect: &OpenAi, body: &'a Body, target: &Target<'_>) -> (Edit<'a>, Vec<String>) {
     let mut edit = body.edit();
     edit.set("model", json_text(target.model)).remove("timeout");
-    edit.apply()
+    let mut warnings = Vec::new();
+    for name in dialect.unsupported {
+        let Some(value) = body.raw(name) else { continue };
+        edit.remove(name);
+        if !is_neutral(value) {
+            warnings.push((*name).to_owned());
+        }
+    }
+    for (theirs, ours) in dialect.renamed {
+        let Some(value) = body.raw(ours) else { continue };
+        edit.remove(ours);
+        if value != "null" {
+            edit.set(theirs, value);
+        }
+    }
+    for (name, default) in dialect.unsaid {
+        if body.raw(name) == Some(default) {
+            edit.remove(name);
+        }
+    }
+    (edit, warnings)
+}
+
+/// Neutral values ask for nothing, so taking them out changes nothing.
+fn is_neutral(value: &str) -> bool {
+    matches!(value, "null" | "false" | "{}" | "[]" | "\"\"") || value.parse::<f64>() == Ok(0.0)
 }
 
 /// The client's stream options with the usage asked for: without it, nobody would know what a stream cost.
@@ -48,6 +84,20 @@ fn with_usage(body: &Body) -> Result<String> {
     let mut options: Map<String, Value> = body.get("stream_options")?.unwrap_or_default();
     options.insert("include_usage".to_owned(), Value::Bool(true));
     Ok(Value::Object(options).to_string())
+}
+
+/// A system message that asks for JSON of the request's schema, for providers that only know "any JSON object".
+fn schema_in_words(body: &Body) -> Result<Option<String>> {
+    let Some(ResponseFormat::JsonSchema { json_schema }) = body.get("response_format")? else {
+        return Ok(None);
+    };
+    let schema = json_schema.schema.unwrap_or_else(|| json!({"type": "object"}));
+    let about = json_schema.description.map(|text| format!(" It is for: {text}")).unwrap_or_default();
+    let words = format!(
+        "Answer with one JSON object and nothing else. It must be valid against this JSON schema, named \"{}\":{about}\n{schema}",
+        json_schema.name
+    );
+    Ok(Some(json!({"role": "system", "content": words}).to_string()))
 }
 
 fn json_text(text: &str) -> String {
@@ -59,14 +109,19 @@ mod tests {
     use super::*;
     use crate::api::head::ChatHead;
     use crate::config::Secret;
-    use crate::provider::openai::{OPENAI, compatible::GROQ};
+    use crate::provider::openai::OPENAI;
+    use crate::provider::openai::compatible::{CEREBRAS, CUSTOM, DEEPSEEK, GROQ, PERPLEXITY, VLLM, VOYAGE};
     use crate::provider::{Endpoint, Outgoing, Provider};
 
-    fn send(provider: &'static Provider, body: &str) -> Result<Outgoing> {
+    fn ask(
+        provider: &'static Provider,
+        key: &str,
+        ask: impl Fn(&Body, &Target<'_>) -> Result<Outgoing>,
+        body: &str,
+    ) -> Result<Outgoing> {
         let body = Body::scan(Bytes::copy_from_slice(body.as_bytes())).unwrap();
-        let head = ChatHead::read(&body).unwrap();
-        let endpoint = Endpoint::parse(provider.base_url).unwrap();
-        let (key, options) = (Secret::new("sk-test"), Map::new());
+        let endpoint = Endpoint::parse(provider.base_url).or_else(|_| Endpoint::parse("http://gpu/v1")).unwrap();
+        let (key, options) = (Secret::new(key), Map::new());
         let target = Target {
             provider,
             endpoint: &endpoint,
@@ -75,7 +130,23 @@ mod tests {
             model: "up",
             now: jiff::Timestamp::UNIX_EPOCH,
         };
-        provider.dialect.chat(&ChatCall::new(&body, &head), &target)
+        ask(&body, &target)
+    }
+
+    fn chat_with(provider: &'static Provider, key: &str, body: &str) -> Result<Outgoing> {
+        let chat = |body: &Body, target: &Target<'_>| {
+            let head = ChatHead::read(body).unwrap();
+            provider.dialect.chat(&ChatCall::new(body, &head), target)
+        };
+        ask(provider, key, chat, body)
+    }
+
+    fn send(provider: &'static Provider, body: &str) -> Result<Outgoing> {
+        chat_with(provider, "sk-test", body)
+    }
+
+    fn embed(provider: &'static Provider, body: &str) -> Outgoing {
+        ask(provider, "sk-test", |body, target| provider.dialect.embeddings(body, target), body).unwrap()
     }
 
     const TALK: &str = r#""messages":[{"role":"user","content":"hi"}]"#;
@@ -97,6 +168,8 @@ mod tests {
         );
         let sent = String::from_utf8(sent.unwrap().body.to_vec()).unwrap();
         assert!(sent.ends_with(r#""stream_options":{"include_obfuscation":false,"include_usage":true}}"#), "{sent}");
+        let spared = send(&PERPLEXITY, &format!(r#"{{"model":"up",{TALK},"stream":true}}"#)).unwrap();
+        assert_eq!(spared.body, format!(r#"{{"model":"up",{TALK},"stream":true}}"#));
     }
 
     #[test]
@@ -109,5 +182,81 @@ mod tests {
         assert_eq!(sent.warnings, ["logprobs", "top_logprobs"]);
         let refused = send(&GROQ, &format!(r#"{{"model":"up",{TALK},"n":2}}"#)).err().unwrap();
         assert_eq!(refused.param(), Some("n"));
+    }
+
+    #[test]
+    fn an_answer_goes_back_as_it_came_and_the_provider_finds_its_reasoning_under_its_own_name() {
+        let said = |extra: &str| {
+            format!(
+                r#"{{"model":"up","messages":[{{"role":"user","content":"hi","name":"Ann"}},{{"role":"assistant","content":"a",{extra}}},{{"role":"user","content":"b","name":"Bo"}}]}}"#
+            )
+        };
+        let sent = send(&GROQ, &said(r#""reasoning":"hm","reasoning_content":"hm""#)).unwrap();
+        let plain = r#"{"model":"up","messages":[{"role":"user","content":"hi"},{"role":"assistant","content":"a","reasoning":"hm"},{"role":"user","content":"b"}]}"#;
+        assert_eq!(sent.body, plain);
+        assert_eq!(sent.warnings, ["messages[0].name"]);
+        let sent = send(&GROQ, &said(r#""reasoning_content":"hm""#)).unwrap();
+        assert_eq!(sent.body, plain);
+        let kept = said(r#""reasoning_content":"hm""#);
+        assert_eq!(send(&DEEPSEEK, &kept).unwrap().body, kept);
+    }
+
+    #[test]
+    fn instructions_reach_providers_that_do_not_know_the_developer() {
+        let body = r#"{"model":"up","messages":[{"role":"developer","content":"be brief"},{"role":"user","content":"hi"}],"max_completion_tokens":5}"#;
+        assert_eq!(send(&OPENAI, body).unwrap().body, body);
+        let sent = send(&DEEPSEEK, body).unwrap();
+        assert_eq!(
+            sent.body,
+            r#"{"model":"up","messages":[{"role":"system","content":"be brief"},{"role":"user","content":"hi"}],"max_tokens":5}"#
+        );
+        assert!(sent.warnings.is_empty());
+    }
+
+    #[test]
+    fn a_schema_is_put_into_words_where_it_is_not_known() {
+        let body = format!(
+            r#"{{"model":"up",{TALK},"response_format":{{"type":"json_schema","json_schema":{{"name":"city","schema":{{"type":"object","required":["name"]}}}}}}}}"#
+        );
+        let sent = send(&DEEPSEEK, &body).unwrap();
+        let value: Value = serde_json::from_slice(&sent.body).unwrap();
+        assert_eq!(value["response_format"], json!({"type": "json_object"}));
+        assert_eq!(value["messages"][0]["role"], "system");
+        assert!(value["messages"][0]["content"].as_str().unwrap().contains(r#"{"type":"object","required":["name"]}"#));
+        assert_eq!(value["messages"][1]["content"], "hi");
+        assert_eq!(sent.warnings, ["response_format.json_schema"]);
+        assert_eq!(send(&OPENAI, &body).unwrap().body, body);
+    }
+
+    #[test]
+    fn neutral_values_are_taken_out_without_a_word() {
+        let sent = send(&CEREBRAS, &format!(r#"{{"model":"up",{TALK},"frequency_penalty":0.0,"presence_penalty":1}}"#));
+        let sent = sent.unwrap();
+        assert_eq!(sent.body, format!(r#"{{"model":"up",{TALK}}}"#));
+        assert_eq!(sent.warnings, ["presence_penalty"]);
+    }
+
+    #[test]
+    fn a_server_without_a_key_is_sent_none() {
+        let body = format!(r#"{{"model":"up",{TALK}}}"#);
+        assert!(chat_with(&VLLM, "", &body).unwrap().headers.is_empty());
+        assert!(chat_with(&CUSTOM, "", &body).unwrap().headers.is_empty());
+        let sent = chat_with(&VLLM, "token", &body).unwrap();
+        assert_eq!(sent.headers.first().unwrap().1, "Bearer token");
+    }
+
+    #[test]
+    fn voyage_embeds_in_its_own_words_and_does_not_chat() {
+        let sent = embed(
+            &VOYAGE,
+            r#"{"model":"voyage-4","input":["a"],"dimensions":256,"encoding_format":"float","user":"u","input_type":"query"}"#,
+        );
+        assert_eq!(sent.path, "/v1/embeddings");
+        assert_eq!(sent.body, r#"{"model":"up","input":["a"],"input_type":"query","output_dimension":256}"#);
+        assert_eq!(sent.warnings, ["user"]);
+        let base64 = embed(&VOYAGE, r#"{"model":"up","input":"a","encoding_format":"base64"}"#);
+        assert_eq!(base64.body, r#"{"model":"up","input":"a","encoding_format":"base64"}"#);
+        let refused = send(&VOYAGE, &format!(r#"{{"model":"up",{TALK}}}"#)).err().unwrap();
+        assert_eq!(refused.kind(), ErrorKind::UnsupportedParameter);
     }
 }

@@ -1,4 +1,4 @@
-//! Whole answers of OpenAI's dialect: looked at for usage and errors, forwarded as they are.
+//! Whole answers of OpenAI's dialect: looked at for usage and errors, and forwarded; `choice` tells what may change in them.
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -6,39 +6,58 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::{Answer, AnswerContext, ProviderMessage};
-use crate::api::answer::WireUsage;
+use super::choice::ChoiceView;
+use super::splice::Splice;
+use super::{Answer, AnswerContext, ProviderMessage, usage};
 use crate::error::{Error, Result};
 use crate::provider::{event_failure, protocol};
 
 /// What is looked at in an answer; everything else is skipped.
 #[derive(Deserialize)]
 struct AnswerView<'a> {
-    choices: Option<Vec<IgnoredAny>>,
+    #[serde(borrow)]
+    choices: Option<Vec<ChoiceView<'a>>>,
     data: Option<Vec<IgnoredAny>>,
-    usage: Option<WireUsage>,
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
     #[serde(borrow)]
     error: Option<&'a RawValue>,
 }
 
 /// A chat answer: it must have `choices`, or it is an error.
-pub(super) fn chat(body: Bytes, context: &AnswerContext) -> Result<Answer> {
-    let view = view(&body, context)?;
-    if view.choices.is_none_or(|choices| choices.is_empty()) {
+pub(super) fn chat(body: &Bytes, context: &AnswerContext) -> Result<Answer> {
+    let view = view(body, context)?;
+    let choices = view.choices.as_deref().unwrap_or_default();
+    if choices.is_empty() {
         return Err(protocol(context.provider, "the answer has no choices"));
     }
-    let usage = view.usage.map(WireUsage::to_usage);
-    Ok(Answer { usage, body })
+    let mut splice = Splice::new(body);
+    for choice in choices {
+        choice.check(context.provider)?;
+        choice.translate(&mut splice);
+    }
+    Ok(answer(body, &view, splice))
 }
 
 /// An embeddings answer: it must have `data`.
-pub(super) fn embeddings(body: Bytes, context: &AnswerContext) -> Result<Answer> {
-    let view = view(&body, context)?;
+pub(super) fn embeddings(body: &Bytes, context: &AnswerContext) -> Result<Answer> {
+    let view = view(body, context)?;
     if view.data.is_none() {
         return Err(protocol(context.provider, "the answer has no data"));
     }
-    let usage = view.usage.map(WireUsage::to_usage);
-    Ok(Answer { usage, body })
+    let mut splice = Splice::new(body);
+    if let Some(usage) = view.usage
+        && let Some(total) = usage::lone_total(usage)
+        && let Some(inside) = usage.get().strip_suffix('}')
+    {
+        splice.insert_after(inside, format!(",\"prompt_tokens\":{total}"));
+    }
+    Ok(answer(body, &view, splice))
+}
+
+fn answer(body: &Bytes, view: &AnswerView<'_>, splice: Splice<'_>) -> Answer {
+    let usage = view.usage.and_then(usage::read);
+    Answer { usage, body: splice.apply().map_or_else(|| body.clone(), Bytes::from) }
 }
 
 fn view<'a>(body: &'a Bytes, context: &AnswerContext) -> Result<AnswerView<'a>> {
@@ -78,9 +97,8 @@ fn status_of(error: &Value) -> u16 {
 pub(super) fn read_error(body: &[u8]) -> ProviderMessage {
     let value: Value = serde_json::from_slice(body).unwrap_or_default();
     match value.get("error") {
-        Some(Value::String(message)) => {
-            ProviderMessage { message: Some(message.clone()), ..ProviderMessage::default() }
-        }
+        // xAI and Venice: a text, with its code beside it.
+        Some(error @ Value::String(_)) => ProviderMessage { code: said(&value).code, ..said(error) },
         Some(error) => said(error),
         None => said(&value),
     }
@@ -92,12 +110,14 @@ fn said(error: &Value) -> ProviderMessage {
         Value::Number(number) => Some(number.to_string()),
         _ => None,
     };
+    let message = error.as_str().map(str::to_owned).or_else(|| text("message")).or_else(|| text("detail"));
     ProviderMessage {
-        message: text("message").or_else(|| text("detail")),
+        // xAI refuses a key with status 400 and OpenAI's words.
+        key_invalid: message.as_deref().is_some_and(|message| message.starts_with("Incorrect API key provided")),
+        message,
         error_type: text("type"),
         code: text("code"),
         param: text("param"),
-        key_invalid: false,
         retry_after: None,
     }
 }
@@ -114,7 +134,7 @@ mod tests {
             br#"{ "choices":[{"x":1}], "usage":{"prompt_tokens":10,"completion_tokens":2,"total_tokens":12,
                 "prompt_tokens_details":{"cached_tokens":4}}, "unknown": 1e999 }"#,
         );
-        let answer = chat(body.clone(), &context("openai")).unwrap();
+        let answer = chat(&body, &context("openai")).unwrap();
         assert_eq!(answer.body.as_ptr(), body.as_ptr());
         let usage = answer.usage.unwrap();
         assert_eq!((usage.input, usage.cached_read, usage.output), (6, 4, 2));
@@ -123,7 +143,7 @@ mod tests {
     #[test]
     fn what_is_no_completion_is_an_error_even_with_status_200() {
         let kind =
-            |body: &'static str| chat(Bytes::from_static(body.as_bytes()), &context("openai")).unwrap_err().kind();
+            |body: &'static str| chat(&Bytes::from_static(body.as_bytes()), &context("openai")).unwrap_err().kind();
         assert_eq!(kind("<html>"), ErrorKind::ProviderProtocol);
         assert_eq!(kind("{}"), ErrorKind::ProviderProtocol);
         assert_eq!(kind(r#"{"choices":[]}"#), ErrorKind::ProviderProtocol);
@@ -139,5 +159,21 @@ mod tests {
         assert_eq!(message(r#"{"message":"c"}"#).as_deref(), Some("c"));
         assert_eq!(message(r#"{"detail":"d"}"#).as_deref(), Some("d"));
         assert_eq!(message("<html>"), None);
+    }
+
+    #[test]
+    fn a_refused_key_is_known_by_its_words_where_the_status_is_another() {
+        let said = read_error(br#"{"code":"invalid-argument","error":"Incorrect API key provided. See x.ai"}"#);
+        assert!(said.key_invalid);
+        assert_eq!(said.code.as_deref(), Some("invalid-argument"));
+        assert!(!read_error(br#"{"code":"invalid-argument","error":"Model not found: x"}"#).key_invalid);
+    }
+
+    #[test]
+    fn an_embeddings_answer_has_the_count_that_openais_schema_requires() {
+        let body = Bytes::from_static(br#"{"data":[],"usage":{"total_tokens": 12}}"#);
+        let answer = embeddings(&body, &context("voyage")).unwrap();
+        assert_eq!(answer.body, r#"{"data":[],"usage":{"total_tokens": 12,"prompt_tokens":12}}"#);
+        assert_eq!(answer.usage.unwrap().input, 12);
     }
 }

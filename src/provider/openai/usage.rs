@@ -1,0 +1,119 @@
+//! The usage object as compatible providers write it: OpenAI's counts, and where else they put the same ones.
+//!
+//! Invariant: [`Usage::prompt_tokens`] of the result is the provider's `prompt_tokens`, whatever its details claim.
+
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::api::answer::{WireUsage, count};
+use crate::usage::Usage;
+
+/// What compatible providers say beside OpenAI's own counts.
+#[derive(Deserialize)]
+struct Elsewhere {
+    /// DeepSeek: the cached part of the prompt. Older versions had no `prompt_tokens_details`.
+    #[serde(default, deserialize_with = "count")]
+    prompt_cache_hit_tokens: u64,
+    /// Moonshot and Hugging Face's router: the same.
+    #[serde(default, deserialize_with = "count")]
+    cached_tokens: u64,
+    /// Servers that speak Anthropic's API, too: the same, and what was written.
+    #[serde(default, deserialize_with = "count")]
+    cache_read_input_tokens: u64,
+    #[serde(default, deserialize_with = "count")]
+    cache_creation_input_tokens: u64,
+    /// Copilot: the reasoning part of the completion.
+    #[serde(default, deserialize_with = "count")]
+    reasoning_tokens: u64,
+}
+
+/// Reads a usage object; `None` for anything that is none, and for one without any count.
+pub(super) fn read(raw: &RawValue) -> Option<Usage> {
+    let wire: WireUsage = serde_json::from_str(raw.get()).ok()?;
+    let more: Elsewhere = serde_json::from_str(raw.get()).ok()?;
+    if wire == WireUsage::default() {
+        return None;
+    }
+    let details = wire.prompt_tokens_details;
+    let cached =
+        first([details.cached_tokens, more.prompt_cache_hit_tokens, more.cached_tokens, more.cache_read_input_tokens]);
+    let written = first([details.cache_write_tokens, more.cache_creation_input_tokens]);
+    let reasoning = first([wire.completion_tokens_details.reasoning_tokens, more.reasoning_tokens]);
+    // Embeddings of Voyage have a total and nothing else.
+    let only_total = wire.prompt_tokens == 0 && wire.completion_tokens == 0 && reasoning == 0;
+    let prompt = if only_total { wire.total_tokens } else { wire.prompt_tokens };
+    // One provider in OpenRouter's pool reports the same tokens as read and as written.
+    let cached_read = cached.min(prompt);
+    let cache_write = written.min(prompt - cached_read);
+    // xAI counts reasoning beside the completion, not inside it; the total tells which.
+    let sum = wire.prompt_tokens + wire.completion_tokens;
+    let beside = if reasoning > 0 && wire.total_tokens == sum + reasoning { reasoning } else { 0 };
+    Some(Usage {
+        input: prompt - cached_read - cache_write,
+        cached_read,
+        cache_write,
+        output: wire.completion_tokens + beside,
+        reasoning,
+        audio_input: details.audio_tokens,
+        audio_output: wire.completion_tokens_details.audio_tokens,
+    })
+}
+
+/// The first count that says something.
+fn first<const N: usize>(counts: [u64; N]) -> u64 {
+    counts.into_iter().find(|count| *count > 0).unwrap_or(0)
+}
+
+/// The total of a usage object that lacks `prompt_tokens`, which OpenAI's schema requires even of embeddings.
+pub(super) fn lone_total(raw: &RawValue) -> Option<u64> {
+    let usage: Value = serde_json::from_str(raw.get()).ok()?;
+    if usage.get("prompt_tokens").is_some() {
+        return None;
+    }
+    usage.get("total_tokens")?.as_u64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_text(text: &str) -> Option<Usage> {
+        read(serde_json::from_str(text).unwrap())
+    }
+
+    #[test]
+    fn cached_tokens_are_found_wherever_they_stand() {
+        for place in ["prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens"] {
+            let usage = read_text(&format!(
+                r#"{{"prompt_tokens":10,"completion_tokens":2,"total_tokens":12,"{place}":8,"prompt_tokens_details":null}}"#
+            ));
+            let usage = usage.unwrap();
+            assert_eq!((usage.input, usage.cached_read, usage.output), (2, 8, 2), "{place}");
+        }
+    }
+
+    #[test]
+    fn reasoning_beside_the_completion_is_billed_and_reasoning_inside_it_is_not_billed_twice() {
+        let beside = r#"{"prompt_tokens":12,"completion_tokens":1,"total_tokens":303,"completion_tokens_details":{"reasoning_tokens":290}}"#;
+        assert_eq!(read_text(beside).unwrap().output, 291);
+        let inside = r#"{"prompt_tokens":12,"completion_tokens":291,"total_tokens":303,"completion_tokens_details":{"reasoning_tokens":290}}"#;
+        assert_eq!(read_text(inside).unwrap().output, 291);
+    }
+
+    #[test]
+    fn details_that_exceed_the_prompt_do_not_make_it_longer() {
+        let usage = read_text(
+            r#"{"prompt_tokens":2168,"completion_tokens":1,"prompt_tokens_details":{"cached_tokens":2161,"cache_write_tokens":2161}}"#,
+        );
+        let usage = usage.unwrap();
+        assert_eq!((usage.input, usage.cached_read, usage.cache_write, usage.prompt_tokens()), (0, 2161, 7, 2168));
+    }
+
+    #[test]
+    fn a_total_alone_is_the_prompt_and_nothing_is_no_usage() {
+        assert_eq!(read_text(r#"{"total_tokens":12}"#).unwrap().input, 12);
+        assert_eq!(read_text("{}"), None);
+        assert_eq!(read_text("7"), None);
+    }
+}
