@@ -124,8 +124,12 @@ pub(super) fn known_provider(text: &str) -> Result<&'static Provider> {
 pub(super) fn endpoint(provider: &Provider, base_url: Option<&str>) -> Result<Endpoint> {
     match base_url {
         Some(text) => Endpoint::parse(text),
-        None => Endpoint::parse(provider.base_url)
-            .map_err(|_| invalid("base_url", format!("the provider '{}' needs one", provider.name))),
+        None if provider.base_url.is_empty() => {
+            let why =
+                format!("the provider '{}' has no address of its own, so the credential must name one", provider.name);
+            Err(invalid("base_url", why))
+        }
+        None => Endpoint::parse(provider.base_url),
     }
 }
 

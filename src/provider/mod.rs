@@ -7,8 +7,10 @@
 //! A new compatible provider is one row of constants; a new dialect is its own folder and one row.
 
 pub mod anthropic;
+pub mod azure;
 mod endpoint;
 mod failure;
+pub mod ollama;
 pub mod openai;
 #[cfg(test)]
 mod tests_support;
@@ -36,7 +38,7 @@ pub use failure::{Failure, ProviderMessage, event_failure, failure, retry_after}
 pub struct Provider {
     /// Its name in the API, in `conf/models.toml`, in metrics and in the ledger.
     pub name: &'static str,
-    /// What its own SDK calls the base URL.
+    /// What its own SDK calls the base URL; empty where there is none that fits all, so that a credential must name it.
     pub base_url: &'static str,
     /// The environment variable that its SDK reads the key from.
     pub key_variable: &'static str,
@@ -55,7 +57,8 @@ impl std::fmt::Debug for Provider {
 }
 
 /// Every provider. The order is that of the documentation; it decides nothing.
-pub static PROVIDERS: &[&Provider] = &[&openai::OPENAI, &anthropic::ANTHROPIC, &openai::compatible::GROQ];
+pub static PROVIDERS: &[&Provider] =
+    &[&openai::OPENAI, &anthropic::ANTHROPIC, &openai::compatible::GROQ, &azure::AZURE, &ollama::OLLAMA];
 
 /// Looks a provider up by name.
 pub fn find(name: &str) -> Option<&'static Provider> {
@@ -250,8 +253,10 @@ mod tests {
         let mut names = HashSet::new();
         for provider in PROVIDERS {
             assert!(names.insert(provider.name), "{} stands twice", provider.name);
-            let endpoint = Endpoint::parse(provider.base_url).unwrap();
-            assert!(endpoint.tls || provider.keyless, "{} must be reached over TLS", provider.name);
+            if !provider.base_url.is_empty() {
+                let endpoint = Endpoint::parse(provider.base_url).unwrap();
+                assert!(endpoint.tls || provider.keyless, "{} must be reached over TLS", provider.name);
+            }
             assert!(find(provider.name).is_some());
             assert!(provider.keyless || !provider.key_variable.is_empty());
         }
