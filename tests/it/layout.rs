@@ -15,9 +15,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("money", &[]),
     ("usage", &[]),
     ("sse", &[]),
+    ("ndjson", &["sse"]),
+    ("frames", &["sse", "ndjson"]),
     ("api", &["error", "usage", "sse"]),
     ("config", &["error", "api"]),
-    ("provider", &["error", "usage", "sse", "api", "config"]),
+    ("provider", &["error", "usage", "sse", "frames", "api", "config"]),
     ("catalog", &["error", "money", "config", "provider"]),
     ("guard", &["error", "provider"]),
     ("vault", &["error", "config"]),
@@ -65,10 +67,8 @@ const PROVIDER_NAMES: &[&str] = &[
 ];
 
 /// Files outside `provider/` that may name one, and why.
-const MAY_NAME_PROVIDERS: &[(&str, &str)] = &[
-    ("simulator/demo.rs", "the demo's cast: it must say which provider each simulator plays"),
-    ("directory/check.rs", "the providers that serve without a key, until the registry's rows say so themselves"),
-];
+const MAY_NAME_PROVIDERS: &[(&str, &str)] =
+    &[("simulator/demo.rs", "the demo's cast: it must say which provider each simulator plays")];
 
 /// Parts that do no input or output: they can be tested without a network or a clock.
 const PURE: &[&str] = &["provider/", "sse.rs", "balance/strategy/", "api/", "usage.rs", "money.rs", "error.rs"];

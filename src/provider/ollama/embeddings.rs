@@ -7,10 +7,10 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::response::error_in_answer;
-use super::warnings::{Warnings, is_neutral};
 use super::wire::Count;
 use crate::api::scan::Body;
 use crate::error::{Error, ErrorKind, Result};
+use crate::provider::anthropic::warnings::{Warnings, is_neutral};
 use crate::provider::{Answer, AnswerContext, Outgoing, Target, protocol};
 use crate::usage::Usage;
 

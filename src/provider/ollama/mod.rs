@@ -13,8 +13,6 @@ mod messages;
 mod request;
 mod response;
 mod stream;
-#[path = "../anthropic/warnings.rs"]
-mod warnings;
 mod wire;
 
 #[cfg(test)]

@@ -9,10 +9,10 @@ use http::Method;
 use serde_json::{Map, Value, json};
 
 use super::messages::Conversation;
-use super::warnings::Warnings;
 use super::wire::{Function, Request, Tool};
 use crate::api::chat::{self, ChatRequest, FunctionSpec, ResponseFormat, StreamOptions, ToolChoice};
 use crate::error::{Error, ErrorKind, Result};
+use crate::provider::anthropic::warnings::Warnings;
 use crate::provider::{ChatCall, Outgoing, Target};
 
 /// Ollama's own members of `options` that a client may also write at the top, as it writes `temperature`.
