@@ -153,7 +153,7 @@ mod tests {
         data.filter(|data| *data != "[DONE]").map(|data| serde_json::from_str(data).unwrap()).collect()
     }
 
-    fn said(message: Value) -> Value {
+    fn said(message: &Value) -> Value {
         json!({"model": "m", "created_at": "2026-08-17T15:59:50Z", "message": message, "done": false})
     }
 
@@ -165,10 +165,10 @@ mod tests {
     fn a_stream_thinks_calls_and_ends_with_its_usage() {
         let call = |name: &str| json!([{"function": {"name": name, "arguments": {"a": 1}}}]);
         let lines = [
-            said(json!({"role": "assistant", "content": ""})),
-            said(json!({"content": "", "thinking": "hm"})),
-            said(json!({"content": "", "tool_calls": call("f")})),
-            said(json!({"content": "", "tool_calls": call("g")})),
+            said(&json!({"role": "assistant", "content": ""})),
+            said(&json!({"content": "", "thinking": "hm"})),
+            said(&json!({"content": "", "tool_calls": call("f")})),
+            said(&json!({"content": "", "tool_calls": call("g")})),
             done("stop"),
         ];
         let (out, end) = run(&lines, true);
@@ -188,17 +188,17 @@ mod tests {
 
     #[test]
     fn the_role_waits_for_content_and_a_connection_that_ends_early_is_seen() {
-        let (out, end) = run(&[said(json!({"role": "assistant", "content": ""}))], false);
+        let (out, end) = run(&[said(&json!({"role": "assistant", "content": ""}))], false);
         assert!(!out.content && out.bytes.is_empty());
         assert_eq!(end.unwrap(), End::Truncated);
-        let (out, end) = run(&[said(json!({"content": "a"})), json!({"from": "the future"})], false);
+        let (out, end) = run(&[said(&json!({"content": "a"})), json!({"from": "the future"})], false);
         assert!(out.content && !out.done && out.generated == 1);
         assert_eq!(end.unwrap(), End::Truncated);
     }
 
     #[test]
     fn a_bound_that_came_first_is_told_and_usage_is_booked_unasked() {
-        let (out, end) = run(&[said(json!({"content": "a"})), done("length")], false);
+        let (out, end) = run(&[said(&json!({"content": "a"})), done("length")], false);
         assert_eq!(end.unwrap(), End::Complete);
         let chunks = chunks(&out);
         assert_eq!(chunks.len(), 2);
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn probabilities_travel_with_their_text() {
-        let mut line = said(json!({"content": "a"}));
+        let mut line = said(&json!({"content": "a"}));
         line["logprobs"] = json!([{"token": "a", "logprob": -0.5, "bytes": [97]}]);
         let (out, _) = run(&[line, done("stop")], false);
         let logprobs = &chunks(&out)[0]["choices"][0]["logprobs"];
