@@ -50,10 +50,11 @@ pub(super) fn run(gateway: &Gateway) -> Result<(), Error> {
     Ok(())
 }
 
-/// A credential for every provider whose key is in the environment, in the order of the registry.
+/// A credential for every provider whose key is in the environment, in the order of the registry. One that a key alone can't
+/// describe, because its address is the customer's own, is left to the admin API.
 fn add_credentials(directory: &Directory, workspace: &str) -> Result<Vec<String>, Error> {
     let mut added = Vec::new();
-    for provider in PROVIDERS {
+    for provider in PROVIDERS.iter().filter(|provider| !provider.base_url.is_empty() && !provider.keyless) {
         let Some(key) = std::env::var(provider.key_variable).ok().filter(|key| !key.trim().is_empty()) else {
             continue;
         };

@@ -231,3 +231,23 @@ fn a_server_of_ones_own_needs_an_address_and_no_key() {
     let error = directory.update_credential(&team, &credential.id, gone).err().unwrap();
     assert_eq!(error.param(), Some("base_url"));
 }
+
+#[test]
+fn a_provider_without_an_address_of_its_own_is_told_one_by_its_credential() {
+    let directory = open(&Arc::new(Fragile::default()), "07");
+    let id = workspace(&directory).id.clone();
+    let change = |base_url: Option<&str>| CredentialChange {
+        api_key: Some(Secret::new("azure-key-0123456789")),
+        base_url: base_url.map(|url| Some(url.to_owned())),
+        ..CredentialChange::default()
+    };
+    let refused = directory.create_credential(&id, "azure", change(None), now()).err().unwrap();
+    assert_eq!(refused.param(), Some("base_url"));
+    assert!(refused.message().contains("'azure' has no address of its own"), "{}", refused.message());
+    let address = change(Some("https://mine.openai.azure.com"));
+    let made = directory.create_credential(&id, "azure", address, now()).ok().unwrap();
+    assert_eq!(made.endpoint.host, "mine.openai.azure.com");
+    let cleared = CredentialChange { base_url: Some(None), ..change(None) };
+    let refused = directory.update_credential(&id, &made.id, cleared).err().unwrap();
+    assert_eq!(refused.param(), Some("base_url"));
+}

@@ -7,8 +7,10 @@
 //! A new compatible provider is one row of constants; a new dialect is its own folder and one row.
 
 pub mod anthropic;
+pub mod azure;
 mod endpoint;
 mod failure;
+pub mod ollama;
 pub mod openai;
 #[cfg(test)]
 mod tests_support;
@@ -58,6 +60,8 @@ impl std::fmt::Debug for Provider {
 pub static PROVIDERS: &[&Provider] = &[
     &openai::OPENAI,
     &anthropic::ANTHROPIC,
+    &azure::AZURE,
+    &ollama::OLLAMA,
     &openai::compatible::GROQ,
     &openai::compatible::DEEPSEEK,
     &openai::compatible::XAI,

@@ -74,14 +74,14 @@ pub(super) fn error_object(error: &str, provider: &'static str) -> Error {
     event_failure(status_of(&value), said(&value), provider)
 }
 
-/// The status that an error object stands for: Groq writes `status_code`, OpenRouter a numeric `code`.
+/// The status that an error object stands for: Groq writes `status_code`, Azure `status`, OpenRouter a numeric `code`.
 fn status_of(error: &Value) -> u16 {
     let number = |key: &str| {
         let value = error.get(key)?;
         let number = value.as_u64().or_else(|| value.as_str()?.parse().ok())?;
         u16::try_from(number).ok().filter(|status| (400..600).contains(status))
     };
-    if let Some(status) = number("status_code").or_else(|| number("code")) {
+    if let Some(status) = number("status_code").or_else(|| number("status")).or_else(|| number("code")) {
         return status;
     }
     let word = |key: &str| error.get(key).and_then(Value::as_str).unwrap_or_default();
