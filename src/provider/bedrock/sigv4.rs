@@ -40,14 +40,11 @@ pub(super) fn sign(request: &Signable<'_>, identity: &Identity<'_>) -> Result<Ve
     let time = request.now.to_zoned(TimeZone::UTC).strftime("%Y%m%dT%H%M%SZ").to_string();
     let date = time.split('T').next().unwrap_or_default();
     let scope = format!("{date}/{}/{}/aws4_request", identity.region, identity.service);
-    let signed = if identity.session_token.is_some() {
-        "host;x-amz-date;x-amz-security-token"
-    } else {
-        "host;x-amz-date"
-    };
+    let signed =
+        if identity.session_token.is_some() { "host;x-amz-date;x-amz-security-token" } else { "host;x-amz-date" };
     let canonical = Zeroizing::new(canonical(request, identity, &time, signed));
     let to_sign = format!("AWS4-HMAC-SHA256\n{time}\n{scope}\n{}", hex(&Sha256::digest(canonical.as_bytes())));
-    let signature = hex(&hmac(&*signing_key(identity, date)?, to_sign.as_bytes())?);
+    let signature = hex(&*hmac(&*signing_key(identity, date)?, to_sign.as_bytes())?);
     let access_key_id = identity.access_key_id;
     let authorization =
         format!("AWS4-HMAC-SHA256 Credential={access_key_id}/{scope}, SignedHeaders={signed}, Signature={signature}");
