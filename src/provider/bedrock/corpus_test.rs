@@ -557,6 +557,7 @@ fn normal(request: &Value) -> Value {
     members.remove("modelId");
     members.retain(|_, value| *value != json!({}) && *value != json!([]));
     if let Some(config) = members.get_mut("inferenceConfig") {
+        config.as_object_mut().unwrap().retain(|_, value| *value != json!([]));
         for name in ["temperature", "topP"] {
             if let Some(value) = config.get_mut(name) {
                 *value = value.as_f64().into();
@@ -578,6 +579,10 @@ fn normal(request: &Value) -> Value {
     let mut turns: Vec<Value> = Vec::new();
     for mut turn in request["messages"].as_array().unwrap().clone() {
         for block in turn["content"].as_array_mut().unwrap() {
+            // What one SDK adds to the objects it keeps.
+            if let Some(call) = block.get_mut("toolUse") {
+                call.as_object_mut().unwrap().retain(|name, value| name != "type" || value != "tool_use");
+            }
             if let Some(result) = block.get_mut("toolResult") {
                 result.as_object_mut().unwrap().retain(|name, value| name != "status" || value != "success");
             }
@@ -593,7 +598,7 @@ fn normal(request: &Value) -> Value {
 
 #[test]
 fn every_recorded_request_can_be_made_through_openais_api() {
-    let (mut passed, mut own_blocks, mut left_out) = (0, 0, BTreeMap::new());
+    let (mut passed, mut own_blocks, mut instructed, mut left_out) = (0, 0, 0, BTreeMap::new());
     for record in both() {
         let recorded = &record["request_body"];
         let made = match recorded {
@@ -617,9 +622,19 @@ fn every_recorded_request_can_be_made_through_openais_api() {
         let made = request::translate(&request, model).unwrap_or_else(|error| panic!("{}: {error}", record["id"]));
         let sent = serde_json::to_value(&made.request).unwrap();
         let warnings = made.warnings.into_names();
+        if warnings == ["response_format"] {
+            // A fixture asks a model for a schema that this one was never held to.
+            assert!(model.contains("claude-3-sonnet") && recorded.get("outputConfig").is_some());
+            assert!(text(&sent["system"][0]["text"]).contains("It must match this JSON schema: {"));
+            instructed += 1;
+            continue;
+        }
         assert_eq!(normal(&sent), normal(recorded), "{} {model}", record["id"]);
         assert!(warnings.is_empty(), "{}: {warnings:?}", record["id"]);
         passed += 1;
     }
-    println!("requests: {passed} passed, {own_blocks} of them with Converse's own blocks; left out: {left_out:?}");
+    println!(
+        "requests: {passed} passed, {own_blocks} of them with Converse's own blocks, {instructed} with an instruction"
+    );
+    println!("requests left out: {left_out:?}");
 }

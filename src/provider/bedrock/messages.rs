@@ -1,8 +1,8 @@
 //! The conversation: OpenAI's messages as Converse's turns.
 //!
 //! Converse knows two roles that alternate. System and developer messages move to the top-level `system`, in their order,
-//! wherever they stood; tool results become blocks of a user turn; neighbours of one role become one turn. A text without
-//! letters is left out, because Converse refuses it, and so is a message of which nothing remains. A `cache_control` becomes a
+//! wherever they stood; tool results become blocks of a user turn; neighbours of one role become one turn. An empty text is
+//! left out, because Converse refuses it, and so is a message of which nothing remains. A `cache_control` becomes a
 //! cache point behind what carries it.
 
 use std::borrow::Cow;
@@ -190,7 +190,7 @@ impl<'a> Conversation<'a> {
         let reasoning = message.reasoning_content.as_deref().unwrap_or_default();
         self.warn_if(blocks.is_empty() && !reasoning.is_empty(), at, "reasoning_content");
         blocks.extend(self.content(at, message.content.as_ref())?);
-        blocks.extend(self.text(at, "refusal", message.refusal.as_deref().unwrap_or_default()));
+        blocks.extend(text_block(message.refusal.as_deref().unwrap_or_default()));
         for (index, call) in message.tool_calls.iter().flatten().enumerate() {
             blocks.push(self.tool_use(at, index, call)?);
             mark(&mut blocks, &call.extra);
@@ -244,7 +244,7 @@ impl<'a> Conversation<'a> {
         let mut blocks = Vec::new();
         match content {
             None => {}
-            Some(Content::Text(text)) => blocks.extend(self.text(at, "content", text)),
+            Some(Content::Text(text)) => blocks.extend(text_block(text)),
             Some(Content::Parts(parts)) => {
                 for (index, part) in parts.iter().enumerate() {
                     self.part(At { part: Some(index), ..at }, part, &mut blocks)?;
@@ -254,21 +254,12 @@ impl<'a> Conversation<'a> {
         Ok(blocks)
     }
 
-    /// A text, unless it holds nothing but white space, which is worth a word unless it holds nothing at all.
-    fn text(&mut self, at: At, field: &str, text: &'a str) -> Option<Block<'a>> {
-        if text.trim().is_empty() {
-            self.warn_if(!text.is_empty(), at, field);
-            return None;
-        }
-        Some(Block::Text(text.into()))
-    }
-
     fn part(&mut self, at: At, part: &'a Part, blocks: &mut Vec<Block<'a>>) -> Result<()> {
         let known = |fields: &[&'static str]| [&["cache_control"], fields].concat();
         let extra = match part {
             Part::Text { text, extra } => {
                 self.warnings.add_unknown(&at.path(""), extra, &known(&[]));
-                blocks.extend(self.text(at, "text", text));
+                blocks.extend(text_block(text));
                 extra
             }
             Part::ImageUrl { image_url: ImageUrl { url, detail }, extra } => {
@@ -284,7 +275,7 @@ impl<'a> Conversation<'a> {
                 extra
             }
             Part::Refusal { refusal } => {
-                blocks.extend(self.text(at, "refusal", refusal));
+                blocks.extend(text_block(refusal));
                 return Ok(());
             }
         };
@@ -333,6 +324,11 @@ impl<'a> Conversation<'a> {
         }
         name
     }
+}
+
+/// A text, unless it is empty.
+fn text_block(text: &str) -> Option<Block<'_>> {
+    (!text.is_empty()).then(|| Block::Text(text.into()))
 }
 
 fn media<'a>(format: &'static str, bytes: &'a str) -> Media<'a> {
@@ -424,4 +420,153 @@ fn thinking_blocks<'a>(at: At, extra: &Map<String, Value>) -> Result<Vec<Block<'
     };
     let blocks = value.as_array().ok_or_else(refuse)?.iter();
     blocks.map(|block| thinking::to_converse(block).map(Block::ReasoningContent).ok_or_else(refuse)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn run(messages: &Value) -> Result<(Value, Value, Vec<String>)> {
+        let messages: Vec<Message> = serde_json::from_value(messages.clone()).unwrap();
+        let done = Conversation::translate(&messages)?;
+        let (system, turns) = (serde_json::to_value(&done.system), serde_json::to_value(&done.turns));
+        Ok((system.unwrap(), turns.unwrap(), done.warnings.into_names()))
+    }
+
+    fn refused(messages: &Value) -> (ErrorKind, String) {
+        let error = run(messages).unwrap_err();
+        (error.kind(), error.param().unwrap().to_owned())
+    }
+
+    fn parts(parts: &Value) -> Value {
+        json!([{"role": "user", "content": parts}])
+    }
+
+    #[test]
+    fn roles_alternate_instructions_move_to_the_top_and_cache_points_stand_behind() {
+        let mark = json!({"type": "ephemeral", "ttl": "1h"});
+        let (system, turns, warnings) = run(&json!([
+            {"role": "system", "content": "one"},
+            {"role": "user", "content": "a"},
+            {"role": "developer", "content": [{"type": "text", "text": "two", "cache_control": mark}]},
+            {"role": "user", "content": ""},
+            {"role": "user", "content": "b", "cache_control": {"type": "ephemeral"}},
+            {"role": "assistant", "content": null},
+            {"role": "assistant", "content": "c", "refusal": "d"},
+        ]))
+        .unwrap();
+        let point = json!({"cachePoint": {"type": "default", "ttl": "1h"}});
+        assert_eq!(system, json!([{"text": "one"}, {"text": "two"}, point]));
+        let user = json!([{"text": "a"}, {"text": "b"}, {"cachePoint": {"type": "default"}}]);
+        let assistant = json!([{"text": "c"}, {"text": "d"}]);
+        let expected = json!([{"role": "user", "content": user}, {"role": "assistant", "content": assistant}]);
+        assert_eq!((turns, warnings), (expected, vec![]));
+    }
+
+    #[test]
+    fn calls_and_results_keep_their_ids_and_a_failure_is_said() {
+        let call = |id: &str, arguments: &str| json!({"id": id, "type": "function", "index": 0, "function": {"name": "f", "arguments": arguments}});
+        let long = format!("call|{}", "x".repeat(80));
+        let (_, turns, warnings) = run(&json!([
+            {"role": "user", "content": "go"},
+            {"role": "assistant", "content": "so", "tool_calls": [call("a", "{\"x\": 1.0}"), call(&long, "")]},
+            {"role": "tool", "tool_call_id": "a", "name": "f", "content":
+                [{"type": "text", "text": "1", "cache_control": {"type": "ephemeral"}}]},
+            {"role": "tool", "tool_call_id": long, "content": "2", "is_error": true},
+            {"role": "user", "content": "on"},
+        ]))
+        .unwrap();
+        let short = "x".repeat(64);
+        let calls = [
+            json!({"toolUseId": "a", "name": "f", "input": {"x": 1.0}}),
+            json!({"toolUseId": short, "name": "f", "input": {}}),
+        ];
+        assert_eq!(turns[1]["content"], json!([{"text": "so"}, {"toolUse": calls[0]}, {"toolUse": calls[1]}]));
+        assert_eq!(
+            turns[2]["content"],
+            json!([
+                {"toolResult": {"toolUseId": "a", "content": [{"text": "1"}]}},
+                {"cachePoint": {"type": "default"}},
+                {"toolResult": {"toolUseId": short, "content": [{"text": "2"}], "status": "error"}},
+                {"text": "on"},
+            ])
+        );
+        assert!(warnings.is_empty(), "{warnings:?}");
+    }
+
+    #[test]
+    fn media_find_their_formats_and_documents_names_that_differ() {
+        let pdf = |name: &str| json!({"type": "file", "file": {"file_data": "data:application/pdf;base64,JVBE", "filename": name}});
+        let (_, turns, warnings) = run(&parts(&json!([
+            {"type": "image_url", "image_url": {"url": "data:image/jpg;base64,AAAA", "detail": "low"}},
+            pdf("Q3_report  (final).v2.pdf"),
+            pdf("Q3/report (final) v2.pdf"),
+            {"type": "file", "file": {"file_data": "data:text/plain;base64,QUE="}, "citations": {"enabled": true}},
+            {"type": "file", "file": {"file_data": "data:video/mp4;base64,AAAA"}},
+        ])))
+        .unwrap();
+        let document = |format: &str, name: &str, bytes: &str| json!({"document": {"format": format, "name": name, "source": {"bytes": bytes}}});
+        let mut text = document("txt", "Document", "QUE=");
+        text["document"]["citations"] = json!({"enabled": true});
+        assert_eq!(
+            turns[0]["content"],
+            json!([
+                {"image": {"format": "jpeg", "source": {"bytes": "AAAA"}}},
+                document("pdf", "Q3 report (final) v2", "JVBE"),
+                document("pdf", "Q3 report (final) v2 2", "JVBE"),
+                text,
+                {"video": {"format": "mp4", "source": {"bytes": "AAAA"}}},
+            ])
+        );
+        assert_eq!(warnings, ["messages[0].content[0].image_url.detail"]);
+    }
+
+    #[test]
+    fn deprecated_function_calls_are_paired_by_an_id_that_is_always_the_same() {
+        let (_, turns, _) = run(&json!([
+            {"role": "user", "content": "q"},
+            {"role": "assistant", "content": null, "function_call": {"name": "f", "arguments": "{}"}},
+            {"role": "function", "name": "f", "content": "1"},
+        ]))
+        .unwrap();
+        assert_eq!(turns[1]["content"][0]["toolUse"]["toolUseId"], "function_call_1");
+        assert_eq!(turns[2]["content"][0]["toolResult"]["toolUseId"], "function_call_1");
+    }
+
+    #[test]
+    fn what_is_lost_is_named_and_what_cant_be_said_is_refused_by_its_place() {
+        let (_, _, warnings) = run(&json!([
+            {"role": "user", "name": "bob", "content": [{"type": "text", "text": "q", "mood": "gay"}]},
+            {"role": "assistant", "content": "a", "reasoning_content": "unsigned", "audio": {"id": "x"}, "annotations": []},
+        ]))
+        .unwrap();
+        let expected =
+            ["messages[0].name", "messages[0].content[0].mood", "messages[1].audio", "messages[1].reasoning_content"];
+        assert_eq!(warnings, expected);
+        use ErrorKind::{InvalidRequest, UnsupportedParameter};
+        let url = |url: &str| parts(&json!([{"type": "image_url", "image_url": {"url": url}}]));
+        let file = |file: Value| parts(&json!([{"type": "file", "file": file}]));
+        let sound = json!([{"type": "input_audio", "input_audio": {"data": "", "format": "wav"}}]);
+        let place = "messages[0].content[0]";
+        let table = [
+            (url("https://x.org/a.png"), UnsupportedParameter, format!("{place}.image_url.url")),
+            (url("data:image/tiff;base64,AAAA"), UnsupportedParameter, format!("{place}.image_url.url")),
+            (url("file:///etc/passwd"), InvalidRequest, format!("{place}.image_url.url")),
+            (file(json!({"file_id": "f"})), UnsupportedParameter, format!("{place}.file.file_id")),
+            (
+                file(json!({"file_data": "data:application/zip;base64,AA"})),
+                UnsupportedParameter,
+                format!("{place}.file.file_data"),
+            ),
+            (file(json!({})), InvalidRequest, format!("{place}.file")),
+            (parts(&sound), UnsupportedParameter, format!("{place}.input_audio")),
+            (json!([{"role": "tool", "content": "1"}]), InvalidRequest, "messages[0].tool_call_id".to_owned()),
+            (json!([{"role": "system", "content": "x"}]), UnsupportedParameter, "messages".to_owned()),
+        ];
+        for (messages, kind, param) in table {
+            assert_eq!(refused(&messages), (kind, param));
+        }
+    }
 }

@@ -374,3 +374,144 @@ fn labels(metadata: Option<&Map<String, Value>>, warnings: &mut Warnings) -> Opt
     }
     Some(Value::Object(metadata.clone()))
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::api::head::ChatHead;
+    use crate::api::scan::Body;
+    use crate::config::Secret;
+    use crate::provider::Endpoint;
+    use crate::provider::bedrock::BEDROCK;
+
+    /// Sends a question with these parameters; gives what Bedrock gets, without the question, and the warnings.
+    fn run(model: &str, parameters: &Value) -> Result<(Value, Vec<String>)> {
+        let mut body = json!({"model": "alias", "messages": [{"role": "user", "content": "q"}]});
+        body.as_object_mut().unwrap().extend(parameters.as_object().unwrap().clone());
+        let request = ChatRequest::parse(&Body::scan(Bytes::from(body.to_string())).unwrap())?;
+        let made = translate(&request, model)?;
+        let mut sent = serde_json::to_value(&made.request).unwrap();
+        sent.as_object_mut().unwrap().remove("messages");
+        Ok((sent, made.warnings.into_names()))
+    }
+
+    const CLAUDE: &str = "us.anthropic.claude-sonnet-4-5-20250929-v1:0";
+    const ADAPTIVE: &str = "global.anthropic.claude-opus-4-8";
+    const NOVA: &str = "amazon.nova-lite-v1:0";
+    const NOVA_2: &str = "us.amazon.nova-2-lite-v1:0";
+    const GPT: &str = "openai.gpt-oss-120b-1:0";
+    const LLAMA: &str = "meta.llama3-3-70b-instruct-v1:0";
+
+    #[test]
+    fn the_path_names_the_model_and_whether_it_streams() {
+        for (stream, verb) in [(false, "converse"), (true, "converse-stream")] {
+            let bytes = json!({"model": "m", "stream": stream, "messages": [{"role": "user", "content": "q"}]});
+            let body = Body::scan(Bytes::from(bytes.to_string())).unwrap();
+            let head = ChatHead::read(&body).unwrap();
+            let endpoint = Endpoint::parse(BEDROCK.base_url).unwrap();
+            let (key, options) = (Secret::new("ABSK1"), Map::new());
+            let model = "arn:aws:bedrock:us-east-1:1:inference-profile/us.x-v1:0";
+            let now = jiff::Timestamp::UNIX_EPOCH;
+            let target = Target { provider: &BEDROCK, endpoint: &endpoint, key: &key, options: &options, model, now };
+            let outgoing = BEDROCK.dialect.chat(&ChatCall::new(&body, &head), &target).unwrap();
+            let encoded = "arn%3Aaws%3Abedrock%3Aus-east-1%3A1%3Ainference-profile%2Fus.x-v1%3A0";
+            assert_eq!(outgoing.path, format!("/model/{encoded}/{verb}"));
+            assert_eq!(outgoing.body, r#"{"messages":[{"role":"user","content":[{"text":"q"}]}]}"#);
+            let probe = BEDROCK.dialect.probe(&target).unwrap();
+            assert_eq!((probe.method, probe.path.as_str()), (Method::GET, "/async-invoke?maxResults=1"));
+        }
+    }
+
+    #[test]
+    fn length_and_sampling_have_their_places() {
+        let all = json!({"max_completion_tokens": 5, "temperature": 0.5, "stop": ["END", ""]});
+        let (sent, warnings) = run(LLAMA, &all).unwrap();
+        assert_eq!(sent, json!({"inferenceConfig": {"maxTokens": 5, "temperature": 0.5, "stopSequences": ["END"]}}));
+        assert_eq!(warnings, ["stop"]);
+        let (sent, warnings) = run(LLAMA, &json!({"temperature": 1.5, "top_k": 5})).unwrap();
+        assert_eq!(sent, json!({"inferenceConfig": {"temperature": 1.0}}));
+        assert_eq!(warnings, ["temperature", "top_k"]);
+        let (sent, _) = run(NOVA, &json!({"top_k": 5})).unwrap();
+        assert_eq!(sent, json!({"additionalModelRequestFields": {"inferenceConfig": {"topK": 5}}}));
+        let (sent, _) = run(CLAUDE, &json!({"top_k": 5})).unwrap();
+        assert_eq!(sent, json!({"additionalModelRequestFields": {"top_k": 5}}));
+    }
+
+    #[test]
+    fn an_effort_becomes_what_the_family_understands() {
+        let fields = |model: &str, effort: &str| {
+            let (sent, warnings) = run(model, &json!({"reasoning_effort": effort})).unwrap();
+            (sent.get("additionalModelRequestFields").cloned().unwrap_or_default(), warnings)
+        };
+        let warned = || vec!["reasoning_effort".to_owned()];
+        let nova = |effort: &str| json!({"reasoningConfig": {"type": "enabled", "maxReasoningEffort": effort}});
+        let enabled = json!({"thinking": {"type": "enabled", "budget_tokens": 8192}});
+        assert_eq!(fields(CLAUDE, "medium"), (enabled, vec![]));
+        let adaptive = json!({"thinking": {"type": "adaptive"}, "output_config": {"effort": "high"}});
+        assert_eq!(fields(ADAPTIVE, "high"), (adaptive, vec![]));
+        assert_eq!(fields(NOVA_2, "high"), (nova("high"), vec![]));
+        assert_eq!(fields(NOVA_2, "xhigh"), (nova("high"), warned()));
+        assert_eq!(fields(NOVA_2, "none"), (Value::Null, vec![]));
+        assert_eq!(fields(GPT, "low"), (json!({"reasoning_effort": "low"}), vec![]));
+        assert_eq!(fields(GPT, "none"), (json!({"reasoning_effort": "low"}), warned()));
+        assert_eq!(fields(LLAMA, "low"), (Value::Null, warned()));
+        assert_eq!(fields(NOVA, "none"), (Value::Null, vec![]));
+        let (sent, warnings) = run(NOVA_2, &json!({"reasoning_effort": "high", "max_tokens": 9})).unwrap();
+        assert_eq!((&sent["additionalModelRequestFields"], warnings), (&nova("medium"), warned()));
+    }
+
+    #[test]
+    fn a_schema_is_enforced_where_it_can_be_and_asked_for_where_not() {
+        let schema = json!({"type": "object", "properties": {}});
+        let named = json!({"name": "thing", "description": "d", "schema": schema, "strict": true});
+        let format = json!({"response_format": {"type": "json_schema", "json_schema": named}});
+        let closed = r#"{"type":"object","properties":{},"additionalProperties":false}"#;
+        let (sent, warnings) = run(CLAUDE, &format).unwrap();
+        let expected = json!({"name": "thing", "schema": closed, "description": "d"});
+        let expected = json!({"type": "json_schema", "structure": {"jsonSchema": expected}});
+        assert_eq!((sent, warnings), (json!({"outputConfig": {"textFormat": expected}}), vec![]));
+        let (sent, warnings) = run(NOVA, &format).unwrap();
+        assert!(sent["system"][0]["text"].as_str().unwrap().ends_with(closed));
+        assert_eq!(warnings, ["response_format"]);
+        let (sent, warnings) = run(CLAUDE, &json!({"response_format": {"type": "json_object"}})).unwrap();
+        assert_eq!(
+            (sent, warnings),
+            (json!({"system": [{"text": JSON_INSTRUCTION}]}), vec!["response_format".to_owned()])
+        );
+    }
+
+    #[test]
+    fn converses_own_parameters_pass_and_everything_else_is_named_unless_it_says_nothing() {
+        let own = json!({"guardrailConfig": {"guardrailIdentifier": "g"}, "performanceConfig": {"latency": "optimized"},
+            "additionalModelRequestFields": {"x": 1}, "requestMetadata": {"a": "b"}});
+        let (sent, warnings) = run(LLAMA, &own).unwrap();
+        assert_eq!((sent, warnings), (own, vec![]));
+        let (sent, warnings) = run(LLAMA, &json!({"metadata": {"team": "a b"}, "service_tier": "flex"})).unwrap();
+        assert_eq!(sent, json!({"serviceTier": {"type": "flex"}, "requestMetadata": {"team": "a b"}}));
+        assert!(warnings.is_empty());
+        let neutral = json!({"frequency_penalty": 0, "logit_bias": {}, "logprobs": false, "n": 1, "store": false,
+            "modalities": ["text"], "seed": null, "timeout": 5, "stream": false, "foo": null, "top_logprobs": 0, "user": "",
+            "stream_options": {"include_usage": true}, "parallel_tool_calls": true, "tool_choice": "auto", "metadata": {}});
+        assert_eq!(run(LLAMA, &neutral).unwrap(), (json!({}), vec![]));
+        let lost = json!({"seed": 1, "foo": "x", "thinking": {"type": "adaptive"}, "logprobs": true, "user": "u",
+            "parallel_tool_calls": false, "metadata": {"a": 1}, "service_tier": "scale"});
+        let (sent, warnings) = run(LLAMA, &lost).unwrap();
+        assert_eq!(sent, json!({}));
+        let expected =
+            ["foo", "thinking", "logprobs", "parallel_tool_calls", "seed", "user", "service_tier", "metadata"];
+        assert_eq!(warnings, expected);
+    }
+
+    #[test]
+    fn what_would_change_the_meaning_is_refused_by_name() {
+        for (parameters, param) in [(json!({"n": 2}), "n"), (json!({"modalities": ["text", "audio"]}), "modalities")] {
+            let error = run(CLAUDE, &parameters).unwrap_err();
+            assert_eq!((error.kind(), error.param()), (ErrorKind::UnsupportedParameter, Some(param)));
+        }
+        for param in ["additionalModelRequestFields", "output_config"] {
+            assert_eq!(run(CLAUDE, &json!({param: "x"})).unwrap_err().param(), Some(param));
+        }
+    }
+}

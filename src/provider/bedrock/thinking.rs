@@ -75,7 +75,8 @@ mod tests {
 
     #[test]
     fn a_redacted_piece_has_the_form_that_anthropic_gives_it() {
-        let (block, text) = from_converse(&json!({"redactedContent": "RXVZQg=="})).unwrap();
+        let content = json!({"redactedContent": "RXVZQg=="});
+        let (block, text) = from_converse(&content).unwrap();
         assert_eq!((block, text), (json!({"type": "redacted_thinking", "data": "EuYB"}), ""));
         assert_eq!(to_converse(&json!({"type": "text", "text": "x"})), None);
     }
