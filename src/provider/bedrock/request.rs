@@ -123,9 +123,7 @@ pub(super) fn translate<'a>(request: &'a ChatRequest, model: &str) -> Result<Tra
     let forbidden = tools::is_forced(tool_config.as_ref()) || conversation.lacks_thinking();
     let (mut inference_config, mut fields) = model_parameters(request, family, forbidden, &mut warnings)?;
     inference_config.stop_sequences = stop_sequences(stop.as_ref().map(|stop| &*stop.0), family, &mut warnings);
-    let given = native(extra, "additionalModelRequestFields");
-    let refuse = || Error::invalid(READ[0], format!("Invalid type for '{}': expected an object.", READ[0]));
-    fields.extend(given.map(|given| given.as_object().ok_or_else(refuse)).transpose()?.cloned().unwrap_or_default());
+    fields.extend(object(extra, "additionalModelRequestFields")?);
     let mut own: BTreeMap<&'a str, Cow<'a, Value>> =
         NATIVE.iter().filter_map(|name| Some((*name, Cow::Borrowed(native(extra, name)?)))).collect();
     let mut system = conversation.system;
@@ -203,6 +201,15 @@ fn native<'a>(extra: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     extra.get(name).filter(|value| !value.is_null())
 }
 
+/// A member that must be an object where it is given.
+fn object(extra: &Map<String, Value>, name: &str) -> Result<Map<String, Value>> {
+    match native(extra, name) {
+        None => Ok(Map::new()),
+        Some(Value::Object(members)) => Ok(members.clone()),
+        Some(_) => Err(Error::invalid(name, format!("Invalid type for '{name}': expected an object."))),
+    }
+}
+
 /// Length, sampling and reasoning, which forbid one another, as this family of models takes them.
 fn model_parameters<'a>(
     request: &'a ChatRequest,
@@ -260,9 +267,7 @@ fn claude_fields(
     if let Some(thinking) = thinking {
         fields.insert("thinking".to_owned(), serde_json::to_value(thinking).map_err(Error::internal)?);
     }
-    let wrong = || Error::invalid("output_config", "Invalid type for 'output_config': expected an object.");
-    let given = native(extra, "output_config").map(|given| given.as_object().ok_or_else(wrong)).transpose()?;
-    let mut config = given.cloned().unwrap_or_default();
+    let mut config = object(extra, "output_config")?;
     if let Some(effort) = effort {
         config.entry("effort").or_insert_with(|| effort.into());
     }

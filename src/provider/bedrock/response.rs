@@ -160,3 +160,116 @@ pub(super) fn read_error(body: &[u8]) -> ProviderMessage {
         retry_after: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::chat::ChatRequest;
+    use crate::api::scan::Body;
+    use crate::error::ErrorKind;
+    use crate::provider::bedrock::request;
+    use crate::provider::tests_support::context;
+
+    fn read(body: &Value) -> Value {
+        serde_json::from_slice(&answer(body.to_string().as_bytes(), &context("bedrock")).unwrap().body).unwrap()
+    }
+
+    fn said(blocks: &Value, stop_reason: &str) -> Value {
+        json!({"output": {"message": {"role": "assistant", "content": blocks}}, "stopReason": stop_reason,
+            "usage": {"inputTokens": 3, "outputTokens": 4, "cacheReadInputTokens": 5, "cacheWriteInputTokens": 2, "totalTokens": 14}})
+    }
+
+    #[test]
+    fn an_answer_has_every_key_that_openais_schema_requires() {
+        assert_eq!(
+            read(&said(&json!([{"text": "Hel"}, {"text": "lo"}]), "end_turn")),
+            json!({"id": "chatcmpl-test", "object": "chat.completion", "created": 1_700_000_000, "model": "model",
+                "choices": [{"index": 0, "logprobs": null, "finish_reason": "stop",
+                    "message": {"role": "assistant", "content": "Hello", "refusal": null}}],
+                "usage": {"prompt_tokens": 10, "completion_tokens": 4, "total_tokens": 14,
+                    "prompt_tokens_details": {"cached_tokens": 5, "cache_write_tokens": 2, "audio_tokens": 0},
+                    "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0}}})
+        );
+    }
+
+    #[test]
+    fn a_tool_loop_goes_on_with_its_reasoning_unchanged() {
+        let blocks = json!([
+            {"reasoningContent": {"reasoningText": {"text": "I need the weather.", "signature": "sig=="}}},
+            {"reasoningContent": {"redactedContent": "RXVZQg=="}},
+            {"text": "Let me see."},
+            {"toolUse": {"toolUseId": "tooluse_1", "name": "weather", "input": {"city": "Bern", "days": 2}}},
+        ]);
+        let completion = read(&said(&blocks, "tool_use"));
+        assert_eq!(completion["choices"][0]["finish_reason"], "tool_calls");
+        // The client sends the message back as it came, with the result.
+        let message = completion["choices"][0]["message"].clone();
+        assert_eq!(message["reasoning_content"], "I need the weather.");
+        let second = json!({"model": "m", "reasoning_effort": "low",
+            "tools": [{"type": "function", "function": {"name": "weather"}}],
+            "messages": [{"role": "user", "content": "q"}, message,
+                {"role": "tool", "tool_call_id": "tooluse_1", "content": "sunny"}]});
+        let request = ChatRequest::parse(&Body::scan(Bytes::from(second.to_string())).unwrap()).unwrap();
+        let made = request::translate(&request, "us.anthropic.claude-sonnet-4-5-20250929-v1:0").unwrap();
+        let sent = serde_json::to_value(&made.request).unwrap();
+        assert_eq!(sent["messages"][1], json!({"role": "assistant", "content": blocks}));
+        let result = json!({"toolResult": {"toolUseId": "tooluse_1", "content": [{"text": "sunny"}]}});
+        assert_eq!(sent["messages"][2]["content"], json!([result]));
+        assert_eq!(sent["additionalModelRequestFields"]["thinking"]["type"], "enabled");
+        assert!(made.warnings.into_names().is_empty());
+    }
+
+    #[test]
+    fn what_openai_has_no_place_for_is_kept_whole_and_sent_back() {
+        let blocks = json!([{"text": "a"}, {"blockOfTomorrow": {"x": 1}}]);
+        let mut body = said(&blocks, "stop_sequence");
+        body["trace"] = json!({"guardrail": {"actionReason": "none"}});
+        let completion = read(&body);
+        let fields = json!({"converse_blocks": blocks, "trace": body["trace"], "stop_reason": "stop_sequence"});
+        let message = &completion["choices"][0]["message"];
+        assert_eq!(message["provider_specific_fields"], fields);
+        let second = json!({"model": "m", "messages": [{"role": "user", "content": "q"}, message]});
+        let request = ChatRequest::parse(&Body::scan(Bytes::from(second.to_string())).unwrap()).unwrap();
+        let made = request::translate(&request, "m").unwrap();
+        assert_eq!(serde_json::to_value(&made.request).unwrap()["messages"][1]["content"], blocks);
+    }
+
+    #[test]
+    fn the_end_is_told_in_openais_words() {
+        let call = json!([{"toolUse": {"toolUseId": "t", "name": "f", "input": {}}}]);
+        let table = [
+            ("end_turn", "stop"),
+            ("stop_sequence", "stop"),
+            ("max_tokens", "length"),
+            ("model_context_window_exceeded", "length"),
+            ("tool_use", "tool_calls"),
+            ("guardrail_intervened", "content_filter"),
+            ("content_filtered", "content_filter"),
+            ("a_reason_of_tomorrow", "stop"),
+        ];
+        for (reason, expected) in table {
+            let choice = &read(&said(&call, reason))["choices"][0];
+            assert_eq!((&choice["finish_reason"], &choice["message"]["content"]), (&json!(expected), &Value::Null));
+        }
+        assert_eq!(read(&said(&json!([]), "end_turn"))["choices"][0]["message"]["content"], "");
+    }
+
+    #[test]
+    fn garbage_is_a_protocol_error_and_error_bodies_are_read_as_far_as_they_can_be() {
+        for garbage in ["", "<html>", "{}", "[]", r#"{"output":{"message":{}}}"#, r#"{"message":"no"}"#] {
+            let error = answer(garbage.as_bytes(), &context("bedrock")).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ProviderProtocol, "{garbage}");
+        }
+        let said = read_error(br#"{"message":"The provided model identifier is invalid."}"#);
+        assert_eq!((said.code.as_deref(), said.param.as_deref()), (Some("model_not_found"), Some("model")));
+        assert_eq!(read_error(br#"{"Message":"Denied"}"#).message.as_deref(), Some("Denied"));
+        let said = read_error(br#"{"__type":"com.amazon#ThrottlingException","message":"Slow"}"#);
+        assert_eq!(said.error_type.as_deref(), Some("ThrottlingException"));
+        for garbage in ["<html>502</html>", "", "null", "[]"] {
+            assert_eq!(read_error(garbage.as_bytes()), ProviderMessage::default(), "{garbage}");
+        }
+    }
+}

@@ -272,3 +272,193 @@ fn failed(kind: &str, data: &[u8], provider: &'static str) -> Error {
     said.error_type.get_or_insert_with(|| kind.to_owned());
     event_failure(status, said, provider)
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use serde_json::json;
+
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::provider::tests_support::context;
+
+    fn feed(translator: &mut Translator, name: &str, data: &str, out: &mut StreamOut) -> Result<()> {
+        let data = Bytes::copy_from_slice(data.as_bytes());
+        let name = Some(Bytes::copy_from_slice(name.as_bytes()));
+        translator.event(&Event { name, raw: data.clone(), data }, out)
+    }
+
+    /// The chunks of a stream, and what the caller learns of it.
+    fn run(translator: &mut Translator, events: &[(&str, Value)]) -> (Vec<Value>, StreamOut) {
+        let mut out = StreamOut::default();
+        for (name, event) in events {
+            feed(translator, name, &event.to_string(), &mut out).unwrap();
+        }
+        let written = String::from_utf8(out.bytes.clone()).unwrap();
+        let chunks = written.split_terminator("\n\n").map(|event| event.strip_prefix("data: ").unwrap());
+        let chunks = chunks.filter(|data| *data != "[DONE]").map(|data| serde_json::from_str(data).unwrap());
+        (chunks.collect(), out)
+    }
+
+    fn translator() -> Translator {
+        Translator::new(AnswerContext { include_usage: true, ..context("bedrock") })
+    }
+
+    fn start(index: u64, start: &Value) -> (&'static str, Value) {
+        ("contentBlockStart", json!({"contentBlockIndex": index, "start": start, "p": "abc"}))
+    }
+
+    fn delta(index: u64, delta: &Value) -> (&'static str, Value) {
+        ("contentBlockDelta", json!({"contentBlockIndex": index, "delta": delta, "p": "abc"}))
+    }
+
+    fn stop(index: u64) -> (&'static str, Value) {
+        ("contentBlockStop", json!({"contentBlockIndex": index}))
+    }
+
+    fn end(reason: &str) -> [(&'static str, Value); 2] {
+        let usage = json!({"inputTokens": 3, "outputTokens": 4, "cacheReadInputTokens": 5, "totalTokens": 12});
+        [("messageStop", json!({"stopReason": reason})), ("metadata", json!({"usage": usage}))]
+    }
+
+    fn deltas(chunks: &[Value]) -> Vec<Value> {
+        chunks.iter().filter_map(|chunk| Some(chunk["choices"].get(0)?["delta"].clone())).collect()
+    }
+
+    #[test]
+    fn text_arrives_as_it_comes_and_the_end_waits_for_the_usage() {
+        let [reason, metadata] = end("end_turn");
+        let mut translator = translator();
+        let (chunks, out) = run(&mut translator, &[("messageStart", json!({"role": "assistant"}))]);
+        assert!(chunks.is_empty() && !out.content);
+        let events = [delta(0, &json!({"text": "Grüezi"})), stop(0), ("tomorrow", json!([])), reason];
+        let (chunks, out) = run(&mut translator, &events);
+        assert_eq!(deltas(&chunks), [json!({"role": "assistant", "content": "Grüezi"})]);
+        assert!(out.content && !out.done);
+        let (chunks, out) = run(&mut translator, &[metadata]);
+        assert_eq!(chunks[0]["choices"][0]["finish_reason"], "stop");
+        assert_eq!((&chunks[1]["choices"], &chunks[1]["usage"]["total_tokens"]), (&json!([]), &json!(12)));
+        assert!(out.bytes.ends_with(DONE) && out.done);
+        assert_eq!(out.usage.unwrap().cached_read, 5);
+        assert_eq!(translator.end(&mut StreamOut::default()), End::Complete);
+    }
+
+    #[test]
+    fn a_stream_without_metadata_is_complete_and_one_without_a_stop_is_not() {
+        let [reason, _] = end("max_tokens");
+        let mut translator = translator();
+        run(&mut translator, &[delta(0, &json!({"text": "a"}))]);
+        assert_eq!(translator.end(&mut StreamOut::default()), End::Truncated);
+        run(&mut translator, &[reason]);
+        let mut out = StreamOut::default();
+        assert_eq!(translator.end(&mut out), End::Complete);
+        let written = String::from_utf8(out.bytes).unwrap();
+        assert!(written.contains(r#""finish_reason":"length""#) && written.ends_with("[DONE]\n\n"));
+        assert!(out.done && out.usage.is_none() && !written.contains("total_tokens"));
+    }
+
+    #[test]
+    fn reasoning_and_a_call_come_in_pieces_and_both_can_be_sent_back() {
+        let [reason, metadata] = end("tool_use");
+        let (first, second) = (json!({"toolUseId": "one", "name": "f"}), json!({"toolUseId": "two", "name": "g"}));
+        let events = [
+            delta(0, &json!({"reasoningContent": {"text": "a"}})),
+            delta(0, &json!({"reasoningContent": {"text": "b"}})),
+            delta(0, &json!({"reasoningContent": {"signature": "sig"}})),
+            stop(0),
+            delta(1, &json!({"reasoningContent": {"redactedContent": "RXVZ"}})),
+            delta(1, &json!({"reasoningContent": {"redactedContent": "Qg=="}})),
+            stop(1),
+            start(2, &json!({"toolUse": first})),
+            delta(2, &json!({"toolUse": {"input": "{\"x\":"}})),
+            delta(2, &json!({"toolUse": {"input": "1}"}})),
+            stop(2),
+            start(3, &json!({"toolUse": second})),
+            reason,
+            metadata,
+        ];
+        let (chunks, _) = run(&mut translator(), &events);
+        let call = |index: u64, id: &str, name: &str| json!({"tool_calls": [{"index": index, "id": id, "type": "function", "function": {"name": name, "arguments": ""}}]});
+        let more = |index: u64, text: &str| json!({"tool_calls": [{"index": index, "function": {"arguments": text}}]});
+        let thinking = json!({"type": "thinking", "thinking": "ab", "signature": "sig"});
+        let redacted = json!({"type": "redacted_thinking", "data": "EuYB"});
+        assert_eq!(
+            deltas(&chunks),
+            [
+                json!({"role": "assistant", "reasoning_content": "a"}),
+                json!({"reasoning_content": "b"}),
+                json!({"thinking_blocks": [thinking]}),
+                json!({"thinking_blocks": [redacted]}),
+                call(0, "one", "f"),
+                more(0, "{\"x\":"),
+                more(0, "1}"),
+                call(1, "two", "g"),
+                more(1, "{}"),
+                json!({}),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_a_server_tool_did_comes_whole_with_the_last_chunk() {
+        let [reason, metadata] = end("end_turn");
+        let call = json!({"toolUseId": "s", "name": "nova_code_interpreter", "type": "server_tool_use"});
+        let result = json!({"toolUseId": "s", "status": "success", "type": "nova_code_interpreter_result"});
+        let citation = json!({"title": "doc", "location": {"documentChar": {"documentIndex": 0}}});
+        let events = [
+            start(0, &json!({"toolUse": call})),
+            delta(0, &json!({"toolUse": {"input": "{\"snippet\":\"1\"}"}})),
+            stop(0),
+            start(1, &json!({"toolResult": result})),
+            delta(1, &json!({"toolResult": [{"json": {"stdOut": "1"}}]})),
+            stop(1),
+            delta(2, &json!({"text": "It is 1"})),
+            delta(2, &json!({"citation": citation})),
+            stop(2),
+            reason,
+            metadata,
+        ];
+        let (chunks, _) = run(&mut translator(), &events);
+        let (mut call, mut result) = (call, result);
+        call["input"] = json!({"snippet": "1"});
+        result["content"] = json!([{"json": {"stdOut": "1"}}]);
+        let cited = json!({"citationsContent": {"content": [{"text": "It is 1"}], "citations": [citation]}});
+        let blocks = json!([{"toolUse": call}, {"toolResult": result}, cited]);
+        assert_eq!(
+            deltas(&chunks),
+            [
+                json!({"role": "assistant"}),
+                json!({"content": "It is 1"}),
+                json!({"annotations": [citation]}),
+                json!({"provider_specific_fields": {"converse_blocks": blocks}}),
+            ]
+        );
+    }
+
+    #[test]
+    fn an_exception_is_an_error_of_its_kind_and_garbage_is_a_protocol_error() {
+        use ErrorKind::{ProviderError, ProviderKeyInvalid, ProviderOverloaded, ProviderRateLimited, ProviderTimeout};
+        let table = [
+            ("exception:internalServerException", ProviderError),
+            ("exception:modelStreamErrorException", ProviderError),
+            ("exception:validationException", ProviderError),
+            ("exception:serviceUnavailableException", ProviderOverloaded),
+            ("exception:throttlingException", ProviderRateLimited),
+            ("exception:modelTimeoutException", ProviderTimeout),
+            ("exception:accessDeniedException", ProviderKeyInvalid),
+            ("error:InternalError", ProviderError),
+        ];
+        for (name, kind) in table {
+            let mut out = StreamOut::default();
+            let error = feed(&mut translator(), name, r#"{"message":"Slow down"}"#, &mut out).unwrap_err();
+            assert_eq!(error.kind(), kind, "{name}");
+            assert_eq!(error.message() == "Slow down", kind != ProviderKeyInvalid);
+            assert!(out.bytes.is_empty());
+        }
+        let orphan = delta(5, &json!({"toolUse": {"input": "{"}})).1.to_string();
+        for garbage in ["<html>", "[]", &orphan] {
+            let error = feed(&mut translator(), "contentBlockDelta", garbage, &mut StreamOut::default()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ProviderProtocol, "{garbage}");
+        }
+    }
+}

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use serde_json::{Value, json};
 
-use super::wire::{CachePoint, InputSchema, Tool, ToolConfig, ToolSpec};
+use super::wire::{CachePoint, Function, InputSchema, Tool, ToolConfig};
 use crate::api::chat::{self, FunctionSpec};
 use crate::error::{Error, ErrorKind, Result};
 use crate::provider::anthropic::schema::input_schema;
@@ -41,7 +41,7 @@ pub(super) fn translate<'a>(wanted: &Wanted<'a>, warnings: &mut Warnings) -> Res
     let deprecated = wanted.function_call.map(deprecated_choice).transpose()?;
     let choice = wanted.choice.or(deprecated.as_ref());
     if let Some(chat::ToolChoice::Allowed { names, .. }) = choice {
-        tools.retain(|tool| matches!(tool, Tool::ToolSpec(spec) if names.iter().any(|name| *name == spec.name)));
+        tools.retain(|tool| matches!(tool, Tool::Function(spec) if names.iter().any(|name| *name == spec.name)));
         if tools.is_empty() {
             return Err(Error::invalid("tool_choice", "'tool_choice' allows no tool that 'tools' holds."));
         }
@@ -69,7 +69,7 @@ pub(super) fn is_forced(config: Option<&ToolConfig<'_>>) -> bool {
 fn translate_tool<'a>(index: usize, tool: &'a chat::Tool, warnings: &mut Warnings) -> Result<Tool<'a>> {
     let chat::Tool { r#type, function, extra } = tool;
     if let Some(system) = extra.get("systemTool") {
-        return Ok(Tool::SystemTool(system));
+        return Ok(Tool::System(system));
     }
     if r#type != "function" {
         let message = "The provider 'bedrock' has no tools but functions and its own ('systemTool').";
@@ -82,7 +82,7 @@ fn translate_tool<'a>(index: usize, tool: &'a chat::Tool, warnings: &mut Warning
         .ok_or_else(|| Error::invalid(param.clone(), format!("Invalid value for '{param}': it is missing.")))?;
     warnings.add_unknown(&format!("tools[{index}]."), extra, &["cache_control"]);
     let strict = strict.unwrap_or(false);
-    Ok(Tool::ToolSpec(ToolSpec {
+    Ok(Tool::Function(Function {
         name: name.into(),
         // An empty one is refused.
         description: description.as_deref().filter(|text| !text.trim().is_empty()).map(Cow::Borrowed),
@@ -98,7 +98,7 @@ fn deprecated<'a>(index: usize, value: &Value) -> Result<Tool<'a>> {
         Error::invalid(param.clone(), format!("Invalid value for '{param}': {cause}."))
     })?;
     let json = Cow::Owned(input_schema(spec.parameters.as_ref(), false).into_owned());
-    Ok(Tool::ToolSpec(ToolSpec {
+    Ok(Tool::Function(Function {
         name: spec.name.into(),
         description: spec.description.filter(|text| !text.trim().is_empty()).map(Cow::Owned),
         input_schema: InputSchema { json },
@@ -109,7 +109,7 @@ fn deprecated<'a>(index: usize, value: &Value) -> Result<Tool<'a>> {
 /// A function of which only the name is known.
 fn made_up(name: &str) -> Tool<'_> {
     let json = Cow::Owned(json!({"type": "object"}));
-    Tool::ToolSpec(ToolSpec { name: name.into(), description: None, input_schema: InputSchema { json }, strict: false })
+    Tool::Function(Function { name: name.into(), description: None, input_schema: InputSchema { json }, strict: false })
 }
 
 fn translate_choice(choice: &chat::ToolChoice) -> Option<Value> {

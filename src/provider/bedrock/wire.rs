@@ -160,15 +160,17 @@ pub(super) struct ToolConfig<'a> {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum Tool<'a> {
-    ToolSpec(ToolSpec<'a>),
-    SystemTool(&'a Value),
+    #[serde(rename = "toolSpec")]
+    Function(Function<'a>),
+    #[serde(rename = "systemTool")]
+    System(&'a Value),
     CachePoint(CachePoint),
 }
 
 /// A function.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct ToolSpec<'a> {
+pub(super) struct Function<'a> {
     pub(super) name: Cow<'a, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) description: Option<Cow<'a, str>>,
