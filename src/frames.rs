@@ -1,9 +1,10 @@
 //! How a provider cuts its stream into events: one interface over every framing.
 //!
-//! Not here: the framings themselves (`sse`, `ndjson`).
+//! Not here: the framings themselves (`sse`, `ndjson`, `eventstream`).
 
-use crate::ndjson;
-use crate::sse::{self, Event, TooLarge};
+use crate::eventstream::Broken;
+use crate::sse::Event;
+use crate::{eventstream, ndjson, sse};
 
 /// A framing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +13,8 @@ pub enum Framing {
     Sse,
     /// One JSON text per line.
     NdJson,
+    /// AWS's binary event stream.
+    AwsEventStream,
 }
 
 impl Framing {
@@ -21,6 +24,7 @@ impl Framing {
             // Some OpenAI-compatible servers label their streams as JSON; a body without events then counts as truncated.
             Self::Sse => &["text/event-stream", "application/json"],
             Self::NdJson => &["application/x-ndjson", "application/jsonl", "application/json"],
+            Self::AwsEventStream => &["application/vnd.amazon.eventstream"],
         }
     }
 }
@@ -32,6 +36,8 @@ pub enum Decoder {
     Sse(sse::Decoder),
     /// One JSON text per line.
     NdJson(ndjson::Decoder),
+    /// AWS's binary event stream.
+    AwsEventStream(eventstream::Decoder),
 }
 
 impl Decoder {
@@ -40,6 +46,7 @@ impl Decoder {
         match framing {
             Framing::Sse => Self::Sse(sse::Decoder::new(limit)),
             Framing::NdJson => Self::NdJson(ndjson::Decoder::new(limit)),
+            Framing::AwsEventStream => Self::AwsEventStream(eventstream::Decoder::new(limit)),
         }
     }
 
@@ -48,22 +55,24 @@ impl Decoder {
         match self {
             Self::Sse(decoder) => decoder.push(bytes),
             Self::NdJson(decoder) => decoder.push(bytes),
+            Self::AwsEventStream(decoder) => decoder.push(bytes),
         }
     }
 
-    /// The next complete event, `None` when more bytes are needed. Fails when an event exceeds the limit.
-    pub fn next_event(&mut self) -> Result<Option<Event>, TooLarge> {
+    /// The next complete event, `None` when more bytes are needed. Fails when an event exceeds the limit or is damaged.
+    pub fn next_event(&mut self) -> Result<Option<Event>, Broken> {
         match self {
-            Self::Sse(decoder) => decoder.next_event(),
-            Self::NdJson(decoder) => decoder.next_event(),
+            Self::Sse(decoder) => decoder.next_event().map_err(Broken::from),
+            Self::NdJson(decoder) => decoder.next_event().map_err(Broken::from),
+            Self::AwsEventStream(decoder) => decoder.next_event(),
         }
     }
 
     /// No more bytes come.
     pub fn finish(&mut self) {
         match self {
-            // An event without its blank line is not an event, says the grammar.
-            Self::Sse(_) => {}
+            // An event without its blank line is not an event, says the grammar; half a message is not one either.
+            Self::Sse(_) | Self::AwsEventStream(_) => {}
             Self::NdJson(decoder) => decoder.finish(),
         }
     }
@@ -73,6 +82,7 @@ impl Decoder {
         match self {
             Self::Sse(decoder) => decoder.has_partial(),
             Self::NdJson(decoder) => decoder.has_partial(),
+            Self::AwsEventStream(decoder) => decoder.has_partial(),
         }
     }
 }

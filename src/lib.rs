@@ -22,7 +22,7 @@
 //! | [`catalog`] | models, prices, aliases: `conf/models.toml` |
 //! | [`config`] | `conf/perpetuo.toml` as written → as checked |
 //! | [`api`], [`usage`], [`money`] | what clients speak; tokens; integer money |
-//! | [`frames`], [`sse`], [`ndjson`] | bytes in any cut → events |
+//! | [`frames`], [`sse`], [`ndjson`], [`eventstream`] | bytes in any cut → events |
 //! | [`error`] | the one error type and the one table from an error to an answer |
 //! | [`simulator`] | simulated providers for the demo, the tests and benchmarks |
 //!
@@ -72,6 +72,7 @@ pub mod catalog;
 pub mod config;
 pub mod directory;
 pub mod error;
+pub mod eventstream;
 pub mod frames;
 pub mod guard;
 pub mod meter;

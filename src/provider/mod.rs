@@ -8,6 +8,7 @@
 
 pub mod anthropic;
 pub mod azure;
+pub mod bedrock;
 mod endpoint;
 mod failure;
 pub mod ollama;
@@ -61,6 +62,7 @@ pub static PROVIDERS: &[&Provider] = &[
     &openai::OPENAI,
     &anthropic::ANTHROPIC,
     &azure::AZURE,
+    &bedrock::BEDROCK,
     &ollama::OLLAMA,
     &openai::compatible::GROQ,
     &openai::compatible::DEEPSEEK,

@@ -54,7 +54,7 @@ impl LiveStream {
             let event = self.decoder.next_event().map_err(|cause| {
                 Error::new(
                     ErrorKind::ProviderProtocol,
-                    "The provider sent an event that is larger than this gateway accepts.",
+                    "The provider sent an event that is damaged or larger than this gateway accepts.",
                 )
                 .with_cause(cause)
             })?;

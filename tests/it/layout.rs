@@ -16,10 +16,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("usage", &[]),
     ("sse", &[]),
     ("ndjson", &["sse"]),
-    ("frames", &["sse", "ndjson"]),
+    ("eventstream", &["sse"]),
+    ("frames", &["sse", "ndjson", "eventstream"]),
     ("api", &["error", "usage", "sse"]),
     ("config", &["error", "api"]),
-    ("provider", &["error", "usage", "sse", "frames", "api", "config"]),
+    ("provider", &["error", "usage", "sse", "eventstream", "frames", "api", "config"]),
     ("catalog", &["error", "money", "config", "provider"]),
     ("guard", &["error", "provider"]),
     ("vault", &["error", "config"]),
@@ -71,7 +72,8 @@ const MAY_NAME_PROVIDERS: &[(&str, &str)] =
     &[("simulator/demo.rs", "the demo's cast: it must say which provider each simulator plays")];
 
 /// Parts that do no input or output: they can be tested without a network or a clock.
-const PURE: &[&str] = &["provider/", "sse.rs", "balance/strategy/", "api/", "usage.rs", "money.rs", "error.rs"];
+const PURE: &[&str] =
+    &["provider/", "sse.rs", "eventstream.rs", "balance/strategy/", "api/", "usage.rs", "money.rs", "error.rs"];
 
 /// One file of `src/`.
 struct SourceFile {

@@ -287,10 +287,10 @@ impl<'a> Conversation<'a> {
     }
 }
 
-const NOT_AN_OBJECT: &str = "expected the JSON text of an object";
+pub(in crate::provider) const NOT_AN_OBJECT: &str = "expected the JSON text of an object";
 
 /// A call's arguments as they are, if they are an object; no text at all means no arguments.
-fn input(arguments: &str) -> Option<&RawValue> {
+pub(in crate::provider) fn input(arguments: &str) -> Option<&RawValue> {
     let text = if arguments.trim().is_empty() { "{}" } else { arguments };
     serde_json::from_str::<&RawValue>(text).ok().filter(|raw| raw.get().starts_with('{'))
 }
@@ -341,13 +341,13 @@ fn objects(value: &Value) -> Option<Vec<Block<'_>>> {
 }
 
 /// The two ends of a `data:` URL.
-struct DataUrl<'a> {
-    media_type: &'a str,
-    data: &'a str,
+pub(in crate::provider) struct DataUrl<'a> {
+    pub(in crate::provider) media_type: &'a str,
+    pub(in crate::provider) data: &'a str,
 }
 
 /// Reads `data:<type>[;parameter]*;base64,<data>`.
-fn data_url(url: &str) -> Option<DataUrl<'_>> {
+pub(in crate::provider) fn data_url(url: &str) -> Option<DataUrl<'_>> {
     let (head, data) = url.split_once(',')?;
     let (scheme, head) = head.split_once(':')?;
     let (head, encoding) = head.rsplit_once(';')?;
@@ -366,7 +366,7 @@ fn image(at: At, url: &str) -> Result<Source<'_>> {
 }
 
 /// The registered name of a type that many write wrongly.
-fn image_type(media_type: &str) -> &str {
+pub(in crate::provider) fn image_type(media_type: &str) -> &str {
     if media_type == "image/jpg" { "image/jpeg" } else { media_type }
 }
 

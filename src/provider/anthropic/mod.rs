@@ -8,16 +8,17 @@
 
 mod block;
 mod citation;
-mod messages;
-mod model;
-mod reasoning;
+// Bedrock serves the same models and speaks of them by the same rules.
+pub(super) mod messages;
+pub(super) mod model;
+pub(super) mod reasoning;
 mod request;
-mod response;
-mod schema;
+pub(super) mod response;
+pub(super) mod schema;
 mod stream;
-mod tools;
+pub(super) mod tools;
 pub(super) mod warnings;
-mod wire;
+pub(super) mod wire;
 
 #[cfg(test)]
 mod corpus_test;

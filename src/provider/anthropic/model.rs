@@ -4,20 +4,20 @@
 
 /// What a model can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Traits {
+pub(in crate::provider) struct Traits {
     /// `max_tokens` when the client names no bound: the model's own maximum, which is what no bound means at OpenAI.
-    pub(super) max_output: u64,
+    pub(in crate::provider) max_output: u64,
     /// How thinking is asked for.
-    pub(super) thinking: Thinking,
+    pub(in crate::provider) thinking: Thinking,
     /// Which sampling parameters it takes.
-    pub(super) sampling: Sampling,
+    pub(in crate::provider) sampling: Sampling,
     /// Whether `output_config.format` is known.
-    pub(super) structured: bool,
+    pub(in crate::provider) structured: bool,
 }
 
 /// How thinking is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Thinking {
+pub(in crate::provider) enum Thinking {
     /// Not at all.
     None,
     /// `{"type":"enabled","budget_tokens":…}`.
@@ -33,7 +33,7 @@ pub(super) enum Thinking {
 
 /// How an adaptive model is kept from thinking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Off {
+pub(in crate::provider) enum Off {
     /// By not asking.
     Omit,
     /// By `{"type":"disabled"}`.
@@ -44,7 +44,7 @@ pub(super) enum Off {
 
 /// Which sampling parameters a model takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sampling {
+pub(in crate::provider) enum Sampling {
     /// `temperature` and `top_p`.
     Both,
     /// One of the two.
@@ -90,7 +90,7 @@ const TABLE: &[(&str, Traits)] = &[
 const FOREIGN: Traits = row(16_384, Thinking::Budget, Sampling::Both, true);
 
 /// The traits of a model.
-pub(super) fn traits(model: &str) -> Traits {
+pub(in crate::provider) fn traits(model: &str) -> Traits {
     TABLE.iter().find(|(prefix, _)| model.starts_with(prefix)).map_or(FOREIGN, |(_, traits)| *traits)
 }
 

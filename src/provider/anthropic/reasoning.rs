@@ -10,25 +10,29 @@ use super::wire::Thinking;
 use crate::error::{Error, Result};
 
 /// What is known when it is decided how the model thinks.
-pub(super) struct Asked<'a> {
+pub(in crate::provider) struct Asked<'a> {
     /// OpenAI's `reasoning_effort`.
-    pub(super) effort: Option<&'a str>,
+    pub(in crate::provider) effort: Option<&'a str>,
     /// Anthropic's `thinking`, which wins.
-    pub(super) given: Option<&'a Value>,
+    pub(in crate::provider) given: Option<&'a Value>,
     /// The client's bound of the answer, reasoning included.
-    pub(super) bound: Option<u64>,
+    pub(in crate::provider) bound: Option<u64>,
     /// A budget would be refused: a call is forced, or an earlier call came without its reasoning.
-    pub(super) forbidden: bool,
+    pub(in crate::provider) forbidden: bool,
 }
 
 /// How the model thinks, and how long its answer may be.
-pub(super) struct Reasoning<'a> {
-    pub(super) thinking: Option<Thinking<'a>>,
-    pub(super) effort: Option<&'static str>,
-    pub(super) max_tokens: u64,
+pub(in crate::provider) struct Reasoning<'a> {
+    pub(in crate::provider) thinking: Option<Thinking<'a>>,
+    pub(in crate::provider) effort: Option<&'static str>,
+    pub(in crate::provider) max_tokens: u64,
 }
 
-pub(super) fn reasoning<'a>(asked: &Asked<'a>, traits: &Traits, warnings: &mut Warnings) -> Result<Reasoning<'a>> {
+pub(in crate::provider) fn reasoning<'a>(
+    asked: &Asked<'a>,
+    traits: &Traits,
+    warnings: &mut Warnings,
+) -> Result<Reasoning<'a>> {
     let max_tokens = asked.bound.unwrap_or(traits.max_output);
     let chosen = |thinking, effort| Ok(Reasoning { thinking, effort, max_tokens });
     if let Some(effort) = asked.effort.filter(|effort| *effort != "none" && model::effort(effort).is_none()) {
@@ -90,15 +94,15 @@ fn fit_budget<'a>(budget: u64, max_tokens: u64, warnings: &mut Warnings) -> Opti
 }
 
 /// The sampling parameters.
-pub(super) struct Parameters<'a> {
-    pub(super) temperature: Option<f64>,
-    pub(super) top_p: Option<f64>,
-    pub(super) top_k: Option<&'a Value>,
+pub(in crate::provider) struct Parameters<'a> {
+    pub(in crate::provider) temperature: Option<f64>,
+    pub(in crate::provider) top_p: Option<f64>,
+    pub(in crate::provider) top_k: Option<&'a Value>,
 }
 
 impl Parameters<'_> {
     /// Keeps what this model takes; thinking allows only a temperature of 1, a `top_p` from 0.95 and no `top_k`.
-    pub(super) fn fit(mut self, traits: &Traits, thinks: bool, warnings: &mut Warnings) -> Self {
+    pub(in crate::provider) fn fit(mut self, traits: &Traits, thinks: bool, warnings: &mut Warnings) -> Self {
         if let Some(temperature) = self.temperature.filter(|temperature| !(0.0..=1.0).contains(temperature)) {
             warnings.add("temperature");
             self.temperature = Some(temperature.clamp(0.0, 1.0));

@@ -167,7 +167,7 @@ pub(super) fn refusal(stop_reason: Option<&str>, details: Option<&StopDetails>) 
 }
 
 /// An emulated JSON object without the Markdown fence that some models put around it.
-fn unfence(text: &str) -> &str {
+pub(in crate::provider) fn unfence(text: &str) -> &str {
     let inner = || {
         let inner = text.trim().strip_prefix("```")?.strip_suffix("```")?;
         let inner = inner.strip_prefix("json").unwrap_or(inner).trim();

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::api::chat::JsonSchema;
 
 /// A tool's `input_schema`; OpenAI allows none, and one without `type`, Anthropic neither.
-pub(super) fn input_schema(parameters: Option<&Value>, strict: bool) -> Cow<'_, Value> {
+pub(in crate::provider) fn input_schema(parameters: Option<&Value>, strict: bool) -> Cow<'_, Value> {
     let untyped = |schema: &Value| schema.as_object().is_some_and(|members| !members.contains_key("type"));
     if let Some(parameters) = parameters.filter(|schema| !untyped(schema) && !strict) {
         return Cow::Borrowed(parameters);
@@ -42,7 +42,7 @@ pub(super) fn answer_schema(named: &JsonSchema) -> Option<Value> {
 }
 
 /// Closes every object that does not say whether it is open.
-fn close(schema: &mut Value) {
+pub(in crate::provider) fn close(schema: &mut Value) {
     let Some(members) = schema.as_object_mut() else { return };
     if is_object(members) && !members.contains_key("additionalProperties") {
         members.insert("additionalProperties".to_owned(), Value::Bool(false));

@@ -116,7 +116,7 @@ fn deprecated<'a>(index: usize, value: &Value) -> Result<Tool<'a>> {
 }
 
 /// The deprecated `function_call`.
-fn deprecated_choice(value: &Value) -> Result<chat::ToolChoice> {
+pub(in crate::provider) fn deprecated_choice(value: &Value) -> Result<chat::ToolChoice> {
     match (value.as_str(), value.get("name").and_then(Value::as_str)) {
         (Some("auto"), _) => Ok(chat::ToolChoice::Auto),
         (Some("none"), _) => Ok(chat::ToolChoice::None),

@@ -208,7 +208,7 @@ pub(super) enum ToolChoice {
 /// Whether and how much to think.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub(super) enum Thinking<'a> {
+pub(in crate::provider) enum Thinking<'a> {
     /// The client's own object.
     Given(&'a Value),
     /// What an effort became.
@@ -221,7 +221,7 @@ pub(super) enum Thinking<'a> {
 
 impl Thinking<'_> {
     /// Whether the model thinks, which forbids some other parameters.
-    pub(super) fn is_on(&self) -> bool {
+    pub(in crate::provider) fn is_on(&self) -> bool {
         match self {
             Self::Given(value) => value.get("type").and_then(Value::as_str).is_some_and(|kind| kind != "disabled"),
             Self::Chosen { r#type, .. } => *r#type != "disabled",
