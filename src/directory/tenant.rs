@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::sealed::SEALED;
 use crate::api::strategy::StrategyName;
 use crate::config::Secret;
-use crate::error::Error;
+use crate::error::{Error, Source};
 use crate::provider::{Endpoint, Provider};
 use crate::store::{CredentialRecord, KeyRecord, WorkspaceRecord};
 
@@ -107,14 +107,16 @@ impl Credential {
         &self.record.options
     }
 
-    /// Takes the key and every secret option out of an error that may repeat what the provider said.
-    pub fn redact(&self, error: Error) -> Error {
+    /// Names the provider in an error that is its fault, and takes the key and every secret option out of its words.
+    pub fn blame(&self, error: Error) -> Error {
         let secret = |name: &String| self.shown_options().get(name).is_some_and(|shown| shown == SEALED);
         let mut secrets = vec![self.key.expose()];
         for (_, value) in self.options.iter().filter(|(name, _)| secret(name)) {
             collect_texts(value, &mut secrets);
         }
-        secrets.into_iter().fold(error, Error::redacted)
+        let error = secrets.into_iter().fold(error, Error::redacted);
+        let at_fault = error.kind().row().source == Source::Provider;
+        if at_fault { error.with_provider(self.provider.name) } else { error }
     }
 
     /// Whether it is switched on, usable or not.

@@ -113,8 +113,7 @@ impl Attempts {
         if result.is_ok() {
             trace.first_content = Some(trace.started.elapsed());
         }
-        let credential = &choice.candidate.credential;
-        result.map_err(|error| credential.redact(error).with_provider(credential.provider.name))
+        result.map_err(|error| choice.candidate.credential.blame(error))
     }
 
     /// Sends the request and reads the head of a success.

@@ -43,7 +43,7 @@ impl UpstreamOps for Operations {
             (None, Err(error))
         });
         let (status, outcome) = asked;
-        let error = outcome.err().map(|error| credential.redact(error));
+        let error = outcome.err().map(|error| credential.blame(error));
         TestResult {
             ok: error.is_none(),
             status,

@@ -203,7 +203,7 @@ impl Serving<'_> {
     async fn broken(&mut self, mut live: LiveStream, error: Error) -> Error {
         let credential = self.context.traces.last().map(|trace| trace.candidate.credential.clone());
         let error = match credential {
-            Some(credential) => credential.redact(error).with_provider(credential.provider.name),
+            Some(credential) => credential.blame(error),
             None => error,
         };
         let rest = live.take();
