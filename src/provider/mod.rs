@@ -9,6 +9,7 @@
 pub mod anthropic;
 mod endpoint;
 mod failure;
+pub mod gemini;
 pub mod openai;
 #[cfg(test)]
 mod tests_support;
@@ -55,7 +56,8 @@ impl std::fmt::Debug for Provider {
 }
 
 /// Every provider. The order is that of the documentation; it decides nothing.
-pub static PROVIDERS: &[&Provider] = &[&openai::OPENAI, &anthropic::ANTHROPIC, &openai::compatible::GROQ];
+pub static PROVIDERS: &[&Provider] =
+    &[&openai::OPENAI, &anthropic::ANTHROPIC, &openai::compatible::GROQ, &gemini::GEMINI, &gemini::VERTEX];
 
 /// Looks a provider up by name.
 pub fn find(name: &str) -> Option<&'static Provider> {
