@@ -85,6 +85,9 @@ pub struct AnswerToolCall {
     pub r#type: &'static str,
     /// What is called.
     pub function: AnswerFunction,
+    /// What the provider says of the call beyond OpenAI's shape; send it back unchanged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub extra_content: Option<Value>,
 }
 
 /// A function and its arguments, as JSON text.
@@ -183,6 +186,9 @@ pub struct DeltaToolCall<'a> {
     pub r#type: Option<&'static str>,
     /// Name and more of the arguments.
     pub function: DeltaFunction<'a>,
+    /// See [`AnswerToolCall::extra_content`]; in its first piece.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub extra_content: Option<&'a Value>,
 }
 
 /// A piece of a function call.

@@ -11,6 +11,7 @@ pub mod azure;
 pub mod bedrock;
 mod endpoint;
 mod failure;
+pub mod gemini;
 pub mod ollama;
 pub mod openai;
 #[cfg(test)]
@@ -63,6 +64,8 @@ pub static PROVIDERS: &[&Provider] = &[
     &anthropic::ANTHROPIC,
     &azure::AZURE,
     &bedrock::BEDROCK,
+    &gemini::GEMINI,
+    &gemini::VERTEX,
     &ollama::OLLAMA,
     &openai::compatible::GROQ,
     &openai::compatible::DEEPSEEK,

@@ -116,7 +116,12 @@ impl Collected {
                 let owned = |text: Option<Text<'_>>| text.map(|text| text.0.into_owned()).unwrap_or_default();
                 let arguments = head.input.map_or("{}", RawValue::get).to_owned();
                 let function = AnswerFunction { name: owned(head.name), arguments };
-                self.calls.push(AnswerToolCall { id: owned(head.id), r#type: "function", function });
+                self.calls.push(AnswerToolCall {
+                    id: owned(head.id),
+                    r#type: "function",
+                    function,
+                    extra_content: None,
+                });
             }
             _ => self.native = true,
         }

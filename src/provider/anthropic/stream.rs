@@ -105,7 +105,7 @@ impl Translator {
                 self.native |= called_by_code(block.get("caller"));
                 let function = DeltaFunction { name: Some(text_of(&block, "name")), arguments: "" };
                 let id = Some(text_of(&block, "id"));
-                let first = DeltaToolCall { index: call, id, r#type: Some("function"), function };
+                let first = DeltaToolCall { index: call, id, r#type: Some("function"), function, extra_content: None };
                 self.send(Delta { tool_calls: Some(&[first]), ..Delta::default() }, out)?;
             }
             Kind::Native => {
@@ -182,7 +182,7 @@ impl Translator {
 
     fn arguments(&mut self, call: u32, arguments: &str, out: &mut StreamOut) -> Result<()> {
         let function = DeltaFunction { name: None, arguments };
-        let piece = DeltaToolCall { index: call, id: None, r#type: None, function };
+        let piece = DeltaToolCall { index: call, id: None, r#type: None, function, extra_content: None };
         self.send(Delta { tool_calls: Some(&[piece]), ..Delta::default() }, out)
     }
 
