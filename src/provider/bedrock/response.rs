@@ -78,7 +78,12 @@ impl Collected {
             let text = |name: &str| call.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
             let arguments = call.get("input").map_or_else(|| "{}".to_owned(), Value::to_string);
             let function = AnswerFunction { name: text("name"), arguments };
-            self.calls.push(AnswerToolCall { id: text("toolUseId"), r#type: "function", function });
+            self.calls.push(AnswerToolCall {
+                id: text("toolUseId"),
+                r#type: "function",
+                function,
+                extra_content: None,
+            });
         } else {
             self.native = true;
         }

@@ -75,7 +75,13 @@ impl Translator {
             self.calls += 1;
             let text = |name: &str| begun.get(name).and_then(Value::as_str).unwrap_or_default();
             let function = DeltaFunction { name: Some(text("name")), arguments: "" };
-            let first = DeltaToolCall { index, id: Some(text("toolUseId")), r#type: Some("function"), function };
+            let first = DeltaToolCall {
+                index,
+                id: Some(text("toolUseId")),
+                r#type: Some("function"),
+                function,
+                extra_content: None,
+            };
             self.send(Delta { tool_calls: Some(&[first]), ..Delta::default() }, out)?;
         }
         if kind == Kind::Native {
@@ -127,7 +133,7 @@ impl Translator {
 
     fn arguments(&mut self, call: u32, arguments: &str, out: &mut StreamOut) -> Result<()> {
         let function = DeltaFunction { name: None, arguments };
-        let piece = DeltaToolCall { index: call, id: None, r#type: None, function };
+        let piece = DeltaToolCall { index: call, id: None, r#type: None, function, extra_content: None };
         self.send(Delta { tool_calls: Some(&[piece]), ..Delta::default() }, out)
     }
 

@@ -19,6 +19,7 @@ pub(super) fn answer(body: &[u8], context: &AnswerContext) -> Result<Answer> {
         return Err(protocol(context.provider, "neither a message nor an error"));
     };
     let calls = said.tool_calls.iter().flatten().enumerate().map(|(place, call)| AnswerToolCall {
+        extra_content: None,
         id: call.id(&context.id, place),
         r#type: "function",
         function: AnswerFunction {
