@@ -2,8 +2,8 @@
 //!
 //! Not here: the framings themselves (`sse`, `ndjson`).
 
-use crate::sse::{Event, TooLarge};
-use crate::{ndjson, sse};
+use crate::ndjson;
+use crate::sse::{self, Event, TooLarge};
 
 /// A framing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
