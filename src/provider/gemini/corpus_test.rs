@@ -332,30 +332,18 @@ fn every_recorded_embedding_is_openais() {
 
 #[test]
 fn claudes_recorded_answers_at_vertex_are_read_as_anthropics() {
-    let (mut answers, mut streams) = (0, 0);
+    let mut passed = 0;
     for record in answered("messages") {
-        let body = &record["response_body"];
-        if !body.is_object() {
-            let (events, stream) = stream_of(&record);
-            let (mut translator, mut out) = (VERTEX.dialect.stream(context("claude-haiku-4-5")), StreamOut::default());
-            let mut decoder = Decoder::new(VERTEX.dialect.framing(), 1 << 22);
-            decoder.push(stream.as_bytes());
-            while let Some(event) = decoder.next_event().unwrap() {
-                translator.event(&event, &mut out).unwrap();
-            }
-            assert_eq!(translator.end(&mut out), End::Complete, "{}", record["id"]);
-            let said: String = events.iter().map(|event| text(&event["delta"]["text"])).collect();
-            assert_eq!(text(&read_chunks(&out.bytes)["choices"][0]["message"]["content"]), said, "{}", record["id"]);
-            streams += 1;
-            continue;
-        }
+        // Of streams, only the message that an SDK made of them was recorded.
+        let body = record.get("response_body").filter(|body| body.is_object());
+        let body = body.unwrap_or(&record["response_events"][0]);
         let answer = VERTEX.dialect.answer(Bytes::from(body.to_string()), &context("claude-haiku-4-5")).unwrap();
         let made: Value = serde_json::from_slice(&answer.body).unwrap();
         let blocks = body["content"].as_array().unwrap().iter();
         let said: String = blocks.filter(|it| it["type"] == "text").map(|it| text(&it["text"])).collect();
         assert_eq!(text(&made["choices"][0]["message"]["content"]), said, "{}", record["id"]);
         assert_eq!(made["usage"]["completion_tokens"], body["usage"]["output_tokens"]);
-        answers += 1;
+        passed += 1;
     }
-    println!("Claude at Vertex: {answers} answers and {streams} streams passed, 0 skipped");
+    println!("Claude at Vertex: {passed} answers passed, 0 skipped");
 }

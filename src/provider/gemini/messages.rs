@@ -74,11 +74,9 @@ impl Conversation {
         for (message, said) in messages.iter().enumerate() {
             conversation.message(At { provider, message, part: None }, said)?;
         }
+        // Google takes a question without words beside an instruction, but not no question.
         if conversation.turns.is_empty() {
-            let message = format!(
-                "The provider '{provider}' needs at least one message that is neither empty nor an instruction."
-            );
-            return Err(Error::new(ErrorKind::UnsupportedParameter, message).with_param("messages"));
+            conversation.turns.push(Turn { role: "user", parts: vec![json!({"text": ""})] });
         }
         if signed {
             conversation.sign();
@@ -487,9 +485,14 @@ mod tests {
     }
 
     #[test]
+    fn an_instruction_alone_is_a_question_without_words() {
+        let (made, _) = run(&json!([{"role": "system", "content": "x"}]), false).unwrap();
+        assert_eq!(made, json!({"system": [{"text": "x"}], "contents": [{"role": "user", "parts": [{"text": ""}]}]}));
+    }
+
+    #[test]
     fn what_cannot_be_understood_is_named() {
         let refused = |messages: Value| run(&messages, false).unwrap_err().param().unwrap().to_owned();
-        assert_eq!(refused(json!([{"role": "system", "content": "x"}])), "messages");
         assert_eq!(refused(json!([{"role": "tool", "tool_call_id": "x", "content": ""}])), "messages[0].tool_call_id");
         assert_eq!(refused(json!([{"role": "tool", "content": ""}])), "messages[0].tool_call_id");
         let image = json!({"type": "image_url", "image_url": {"url": "file:///etc/passwd"}});

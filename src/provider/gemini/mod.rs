@@ -23,6 +23,8 @@ mod usage;
 mod vertex;
 
 #[cfg(test)]
+mod corpus_request;
+#[cfg(test)]
 mod corpus_test;
 
 use bytes::Bytes;

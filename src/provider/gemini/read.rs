@@ -127,11 +127,11 @@ impl Candidate {
         let plain = |part: &Map<String, Value>| part.keys().all(|name| matches!(name.as_str(), "text" | "thought"));
         let before =
             self.parts.last_mut().filter(|before| plain(before) && before.get("thought") == part.get("thought"));
-        if let (Some(before), Some(more), true) = (before, part.get("text").and_then(Value::as_str), plain(&part)) {
-            if let Some(Value::String(text)) = before.get_mut("text") {
-                text.push_str(more);
-                return;
-            }
+        let before = before.and_then(|before| before.get_mut("text"));
+        let more = part.get("text").and_then(Value::as_str).filter(|_| plain(&part));
+        if let (Some(Value::String(text)), Some(more)) = (before, more) {
+            text.push_str(more);
+            return;
         }
         if !part.is_empty() {
             self.parts.push(part);
@@ -293,11 +293,11 @@ pub(super) fn logprobs(candidate: &Map<String, Value>) -> Option<Vec<Value>> {
 mod tests {
     use super::*;
 
-    fn absorb(candidate: &mut Candidate, came: Value) -> Vec<Piece> {
+    fn absorb(candidate: &mut Candidate, came: &Value) -> Vec<Piece> {
         candidate.absorb(&mut came.as_object().unwrap().clone(), "answer-1")
     }
 
-    fn part(part: Value) -> Value {
+    fn part(part: &Value) -> Value {
         json!({"content": {"role": "model", "parts": [part]}})
     }
 
@@ -305,15 +305,15 @@ mod tests {
     fn a_call_in_pieces_comes_out_whole() {
         let mut candidate = Candidate::new(0);
         let begin = json!({"functionCall": {"name": "f", "willContinue": true}, "thoughtSignature": "s"});
-        assert!(absorb(&mut candidate, part(begin)).is_empty());
+        assert!(absorb(&mut candidate, &part(&begin)).is_empty());
         let piece = |path: &str, text: &str, more: bool| {
             let argument = json!({"jsonPath": path, "stringValue": text, "willContinue": more});
-            part(json!({"functionCall": {"partialArgs": [argument], "willContinue": true}}))
+            part(&json!({"functionCall": {"partialArgs": [argument], "willContinue": true}}))
         };
-        assert!(absorb(&mut candidate, piece("$.a", "x", true)).is_empty());
-        assert!(absorb(&mut candidate, piece("$.a", "y", false)).is_empty());
-        assert!(absorb(&mut candidate, piece("$.b[1].c", "z", false)).is_empty());
-        let pieces = absorb(&mut candidate, part(json!({"functionCall": {}})));
+        assert!(absorb(&mut candidate, &piece("$.a", "x", true)).is_empty());
+        assert!(absorb(&mut candidate, &piece("$.a", "y", false)).is_empty());
+        assert!(absorb(&mut candidate, &piece("$.b[1].c", "z", false)).is_empty());
+        let pieces = absorb(&mut candidate, &part(&json!({"functionCall": {}})));
         let expected = Call {
             index: 0,
             id: "call_answer1_0".to_owned(),
@@ -322,7 +322,7 @@ mod tests {
             extra_content: Some(json!({"google": {"thought_signature": "s"}})),
         };
         assert_eq!(pieces, [Piece::Call(expected)]);
-        absorb(&mut candidate, json!({"finishReason": "STOP"}));
+        absorb(&mut candidate, &json!({"finishReason": "STOP"}));
         assert_eq!(candidate.finish_reason(), FinishReason::ToolCalls);
     }
 
@@ -338,7 +338,7 @@ mod tests {
         ];
         for (reason, expected) in table {
             let mut candidate = Candidate::new(0);
-            absorb(&mut candidate, json!({"finishReason": reason}));
+            absorb(&mut candidate, &json!({"finishReason": reason}));
             assert_eq!(candidate.finish_reason(), expected, "{reason}");
         }
     }
@@ -353,9 +353,9 @@ mod tests {
             json!({"text": "c"}),
             json!({"text": "d"}),
         ] {
-            absorb(&mut candidate, part(one));
+            absorb(&mut candidate, &part(&one));
         }
-        absorb(&mut candidate, json!({"finishReason": "OTHER", "finishMessage": "m", "avgLogprobs": -0.5}));
+        absorb(&mut candidate, &json!({"finishReason": "OTHER", "finishMessage": "m", "avgLogprobs": -0.5}));
         let expected = json!({"content_parts": [{"text": "ab", "thought": true},
             {"executableCode": {"code": "1"}, "thoughtSignature": "s"}, {"text": "cd"}],
             "finishReason": "OTHER", "finishMessage": "m", "avgLogprobs": -0.5});

@@ -65,7 +65,8 @@ impl Dialect for Vertex {
     }
 
     fn read_error(&self, body: &[u8]) -> ProviderMessage {
-        let anthropics = serde_json::from_slice::<Value>(body).is_ok_and(|value| value["type"] == "error");
+        let anthropics = serde_json::from_slice::<Value>(body)
+            .is_ok_and(|value| value.get("type").and_then(Value::as_str) == Some("error"));
         if anthropics { ANTHROPIC.dialect.read_error(body) } else { GenerateContent.read_error(body) }
     }
 
