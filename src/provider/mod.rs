@@ -9,6 +9,7 @@
 pub mod anthropic;
 mod endpoint;
 mod failure;
+pub mod mistral;
 pub mod openai;
 #[cfg(test)]
 mod tests_support;
@@ -55,7 +56,7 @@ impl std::fmt::Debug for Provider {
 }
 
 /// Every provider. The order is that of the documentation; it decides nothing.
-pub static PROVIDERS: &[&Provider] = &[&openai::OPENAI, &anthropic::ANTHROPIC, &openai::compatible::GROQ];
+pub static PROVIDERS: &[&Provider] = &[&openai::OPENAI, &anthropic::ANTHROPIC, &mistral::MISTRAL, &openai::compatible::GROQ];
 
 /// Looks a provider up by name.
 pub fn find(name: &str) -> Option<&'static Provider> {

@@ -16,7 +16,7 @@ mod response;
 mod schema;
 mod stream;
 mod tools;
-mod warnings;
+pub(super) mod warnings;
 mod wire;
 
 #[cfg(test)]

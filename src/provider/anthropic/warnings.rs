@@ -9,11 +9,11 @@ const MAX_LEN: usize = 80;
 
 /// Parameter names, each once, fit for a header: visible ASCII without commas.
 #[derive(Debug, Default)]
-pub(super) struct Warnings(Vec<String>);
+pub(in crate::provider) struct Warnings(Vec<String>);
 
 impl Warnings {
     /// Adds a name.
-    pub(super) fn add(&mut self, name: &str) {
+    pub(in crate::provider) fn add(&mut self, name: &str) {
         let fit = |letter: char| if letter.is_ascii_graphic() && letter != ',' { letter } else { '_' };
         let name: String = name.chars().take(MAX_LEN).map(fit).collect();
         if self.0.len() < MAX_COUNT && !self.0.contains(&name) {
@@ -22,7 +22,7 @@ impl Warnings {
     }
 
     /// Adds `<prefix><name>` for each member that is neither known nor neutral.
-    pub(super) fn add_unknown(&mut self, prefix: &str, members: &Map<String, Value>, known: &[&str]) {
+    pub(in crate::provider) fn add_unknown(&mut self, prefix: &str, members: &Map<String, Value>, known: &[&str]) {
         for (name, value) in members {
             if !known.contains(&name.as_str()) && !is_neutral(value) {
                 self.add(&format!("{prefix}{name}"));
@@ -31,13 +31,13 @@ impl Warnings {
     }
 
     /// The names.
-    pub(super) fn into_names(self) -> Vec<String> {
+    pub(in crate::provider) fn into_names(self) -> Vec<String> {
         self.0
     }
 }
 
 /// A value that says nothing: leaving it out changes nothing.
-pub(super) fn is_neutral(value: &Value) -> bool {
+pub(in crate::provider) fn is_neutral(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Bool(flag) => !flag,

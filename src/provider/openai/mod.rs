@@ -70,7 +70,8 @@ impl Dialect for OpenAi {
     }
 }
 
-fn outgoing(target: &Target<'_>, method: Method, path: &str, body: Bytes, warnings: Vec<String>) -> Result<Outgoing> {
+/// A request with a bearer token.
+pub(super) fn outgoing(target: &Target<'_>, method: Method, path: &str, body: Bytes, warnings: Vec<String>) -> Result<Outgoing> {
     let authorization = secret_header("Bearer ", target.key, target.provider.name)?;
     Ok(Outgoing {
         method,
