@@ -7,6 +7,7 @@
 //! A new compatible provider is one row of constants; a new dialect is its own folder and one row.
 
 pub mod anthropic;
+pub mod cohere;
 mod endpoint;
 mod failure;
 pub mod mistral;
@@ -56,7 +57,8 @@ impl std::fmt::Debug for Provider {
 }
 
 /// Every provider. The order is that of the documentation; it decides nothing.
-pub static PROVIDERS: &[&Provider] = &[&openai::OPENAI, &anthropic::ANTHROPIC, &mistral::MISTRAL, &openai::compatible::GROQ];
+pub static PROVIDERS: &[&Provider] =
+    &[&openai::OPENAI, &anthropic::ANTHROPIC, &cohere::COHERE, &mistral::MISTRAL, &openai::compatible::GROQ];
 
 /// Looks a provider up by name.
 pub fn find(name: &str) -> Option<&'static Provider> {

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::{FORWARD, error};
+use crate::api::answer::count;
 use crate::error::{Error, Result};
 use crate::provider::{Answer, AnswerContext, Dialect as _, ProviderMessage, event_failure, protocol};
 use crate::usage::Usage;
@@ -82,22 +83,30 @@ impl<'a> View<'a> {
         self.choices.iter().flatten()
     }
 
-    /// Older answers count what the cache gave in a member of their own.
-    pub(super) fn with_cached(&self, usage: Option<Usage>) -> Option<Usage> {
-        #[derive(Deserialize)]
-        struct Cached {
-            #[serde(default)]
-            num_cached_tokens: Option<u64>,
-        }
+    /// Mistral's own way of counting, made right: older answers count what the cache gave in a member of their own, and
+    /// sound stands beside the prompt's tokens instead of among them.
+    pub(super) fn corrected(&self, usage: Option<Usage>) -> Option<Usage> {
         let mut usage = usage?;
-        let cached = self.usage.and_then(|raw| serde_json::from_str::<Cached>(raw.get()).ok());
-        let cached = cached.and_then(|cached| cached.num_cached_tokens).unwrap_or(0);
+        let own = self.usage.and_then(|raw| serde_json::from_str::<OwnUsage>(raw.get()).ok()).unwrap_or_default();
+        if own.total_tokens == usage.total_tokens().saturating_add(usage.audio_input) {
+            usage.input = usage.input.saturating_add(usage.audio_input);
+        }
+        let cached = own.num_cached_tokens;
         if usage.cached_read == 0 && cached <= usage.input {
             usage.input -= cached;
             usage.cached_read = cached;
         }
         Some(usage)
     }
+}
+
+/// What OpenAI's usage object does not have, or not in this sense.
+#[derive(Default, Deserialize)]
+struct OwnUsage {
+    #[serde(default, deserialize_with = "count")]
+    num_cached_tokens: u64,
+    #[serde(default, deserialize_with = "count")]
+    total_tokens: u64,
 }
 
 impl SaidView<'_> {
@@ -113,7 +122,7 @@ pub(super) fn chat(body: Bytes, context: &AnswerContext) -> Result<Answer> {
     let view = View::read(&body, context)?;
     let ours = if view.is_foreign() { rewrite(&body, context)?.into() } else { body.clone() };
     let Answer { body: ours, usage } = FORWARD.answer(ours, context)?;
-    Ok(Answer { usage: view.with_cached(usage), body: ours })
+    Ok(Answer { usage: view.corrected(usage), body: ours })
 }
 
 /// An error in place of an embeddings answer.
@@ -240,6 +249,15 @@ mod tests {
     }
 
     #[test]
+    fn sound_is_counted_beside_the_prompt() {
+        let body = r#"{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":11,
+            "completion_tokens":15,"total_tokens":401,"prompt_tokens_details":{"cached_tokens":9,"audio_tokens":375}}}"#;
+        let usage = chat(Bytes::from_static(body.as_bytes()), &context("mistral")).unwrap().usage.unwrap();
+        assert_eq!((usage.input, usage.cached_read, usage.audio_input), (377, 9, 375));
+        assert_eq!(usage.total_tokens(), 401);
+    }
+
+    #[test]
     fn typed_chunks_become_text_reasoning_and_annotations() {
         let answer = read(
             r#"{"choices":[{"index":0,"finish_reason":"model_length","message":{"role":"assistant","content":[
@@ -247,7 +265,8 @@ mod tests {
                 {"type":"text","text":"It is 4"},{"type":"reference","reference_ids":[1,2]},{"type":"text","text":"."},
                 {"type":"chunk_of_tomorrow","x":1}]}}]}"#,
         );
-        let references = json!([{"type": "reference", "reference_ids": [7]}, {"type": "reference", "reference_ids": [1, 2]}]);
+        let references =
+            json!([{"type": "reference", "reference_ids": [7]}, {"type": "reference", "reference_ids": [1, 2]}]);
         let message = json!({"role": "assistant", "content": "It is 4.", "reasoning_content": "2+2", "annotations": references,
             "provider_specific_fields": {"content_chunks": [{"type": "chunk_of_tomorrow", "x": 1}]}});
         assert_eq!(answer["choices"][0], json!({"index": 0, "finish_reason": "length", "message": message}));
@@ -266,10 +285,14 @@ mod tests {
 
     #[test]
     fn an_error_in_place_of_an_answer_is_an_error() {
-        let kind = |body: &'static str| chat(Bytes::from_static(body.as_bytes()), &context("mistral")).unwrap_err().kind();
+        let kind =
+            |body: &'static str| chat(Bytes::from_static(body.as_bytes()), &context("mistral")).unwrap_err().kind();
         assert_eq!(kind(r#"{"object":"error","message":"x","raw_status_code":429}"#), ErrorKind::ProviderRateLimited);
         assert_eq!(kind(r#"{"detail":"x"}"#), ErrorKind::ProviderError);
-        assert_eq!(kind(r#"{"choices":[{"message":{"content":"a"},"finish_reason":"error"}]}"#), ErrorKind::ProviderError);
+        assert_eq!(
+            kind(r#"{"choices":[{"message":{"content":"a"},"finish_reason":"error"}]}"#),
+            ErrorKind::ProviderError
+        );
         assert_eq!(kind(r#"{"choices":[]}"#), ErrorKind::ProviderProtocol);
         assert_eq!(kind("<html>"), ErrorKind::ProviderProtocol);
     }

@@ -27,10 +27,12 @@ const THINKING: &[&str] = &[
 
 /// The messages for this model; `None` when they can stay as they are.
 pub(super) fn translate(raw: &str, model: &str, warnings: &mut Warnings) -> Result<Option<String>> {
-    let invalid =
-        |path: String| move |cause: serde_json::Error| Error::invalid(path.clone(), format!("Invalid value for '{path}': {cause}."));
+    let invalid = |path: String| {
+        move |cause: serde_json::Error| Error::invalid(path.clone(), format!("Invalid value for '{path}': {cause}."))
+    };
     let messages: Vec<&RawValue> = serde_json::from_str(raw).map_err(invalid("messages".to_owned()))?;
-    let mut translator = Translator { warnings, thinks: THINKING.iter().any(|start| model.starts_with(start)), call: None };
+    let mut translator =
+        Translator { warnings, thinks: THINKING.iter().any(|start| model.starts_with(start)), call: None };
     let mut out = Vec::with_capacity(messages.len());
     let mut changed = false;
     for (index, raw) in messages.into_iter().enumerate() {
@@ -204,9 +206,9 @@ fn fit_id(id: Option<&mut Value>) -> bool {
         return false;
     }
     // FNV-1a: no one gains by a collision in their own conversation.
-    let mut hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let mut hash = text
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
     let mut fit = String::with_capacity(ID_LENGTH);
     for _ in 0..ID_LENGTH {
         let digit = DIGITS.get((hash % 62) as usize).copied().unwrap_or(b'0');
@@ -241,7 +243,8 @@ mod tests {
     fn an_answer_sent_back_becomes_what_mistral_once_said() {
         let answer = json!([{"role": "assistant", "content": "4", "reasoning_content": "2+2", "refusal": null,
             "annotations": [], "audio": null}]);
-        let chunks = json!([{"type": "thinking", "thinking": [{"type": "text", "text": "2+2"}]}, {"type": "text", "text": "4"}]);
+        let chunks =
+            json!([{"type": "thinking", "thinking": [{"type": "text", "text": "2+2"}]}, {"type": "text", "text": "4"}]);
         let (made, warnings) = run("magistral-medium-latest", &answer);
         assert_eq!(made, Some(json!([{"role": "assistant", "content": chunks}])));
         assert!(warnings.is_empty());
@@ -253,28 +256,37 @@ mod tests {
     #[test]
     fn ids_of_other_providers_fit_and_still_belong_together() {
         let call = |id: &str| json!({"id": id, "type": "function", "function": {"name": "f", "arguments": "{}"}});
-        let (made, warnings) = run("m", &json!([
-            {"role": "assistant", "content": null, "tool_calls": [call("call_0fypS1hVX"), call("D681PevKs")]},
-            {"role": "tool", "tool_call_id": "call_0fypS1hVX", "name": "f", "content": "1"},
-            {"role": "tool", "tool_call_id": "D681PevKs", "content": "2"},
-        ]));
+        let (made, warnings) = run(
+            "m",
+            &json!([
+                {"role": "assistant", "content": null, "tool_calls": [call("call_0fypS1hVX"), call("D681PevKs")]},
+                {"role": "tool", "tool_call_id": "call_0fypS1hVX", "name": "f", "content": "1"},
+                {"role": "tool", "tool_call_id": "D681PevKs", "content": "2"},
+            ]),
+        );
         let made = made.unwrap();
         let id = made[0]["tool_calls"][0]["id"].as_str().unwrap();
         assert!(id.len() == 9 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()));
         assert_eq!(made[1]["tool_call_id"], id);
-        assert_eq!((&made[0]["tool_calls"][1]["id"], &made[2]["tool_call_id"]), (&json!("D681PevKs"), &json!("D681PevKs")));
+        assert_eq!(
+            (&made[0]["tool_calls"][1]["id"], &made[2]["tool_call_id"]),
+            (&json!("D681PevKs"), &json!("D681PevKs"))
+        );
         assert!(warnings.is_empty());
     }
 
     #[test]
     fn parts_become_mistrals_and_strangers_are_named() {
-        let (made, warnings) = run("m", &json!([{"role": "user", "name": "Ann", "content": [
-            {"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}},
-            {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}},
-            {"type": "file", "file": {"file_data": "data:application/pdf;base64,AA", "filename": "x.pdf"}},
-            {"type": "file", "file": {"file_id": "f"}},
-            {"type": "image_url", "image_url": {"url": "https://x.org/a.png", "detail": "low"}},
-        ]}]));
+        let (made, warnings) = run(
+            "m",
+            &json!([{"role": "user", "name": "Ann", "content": [
+                {"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}},
+                {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}},
+                {"type": "file", "file": {"file_data": "data:application/pdf;base64,AA", "filename": "x.pdf"}},
+                {"type": "file", "file": {"file_id": "f"}},
+                {"type": "image_url", "image_url": {"url": "https://x.org/a.png", "detail": "low"}},
+            ]}]),
+        );
         let content = json!([
             {"type": "text", "text": "a"},
             {"type": "input_audio", "input_audio": "AAAA"},
@@ -288,11 +300,14 @@ mod tests {
 
     #[test]
     fn the_deprecated_forms_still_work() {
-        let (made, warnings) = run("m", &json!([
-            {"role": "assistant", "content": null, "function_call": {"name": "f", "arguments": "{}"}},
-            {"role": "function", "name": "f", "content": "1"},
-            {"role": "assistant", "content": null, "refusal": "No."},
-        ]));
+        let (made, warnings) = run(
+            "m",
+            &json!([
+                {"role": "assistant", "content": null, "function_call": {"name": "f", "arguments": "{}"}},
+                {"role": "function", "name": "f", "content": "1"},
+                {"role": "assistant", "content": null, "refusal": "No."},
+            ]),
+        );
         let made = made.unwrap();
         assert_eq!(made[0]["tool_calls"][0]["id"], made[1]["tool_call_id"]);
         assert_eq!((&made[1]["role"], &made[1]["name"]), (&json!("tool"), &json!("f")));

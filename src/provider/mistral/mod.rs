@@ -33,16 +33,7 @@ pub static MISTRAL: Provider = Provider {
     name: "mistral",
     base_url: "https://api.mistral.ai/v1",
     key_variable: "MISTRAL_API_KEY",
-    prefixes: &[
-        "mistral-",
-        "ministral-",
-        "codestral",
-        "magistral-",
-        "pixtral-",
-        "open-mistral",
-        "devstral",
-        "voxtral",
-    ],
+    prefixes: &["mistral-", "ministral-", "codestral", "magistral-", "pixtral-", "open-mistral", "devstral", "voxtral"],
     keyless: false,
     dialect: &Mistral,
 };

@@ -261,7 +261,8 @@ mod tests {
 
     /// What is sent beside the model and the question, and the warnings.
     fn sent(parameters: &str) -> (Value, Vec<String>) {
-        let outgoing = send(&format!(r#"{{"model":"m","messages":[{{"role":"user","content":"q"}}],{parameters}}}"#)).unwrap();
+        let outgoing =
+            send(&format!(r#"{{"model":"m","messages":[{{"role":"user","content":"q"}}],{parameters}}}"#)).unwrap();
         let mut body: Value = serde_json::from_slice(&outgoing.body).unwrap();
         let members = body.as_object_mut().unwrap();
         assert_eq!(members.remove("model"), Some(json!("mistral-small-latest")));
@@ -277,7 +278,9 @@ mod tests {
     #[test]
     fn what_both_know_reaches_mistral_as_the_bytes_it_is() {
         let talk = r#""messages" : [{"role":"user","content":"hi" }], "temperature":0.70, "random_seed": 7, "safe_prompt":true, "n":2"#;
-        let sent = send(&format!(r#"{{"model":"m", {talk}, "stream":true,"stream_options":{{"include_usage":true}}}}"#)).unwrap();
+        let sent =
+            send(&format!(r#"{{"model":"m", {talk}, "stream":true,"stream_options":{{"include_usage":true}}}}"#))
+                .unwrap();
         assert_eq!(sent.path, "/v1/chat/completions");
         assert_eq!(sent.body, format!(r#"{{"model":"mistral-small-latest", {talk}, "stream":true}}"#));
         assert!(sent.warnings.is_empty());
@@ -331,9 +334,11 @@ mod tests {
             let body = Body::scan(Bytes::from_static(body.as_bytes())).unwrap();
             with_target(|target| MISTRAL.dialect.embeddings(&body, target))
         };
-        let sent = send(r#"{"model":"m","input":["a","b"],"encoding_format":"base64","dimensions":64,"user":"u"}"#).unwrap();
+        let sent =
+            send(r#"{"model":"m","input":["a","b"],"encoding_format":"base64","dimensions":64,"user":"u"}"#).unwrap();
         assert_eq!(sent.path, "/v1/embeddings");
-        let expected = r#"{"model":"mistral-small-latest","input":["a","b"],"encoding_format":"base64","output_dimension":64}"#;
+        let expected =
+            r#"{"model":"mistral-small-latest","input":["a","b"],"encoding_format":"base64","output_dimension":64}"#;
         assert_eq!((sent.body.as_ref(), sent.warnings), (expected.as_bytes(), vec!["user".to_owned()]));
         assert_eq!(send(r#"{"model":"m","input":[[1,2]]}"#).err().unwrap().param(), Some("input"));
     }

@@ -60,7 +60,7 @@ impl StreamTranslator for Translator {
             self.forward.event(event, out)?;
         }
         if has_usage {
-            out.usage = view.with_cached(out.usage);
+            out.usage = view.corrected(out.usage);
         }
         Ok(())
     }
@@ -85,8 +85,10 @@ mod tests {
     use crate::error::ErrorKind;
     use crate::provider::tests_support::{context, run};
 
-    const ROLE: &str = r#"{"id":"a","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#;
-    const HELLO: &str = r#"{"id":"a","choices":[{"index":0,"delta":{"content":"Hello"},"finish_reason":null}],"p":"abc"}"#;
+    const ROLE: &str =
+        r#"{"id":"a","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#;
+    const HELLO: &str =
+        r#"{"id":"a","choices":[{"index":0,"delta":{"content":"Hello"},"finish_reason":null}],"p":"abc"}"#;
     const STOP: &str = r#"{"id":"a","choices":[{"index":0,"delta":{"content":""},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4},"p":"a"}"#;
 
     fn translator(include_usage: bool) -> Translator {

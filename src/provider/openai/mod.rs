@@ -71,7 +71,13 @@ impl Dialect for OpenAi {
 }
 
 /// A request with a bearer token.
-pub(super) fn outgoing(target: &Target<'_>, method: Method, path: &str, body: Bytes, warnings: Vec<String>) -> Result<Outgoing> {
+pub(super) fn outgoing(
+    target: &Target<'_>,
+    method: Method,
+    path: &str,
+    body: Bytes,
+    warnings: Vec<String>,
+) -> Result<Outgoing> {
     let authorization = secret_header("Bearer ", target.key, target.provider.name)?;
     Ok(Outgoing {
         method,
