@@ -5,7 +5,8 @@ use super::*;
 const PROVIDERS: [&str; 3] = ["openai", "anthropic", "groq"];
 
 fn shipped() -> Catalog {
-    Catalog::parse(BUILT_IN, "conf/models.toml", &PROVIDERS).unwrap_or_else(|problems| panic!("{problems}"))
+    let known: Vec<&'static str> = crate::provider::PROVIDERS.iter().map(|provider| provider.name).collect();
+    Catalog::parse(BUILT_IN, "conf/models.toml", &known).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
 fn mistakes(text: &str) -> String {

@@ -29,21 +29,16 @@ pub(super) fn request(body: &Body, target: &Target<'_>) -> Result<(Bytes, Vec<St
     let mut warnings = Warnings::default();
     warnings.add_unknown("", &members, &[NATIVE, READ].concat());
     let given = |name: &str| members.get(name).filter(|value| !value.is_null());
-    let mut sent = json!({
-        "model": target.model,
-        "texts": texts(members.get("input").unwrap_or(&Value::Null))?,
-        "input_type": "search_document",
-        "embedding_types": [encoding(given("encoding_format"))?],
-    });
+    let mut sent = Map::new();
+    sent.insert("model".to_owned(), target.model.into());
+    sent.insert("texts".to_owned(), json!(texts(members.get("input").unwrap_or(&Value::Null))?));
+    sent.insert("input_type".to_owned(), "search_document".into());
+    sent.insert("embedding_types".to_owned(), json!([encoding(given("encoding_format"))?]));
     for name in NATIVE {
-        if let Some(value) = given(name) {
-            sent[*name] = value.clone();
-        }
+        sent.extend(given(name).map(|value| ((*name).to_owned(), value.clone())));
     }
-    if let Some(dimensions) = given("dimensions") {
-        sent["output_dimension"] = dimensions.clone();
-    }
-    Ok((Bytes::from(sent.to_string()), warnings.into_names()))
+    sent.extend(given("dimensions").map(|value| ("output_dimension".to_owned(), value.clone())));
+    Ok((Bytes::from(Value::Object(sent).to_string()), warnings.into_names()))
 }
 
 fn texts(input: &Value) -> Result<Vec<&str>> {

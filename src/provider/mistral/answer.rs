@@ -118,9 +118,9 @@ impl SaidView<'_> {
 }
 
 /// A whole chat answer.
-pub(super) fn chat(body: Bytes, context: &AnswerContext) -> Result<Answer> {
-    let view = View::read(&body, context)?;
-    let ours = if view.is_foreign() { rewrite(&body, context)?.into() } else { body.clone() };
+pub(super) fn chat(body: &Bytes, context: &AnswerContext) -> Result<Answer> {
+    let view = View::read(body, context)?;
+    let ours = if view.is_foreign() { rewrite(body, context)?.into() } else { body.clone() };
     let Answer { body: ours, usage } = FORWARD.answer(ours, context)?;
     Ok(Answer { usage: view.corrected(usage), body: ours })
 }
@@ -232,7 +232,7 @@ mod tests {
     use crate::provider::tests_support::context;
 
     fn read(body: &str) -> Value {
-        let answer = chat(Bytes::copy_from_slice(body.as_bytes()), &context("mistral")).unwrap();
+        let answer = chat(&Bytes::copy_from_slice(body.as_bytes()), &context("mistral")).unwrap();
         serde_json::from_slice(&answer.body).unwrap()
     }
 
@@ -242,7 +242,7 @@ mod tests {
             br#"{ "choices":[{"message":{"content":"hi","tool_calls":null},"finish_reason":"stop"}],
                 "usage":{"prompt_tokens":10,"completion_tokens":2,"total_tokens":12,"num_cached_tokens":4} }"#,
         );
-        let answer = chat(body.clone(), &context("mistral")).unwrap();
+        let answer = chat(&body, &context("mistral")).unwrap();
         assert_eq!(answer.body.as_ptr(), body.as_ptr());
         let usage = answer.usage.unwrap();
         assert_eq!((usage.input, usage.cached_read, usage.output), (6, 4, 2));
@@ -252,7 +252,7 @@ mod tests {
     fn sound_is_counted_beside_the_prompt() {
         let body = r#"{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":11,
             "completion_tokens":15,"total_tokens":401,"prompt_tokens_details":{"cached_tokens":9,"audio_tokens":375}}}"#;
-        let usage = chat(Bytes::from_static(body.as_bytes()), &context("mistral")).unwrap().usage.unwrap();
+        let usage = chat(&Bytes::from_static(body.as_bytes()), &context("mistral")).unwrap().usage.unwrap();
         assert_eq!((usage.input, usage.cached_read, usage.audio_input), (377, 9, 375));
         assert_eq!(usage.total_tokens(), 401);
     }
@@ -286,7 +286,7 @@ mod tests {
     #[test]
     fn an_error_in_place_of_an_answer_is_an_error() {
         let kind =
-            |body: &'static str| chat(Bytes::from_static(body.as_bytes()), &context("mistral")).unwrap_err().kind();
+            |body: &'static str| chat(&Bytes::from_static(body.as_bytes()), &context("mistral")).unwrap_err().kind();
         assert_eq!(kind(r#"{"object":"error","message":"x","raw_status_code":429}"#), ErrorKind::ProviderRateLimited);
         assert_eq!(kind(r#"{"detail":"x"}"#), ErrorKind::ProviderError);
         assert_eq!(

@@ -52,7 +52,7 @@ impl Dialect for Mistral {
     }
 
     fn answer(&self, body: Bytes, context: &AnswerContext) -> Result<Answer> {
-        answer::chat(body, context)
+        answer::chat(&body, context)
     }
 
     fn stream(&self, context: AnswerContext) -> Box<dyn StreamTranslator> {
