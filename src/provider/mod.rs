@@ -9,9 +9,11 @@
 pub mod anthropic;
 pub mod azure;
 pub mod bedrock;
+pub mod cohere;
 mod endpoint;
 mod failure;
 pub mod gemini;
+pub mod mistral;
 pub mod ollama;
 pub mod openai;
 #[cfg(test)]
@@ -64,8 +66,10 @@ pub static PROVIDERS: &[&Provider] = &[
     &anthropic::ANTHROPIC,
     &azure::AZURE,
     &bedrock::BEDROCK,
+    &cohere::COHERE,
     &gemini::GEMINI,
     &gemini::VERTEX,
+    &mistral::MISTRAL,
     &ollama::OLLAMA,
     &openai::compatible::GROQ,
     &openai::compatible::DEEPSEEK,

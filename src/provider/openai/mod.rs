@@ -112,7 +112,14 @@ impl Dialect for OpenAi {
     }
 }
 
-fn outgoing(target: &Target<'_>, method: Method, path: &str, body: Bytes, warnings: Vec<String>) -> Result<Outgoing> {
+/// A request with a bearer token.
+pub(super) fn outgoing(
+    target: &Target<'_>,
+    method: Method,
+    path: &str,
+    body: Bytes,
+    warnings: Vec<String>,
+) -> Result<Outgoing> {
     let mut headers = Vec::with_capacity(1);
     // A server that serves without a key may refuse an empty one.
     if !(target.provider.keyless && target.key.expose().is_empty()) {
