@@ -2,9 +2,9 @@
 //!
 //! Not here: the framings themselves (`sse`, `ndjson`, `eventstream`).
 
-use crate::eventstream::Broken;
-use crate::sse::Event;
-use crate::{eventstream, ndjson, sse};
+use crate::eventstream::{self, Broken};
+use crate::ndjson;
+use crate::sse::{self, Event};
 
 /// A framing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

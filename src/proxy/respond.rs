@@ -20,6 +20,8 @@ pub(super) type Head = Box<ResponseHeader>;
 
 /// The wait that is named when nobody gave one.
 const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How long a refused client may go on sending before its connection is closed.
+const LINGER: Duration = Duration::from_secs(1);
 /// Longest list of warnings that a header carries.
 const MAX_WARNINGS: usize = 1024;
 
@@ -115,7 +117,18 @@ pub(super) async fn error(session: &mut Session, context: &mut RequestContext, e
     if !reusable {
         session.set_keepalive(None);
     }
-    whole(session, head, envelope::json(error).into()).await.is_ok() && reusable
+    let written = whole(session, head, envelope::json(error).into()).await.is_ok();
+    if written && !reusable {
+        linger(session).await;
+    }
+    written && reusable
+}
+
+/// Takes what a client is still sending after it was refused. Closing on unread bytes resets the connection, and the client
+/// would see that instead of the answer.
+async fn linger(session: &mut Session) {
+    let rest = async { while let Ok(Some(_)) = session.downstream_session.read_request_body().await {} };
+    let _ = tokio::time::timeout(LINGER, rest).await;
 }
 
 fn error_headers(head: &mut ResponseHeader, context: &RequestContext, error: &Error) -> Result<()> {
