@@ -18,6 +18,7 @@ pub mod stats;
 pub mod strategy;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::catalog::Prices;
 use crate::directory::Credential;
@@ -52,6 +53,11 @@ impl std::fmt::Debug for Candidate {
 pub struct Moment(pub u64);
 
 impl Moment {
+    /// Now, for a process that started then.
+    pub fn now(started: Instant) -> Self {
+        Self(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
     /// Milliseconds from an earlier moment to this one; zero when it is later.
     pub const fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)

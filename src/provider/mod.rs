@@ -16,8 +16,10 @@ pub mod gemini;
 pub mod mistral;
 pub mod ollama;
 pub mod openai;
+mod refusal;
 #[cfg(test)]
 mod tests_support;
+mod warnings;
 
 use std::cell::OnceCell;
 

@@ -48,7 +48,6 @@ impl Gateway {
         let caller = self.authenticate(session, snapshot)?;
         context.caller = Some(caller.clone());
         let bytes = read_body(session, snapshot, snapshot.config.limits.max_body_bytes).await?;
-        context.body_bytes = bytes.len() as u64;
         let body = Body::scan(bytes)?;
         let head = read_head(&body, kind)?;
         let strategy = strategy(session, &caller, snapshot)?;

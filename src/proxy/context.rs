@@ -41,8 +41,6 @@ pub struct RequestContext {
     pub client_gone: bool,
     /// The answer is a stream whose head has been written.
     pub streaming: bool,
-    /// Bytes of the client's body.
-    pub body_bytes: u64,
     /// The ledger has it.
     pub booked: bool,
     /// Counts the request as being served until it is booked and answered.
@@ -154,7 +152,6 @@ impl RequestContext {
             first_content: None,
             client_gone: false,
             streaming: false,
-            body_bytes: 0,
             booked: false,
             in_flight: None,
             allow: None,

@@ -199,7 +199,7 @@ impl Gateway {
 
     /// Now, for counters.
     fn now(&self) -> Moment {
-        Moment(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
+        Moment::now(self.started)
     }
 }
 

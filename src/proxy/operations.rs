@@ -62,7 +62,7 @@ impl UpstreamOps for Operations {
             prompt_tokens: estimate_tokens(body.bytes().len() as u64),
             output_tokens: head.max_output.unwrap_or(super::serve::USUAL_OUTPUT),
         };
-        let now = Moment(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX));
+        let now = Moment::now(self.started);
         let ranking = strategy::find(name);
         let order = strategy::rank(ranking, group.candidates().iter().map(Arc::as_ref), estimate);
         let candidates = order.into_iter().filter_map(|slot| group.candidates().get(slot));

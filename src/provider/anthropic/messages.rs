@@ -11,10 +11,10 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::warnings::{Warnings, is_neutral};
 use super::wire::{Block, Native, Source, Speaker, Turn};
 use crate::api::chat::{Content, FilePart, FunctionCall, ImageUrl, Message, Part, Role, ToolCall};
 use crate::error::{Error, ErrorKind, Result};
+use crate::provider::warnings::{Warnings, is_neutral};
 
 /// What a part may carry under Anthropic's own names.
 const PART_FIELDS: &[&str] = &["cache_control", "citations", "context", "title"];
@@ -104,7 +104,7 @@ impl<'a> Conversation<'a> {
             reasoning_content: _,
             extra,
         } = message;
-        self.warn_misplaced(at, message);
+        self.warnings.add_misplaced(at.message, message);
         self.warn_if(audio.is_some(), at, "audio");
         let mut known = MESSAGE_FIELDS.to_vec();
         if *role == Role::Tool {
@@ -134,20 +134,6 @@ impl<'a> Conversation<'a> {
         mark_last(&mut blocks, extra);
         self.push(if *role == Role::Assistant { Speaker::Assistant } else { Speaker::User }, blocks);
         Ok(())
-    }
-
-    /// Fields that only another role has a use for, and the name, which has no place at all.
-    fn warn_misplaced(&mut self, at: At, message: &Message) {
-        let role = message.role;
-        let result = matches!(role, Role::Tool | Role::Function);
-        self.warn_if(message.name.is_some() && !result, at, "name");
-        self.warn_if(message.tool_call_id.is_some() && role != Role::Tool, at, "tool_call_id");
-        if role != Role::Assistant {
-            self.warn_if(message.tool_calls.is_some(), at, "tool_calls");
-            self.warn_if(message.function_call.is_some(), at, "function_call");
-            self.warn_if(message.refusal.is_some(), at, "refusal");
-            self.warn_if(message.reasoning_content.is_some(), at, "reasoning_content");
-        }
     }
 
     fn warn_if(&mut self, lost: bool, at: At, field: &str) {

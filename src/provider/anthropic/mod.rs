@@ -17,7 +17,6 @@ pub(super) mod response;
 pub(super) mod schema;
 mod stream;
 pub(super) mod tools;
-pub(super) mod warnings;
 pub(super) mod wire;
 
 #[cfg(test)]

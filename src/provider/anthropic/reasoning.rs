@@ -5,9 +5,9 @@
 use serde_json::Value;
 
 use super::model::{self, MIN_BUDGET, Off, Sampling, Traits};
-use super::warnings::Warnings;
 use super::wire::Thinking;
 use crate::error::{Error, Result};
+use crate::provider::warnings::Warnings;
 
 /// What is known when it is decided how the model thinks.
 pub(in crate::provider) struct Asked<'a> {

@@ -13,10 +13,11 @@ use super::model::{Traits, traits};
 use super::reasoning::{Asked, Parameters, reasoning};
 use super::schema::answer_schema;
 use super::tools::{self, Wanted};
-use super::warnings::{Warnings, is_neutral};
 use super::wire::{Block, Metadata, Request, Thinking};
 use crate::api::chat::{ChatRequest, ResponseFormat, StreamOptions};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
+use crate::provider::refusal::one_text_answer;
+use crate::provider::warnings::{Warnings, is_neutral};
 use crate::provider::{ChatCall, Outgoing, Target};
 
 /// Anthropic's own parameters, passed on under their names; `thinking`, `output_config`, `top_k` and `betas` are read too.
@@ -99,7 +100,7 @@ pub(super) fn translate<'a>(request: &'a ChatRequest, model: &'a str) -> Result<
         timeout: _,
         extra,
     } = request;
-    refuse(*n, modalities.as_deref())?;
+    one_text_answer("anthropic", *n, modalities.as_deref())?;
     let traits = traits(model);
     let mut conversation = Conversation::translate(messages)?;
     let mut warnings = std::mem::take(&mut conversation.warnings);
@@ -182,22 +183,6 @@ fn warn_inexpressible(request: &ChatRequest, warnings: &mut Warnings) {
         // Obfuscation pads OpenAI's chunks against eavesdroppers; nobody asks for it by leaving it on.
         warnings.add_unknown("stream_options.", extra, &["include_obfuscation"]);
     }
-}
-
-/// What can't be left out without another meaning.
-fn refuse(n: Option<u64>, modalities: Option<&[String]>) -> Result<()> {
-    let unsupported = |param: &str, message: &'static str| {
-        Err(Error::new(ErrorKind::UnsupportedParameter, message).with_param(param))
-    };
-    match n {
-        Some(0) => return Err(Error::invalid("n", "Invalid value for 'n': expected at least 1.")),
-        Some(2..) => return unsupported("n", "The provider 'anthropic' gives one choice for each request."),
-        _ => {}
-    }
-    if modalities.is_some_and(|modalities| modalities.iter().any(|modality| modality != "text")) {
-        return unsupported("modalities", "The provider 'anthropic' answers with text only.");
-    }
-    Ok(())
 }
 
 fn native<'a>(extra: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
@@ -471,7 +456,7 @@ mod tests {
     fn what_would_change_the_meaning_is_refused_by_name() {
         for (parameters, param) in [(json!({"n": 2}), "n"), (json!({"modalities": ["text", "audio"]}), "modalities")] {
             let error = run(BUDGET, &parameters).unwrap_err();
-            assert_eq!((error.kind(), error.param()), (ErrorKind::UnsupportedParameter, Some(param)));
+            assert_eq!((error.kind(), error.param()), (crate::error::ErrorKind::UnsupportedParameter, Some(param)));
         }
         for (parameters, param) in [(json!({"betas": 1}), "betas"), (json!({"output_config": "x"}), "output_config")] {
             assert_eq!(run(BUDGET, &parameters).unwrap_err().param(), Some(param));

@@ -7,10 +7,10 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::citation::annotation;
-use super::warnings::is_neutral;
 use super::wire::{BlockHead, Message, StopDetails, Text, called_by_code, finish_reason};
 use crate::api::answer::{AnswerFunction, AnswerMessage, AnswerToolCall, ChatCompletion, Choice};
 use crate::error::{Error, Result};
+use crate::provider::warnings::is_neutral;
 use crate::provider::{Answer, AnswerContext, ProviderMessage, event_failure, protocol};
 use crate::usage::Usage;
 

@@ -5,10 +5,10 @@ use std::borrow::Cow;
 use serde_json::{Map, Value, json};
 
 use super::schema::input_schema;
-use super::warnings::{Warnings, is_neutral};
 use super::wire::{Function, Native, Tool, ToolChoice};
 use crate::api::chat::{self, FunctionSpec};
 use crate::error::{Error, ErrorKind, Result};
+use crate::provider::warnings::{Warnings, is_neutral};
 
 /// What a function tool may carry under Anthropic's own names.
 const TOOL_FIELDS: &[&str] =

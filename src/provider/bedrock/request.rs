@@ -17,11 +17,12 @@ use super::messages::Conversation;
 use super::tools::{self, Wanted};
 use super::wire::{Block, Inference, Request};
 use crate::api::chat::{ChatRequest, JsonSchema, ResponseFormat, StreamOptions};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::provider::anthropic::reasoning::{Asked, Parameters, reasoning};
 use crate::provider::anthropic::schema::close;
-use crate::provider::anthropic::warnings::{Warnings, is_neutral};
 use crate::provider::anthropic::wire::Thinking;
+use crate::provider::refusal::one_text_answer;
+use crate::provider::warnings::{Warnings, is_neutral};
 use crate::provider::{ChatCall, Outgoing, Target};
 
 /// Converse's own parameters, passed on under their names.
@@ -104,7 +105,7 @@ pub(super) fn translate<'a>(request: &'a ChatRequest, model: &str) -> Result<Tra
         timeout: _,
         extra,
     } = request;
-    refuse(*n, modalities.as_deref())?;
+    one_text_answer("bedrock", *n, modalities.as_deref())?;
     let family = family(model);
     let mut conversation = Conversation::translate(messages)?;
     let mut warnings = std::mem::take(&mut conversation.warnings);
@@ -179,22 +180,6 @@ fn warn_inexpressible(request: &ChatRequest, warnings: &mut Warnings) {
         // Obfuscation pads OpenAI's chunks against eavesdroppers; nobody asks for it by leaving it on.
         warnings.add_unknown("stream_options.", extra, &["include_obfuscation"]);
     }
-}
-
-/// What can't be left out without another meaning.
-fn refuse(n: Option<u64>, modalities: Option<&[String]>) -> Result<()> {
-    let unsupported = |param: &str, message: &'static str| {
-        Err(Error::new(ErrorKind::UnsupportedParameter, message).with_param(param))
-    };
-    match n {
-        Some(0) => return Err(Error::invalid("n", "Invalid value for 'n': expected at least 1.")),
-        Some(2..) => return unsupported("n", "The provider 'bedrock' gives one choice for each request."),
-        _ => {}
-    }
-    if modalities.is_some_and(|modalities| modalities.iter().any(|modality| modality != "text")) {
-        return unsupported("modalities", "The provider 'bedrock' answers with text only.");
-    }
-    Ok(())
 }
 
 fn native<'a>(extra: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
@@ -513,7 +498,7 @@ mod tests {
     fn what_would_change_the_meaning_is_refused_by_name() {
         for (parameters, param) in [(json!({"n": 2}), "n"), (json!({"modalities": ["text", "audio"]}), "modalities")] {
             let error = run(CLAUDE, &parameters).unwrap_err();
-            assert_eq!((error.kind(), error.param()), (ErrorKind::UnsupportedParameter, Some(param)));
+            assert_eq!((error.kind(), error.param()), (crate::error::ErrorKind::UnsupportedParameter, Some(param)));
         }
         for param in ["additionalModelRequestFields", "output_config"] {
             assert_eq!(run(CLAUDE, &json!({param: "x"})).unwrap_err().param(), Some(param));

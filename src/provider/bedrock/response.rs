@@ -7,7 +7,7 @@ use super::wire::{finish_reason, tier, usage};
 use crate::api::answer::{AnswerFunction, AnswerMessage, AnswerToolCall, ChatCompletion, Choice};
 use crate::error::{Error, Result};
 use crate::provider::anthropic::response::unfence;
-use crate::provider::anthropic::warnings::is_neutral;
+use crate::provider::warnings::is_neutral;
 use crate::provider::{Answer, AnswerContext, ProviderMessage, protocol};
 
 /// Reads a whole answer.

@@ -13,7 +13,7 @@ use crate::api::chat::{self, FunctionSpec};
 use crate::error::{Error, ErrorKind, Result};
 use crate::provider::anthropic::schema::input_schema;
 use crate::provider::anthropic::tools::deprecated_choice;
-use crate::provider::anthropic::warnings::Warnings;
+use crate::provider::warnings::Warnings;
 
 /// The parameters about tools, and what the conversation holds of them.
 #[derive(Debug)]

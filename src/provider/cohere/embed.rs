@@ -12,7 +12,7 @@ use super::response::read_error;
 use super::wire::{UsageWire, lenient};
 use crate::api::scan::Body;
 use crate::error::{Error, ErrorKind, Result};
-use crate::provider::anthropic::warnings::Warnings;
+use crate::provider::warnings::Warnings;
 use crate::provider::{Answer, AnswerContext, Target, event_failure, protocol};
 use crate::usage::Usage;
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::wire::{self, Call, Function, Image, Item};
 use crate::api::chat::{Content, FunctionCall, ImageUrl, Message, Part, Role, ToolCall};
 use crate::error::{Error, ErrorKind, Result};
-use crate::provider::anthropic::warnings::Warnings;
+use crate::provider::warnings::Warnings;
 
 /// Translates all messages.
 pub(super) fn translate<'a>(messages: &'a [Message], warnings: &mut Warnings) -> Result<Vec<wire::Message<'a>>> {

@@ -12,8 +12,9 @@ use super::messages;
 use super::tools::{self, Wanted};
 use super::wire::Request;
 use crate::api::chat::{ChatRequest, JsonSchema, ResponseFormat, StreamOptions};
-use crate::error::{Error, ErrorKind, Result};
-use crate::provider::anthropic::warnings::Warnings;
+use crate::error::{Error, Result};
+use crate::provider::refusal::one_text_answer;
+use crate::provider::warnings::Warnings;
 use crate::provider::{ChatCall, Target};
 
 /// Cohere's own parameters, passed on under their names.
@@ -73,7 +74,7 @@ pub(super) fn translate<'a>(request: &'a ChatRequest, model: &'a str) -> Result<
         timeout: _,
         extra,
     } = request;
-    refuse(*n, modalities.as_deref())?;
+    one_text_answer("cohere", *n, modalities.as_deref())?;
     let mut warnings = Warnings::default();
     let messages = messages::translate(messages, &mut warnings)?;
     warnings.add_unknown("", extra, &[NATIVE, READ].concat());
@@ -150,22 +151,6 @@ fn warn_inexpressible(request: &ChatRequest, warnings: &mut Warnings) {
         // Obfuscation pads OpenAI's chunks against eavesdroppers; nobody asks for it by leaving it on.
         warnings.add_unknown("stream_options.", extra, &["include_obfuscation"]);
     }
-}
-
-/// What can't be left out without another meaning.
-fn refuse(n: Option<u64>, modalities: Option<&[String]>) -> Result<()> {
-    let unsupported = |param: &str, message: &'static str| {
-        Err(Error::new(ErrorKind::UnsupportedParameter, message).with_param(param))
-    };
-    match n {
-        Some(0) => return Err(Error::invalid("n", "Invalid value for 'n': expected at least 1.")),
-        Some(2..) => return unsupported("n", "The provider 'cohere' gives one choice for each request."),
-        _ => {}
-    }
-    if modalities.is_some_and(|modalities| modalities.iter().any(|modality| modality != "text")) {
-        return unsupported("modalities", "The provider 'cohere' answers with text only.");
-    }
-    Ok(())
 }
 
 fn native<'a>(extra: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
@@ -377,7 +362,7 @@ mod tests {
     fn what_would_change_the_meaning_is_refused_by_name() {
         for (parameters, param) in [(json!({"n": 2}), "n"), (json!({"modalities": ["text", "audio"]}), "modalities")] {
             let error = run("m", &parameters).unwrap_err();
-            assert_eq!((error.kind(), error.param()), (ErrorKind::UnsupportedParameter, Some(param)));
+            assert_eq!((error.kind(), error.param()), (crate::error::ErrorKind::UnsupportedParameter, Some(param)));
         }
     }
 }

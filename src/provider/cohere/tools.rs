@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::wire::{Spec, Tool};
 use crate::api::chat::{self, FunctionSpec};
 use crate::error::{Error, ErrorKind, Result};
-use crate::provider::anthropic::warnings::Warnings;
+use crate::provider::warnings::Warnings;
 
 /// The parameters about tools.
 #[derive(Debug)]

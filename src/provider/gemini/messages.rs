@@ -97,7 +97,7 @@ impl Conversation {
             reasoning_content: _,
             extra,
         } = message;
-        self.warn_misplaced(at, message);
+        self.warnings.add_misplaced(at.message, message);
         self.warn_if(audio.is_some(), at, "audio");
         let known: &[&str] =
             if *role == Role::Tool { &["provider_specific_fields", "is_error"] } else { &["provider_specific_fields"] };
@@ -137,20 +137,6 @@ impl Conversation {
             }
         }
         Ok(())
-    }
-
-    /// Fields that only another role has a use for, and the name, which has no place at all.
-    fn warn_misplaced(&mut self, at: At, message: &Message) {
-        let role = message.role;
-        let result = matches!(role, Role::Tool | Role::Function);
-        self.warn_if(message.name.is_some() && !result, at, "name");
-        self.warn_if(message.tool_call_id.is_some() && role != Role::Tool, at, "tool_call_id");
-        if role != Role::Assistant {
-            self.warn_if(message.tool_calls.is_some(), at, "tool_calls");
-            self.warn_if(message.function_call.is_some(), at, "function_call");
-            self.warn_if(message.refusal.is_some(), at, "refusal");
-            self.warn_if(message.reasoning_content.is_some(), at, "reasoning_content");
-        }
     }
 
     fn warn_if(&mut self, lost: bool, at: At, field: &str) {

@@ -31,7 +31,7 @@ use bytes::Bytes;
 use http::{HeaderName, Method};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::anthropic::warnings;
+use super::warnings;
 use super::{
     Answer, AnswerContext, ChatCall, Dialect, Outgoing, Provider, ProviderMessage, StreamTranslator, Target,
     secret_header,

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
-use crate::provider::anthropic::warnings::{Warnings, is_neutral};
+use crate::provider::warnings::{Warnings, is_neutral};
 
 /// What Mistral's own messages have.
 const MEMBERS: &[&str] = &["role", "content", "tool_calls", "tool_call_id", "prefix"];

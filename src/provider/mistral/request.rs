@@ -11,7 +11,7 @@ use super::messages;
 use crate::api::chat::ToolChoice;
 use crate::api::scan::{Body, Edit};
 use crate::error::{Error, ErrorKind, Result};
-use crate::provider::anthropic::warnings::{Warnings, is_neutral};
+use crate::provider::warnings::{Warnings, is_neutral};
 use crate::provider::{ChatCall, Target};
 
 /// OpenAI's parameters that Mistral does not know, with the value that says what Mistral does anyway.

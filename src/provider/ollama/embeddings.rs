@@ -10,7 +10,7 @@ use super::response::error_in_answer;
 use super::wire::Count;
 use crate::api::scan::Body;
 use crate::error::{Error, ErrorKind, Result};
-use crate::provider::anthropic::warnings::{Warnings, is_neutral};
+use crate::provider::warnings::{Warnings, is_neutral};
 use crate::provider::{Answer, AnswerContext, Outgoing, Target, protocol};
 use crate::usage::Usage;
 

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::wire::{Call, CalledFunction, Message};
 use crate::api::chat::{self, Content, FunctionCall, ImageUrl, Part, Role, ToolCall};
 use crate::error::{Error, ErrorKind, Result};
-use crate::provider::anthropic::warnings::Warnings;
+use crate::provider::warnings::Warnings;
 
 /// The translated conversation.
 #[derive(Debug, Default)]

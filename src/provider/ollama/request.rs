@@ -12,7 +12,8 @@ use super::messages::Conversation;
 use super::wire::{Function, Request, Tool};
 use crate::api::chat::{self, ChatRequest, FunctionSpec, ResponseFormat, StreamOptions, ToolChoice};
 use crate::error::{Error, ErrorKind, Result};
-use crate::provider::anthropic::warnings::Warnings;
+use crate::provider::refusal::one_text_answer;
+use crate::provider::warnings::Warnings;
 use crate::provider::{ChatCall, Outgoing, Target};
 
 /// Ollama's own members of `options` that a client may also write at the top, as it writes `temperature`.
@@ -90,7 +91,7 @@ pub(super) fn translate<'a>(request: &'a ChatRequest, model: &'a str) -> Result<
         timeout: _,
         extra,
     } = request;
-    refuse(*n, modalities.as_deref())?;
+    one_text_answer("ollama", *n, modalities.as_deref())?;
     let mut conversation = Conversation::translate(messages)?;
     let mut warnings = std::mem::take(&mut conversation.warnings);
     warnings.add_unknown("", extra, &[OPTIONS, NATIVE, READ].concat());
@@ -109,19 +110,6 @@ pub(super) fn translate<'a>(request: &'a ChatRequest, model: &'a str) -> Result<
         native: native.collect(),
     };
     Ok((translated, warnings))
-}
-
-/// What can't be left out without another meaning.
-fn refuse(n: Option<u64>, modalities: Option<&[String]>) -> Result<()> {
-    match n {
-        Some(0) => return Err(Error::invalid("n", "Invalid value for 'n': expected at least 1.")),
-        Some(2..) => return Err(unsupported("n", "The provider 'ollama' gives one choice for each request.")),
-        _ => {}
-    }
-    if modalities.is_some_and(|modalities| modalities.iter().any(|modality| modality != "text")) {
-        return Err(unsupported("modalities", "The provider 'ollama' answers with text only."));
-    }
-    Ok(())
 }
 
 fn unsupported(param: &str, message: &'static str) -> Error {

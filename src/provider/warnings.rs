@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::api::chat::{Message, Role};
+
 /// How many are kept; a request that breaks more rules than this has made its point.
 const MAX_COUNT: usize = 32;
 /// How long one may be.
@@ -26,6 +28,25 @@ impl Warnings {
         for (name, value) in members {
             if !known.contains(&name.as_str()) && !is_neutral(value) {
                 self.add(&format!("{prefix}{name}"));
+            }
+        }
+    }
+
+    /// Adds what only a message of another role has a use for, and a name where it has no place at all. `place` is the
+    /// message's place in the conversation.
+    pub(in crate::provider) fn add_misplaced(&mut self, place: usize, message: &Message) {
+        let role = message.role;
+        let spoken = role == Role::Assistant;
+        for (field, lost) in [
+            ("name", message.name.is_some() && !matches!(role, Role::Tool | Role::Function)),
+            ("tool_call_id", message.tool_call_id.is_some() && role != Role::Tool),
+            ("tool_calls", message.tool_calls.is_some() && !spoken),
+            ("function_call", message.function_call.is_some() && !spoken),
+            ("refusal", message.refusal.is_some() && !spoken),
+            ("reasoning_content", message.reasoning_content.is_some() && !spoken),
+        ] {
+            if lost {
+                self.add(&format!("messages[{place}].{field}"));
             }
         }
     }
