@@ -16,7 +16,8 @@ impl Strategy for Cheapest {
 
     fn score(&self, candidate: &Candidate, estimate: Estimate) -> f64 {
         let Some(prices) = &candidate.prices else { return f64::INFINITY };
-        let cost = prices.input.times(estimate.prompt_tokens) + prices.output.times(estimate.output_tokens);
+        let rates = prices.for_prompt(estimate.prompt_tokens);
+        let cost = rates.input.times(estimate.prompt_tokens) + rates.output.times(estimate.output_tokens);
         cost.dollars()
     }
 }
