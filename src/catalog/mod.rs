@@ -74,6 +74,12 @@ impl Prices {
         let tier = self.tiers.iter().rev().find(|tier| prompt_tokens > tier.above);
         tier.map_or(&self.base, |tier| &tier.rates)
     }
+
+    /// What a request of so many tokens costs without caches, sound and thought: for planning, not for the bill.
+    pub fn expected(&self, prompt_tokens: u64, output_tokens: u64) -> Money {
+        let rates = self.for_prompt(prompt_tokens);
+        rates.input.times(prompt_tokens) + rates.output.times(output_tokens)
+    }
 }
 
 /// What a model can do beyond text.

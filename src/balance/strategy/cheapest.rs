@@ -5,6 +5,7 @@
 
 use super::{Candidate, Estimate, Strategy};
 use crate::api::strategy::StrategyName;
+use crate::money::Money;
 
 /// Least expected cost.
 pub(super) struct Cheapest;
@@ -15,9 +16,8 @@ impl Strategy for Cheapest {
     }
 
     fn score(&self, candidate: &Candidate, estimate: Estimate) -> f64 {
-        let Some(prices) = &candidate.prices else { return f64::INFINITY };
-        let rates = prices.for_prompt(estimate.prompt_tokens);
-        let cost = rates.input.times(estimate.prompt_tokens) + rates.output.times(estimate.output_tokens);
-        cost.dollars()
+        let cost =
+            candidate.prices.as_ref().map(|prices| prices.expected(estimate.prompt_tokens, estimate.output_tokens));
+        cost.map_or(f64::INFINITY, Money::dollars)
     }
 }
