@@ -62,6 +62,8 @@ pub enum ErrorKind {
     Internal,
     /// The provider answered 429.
     ProviderRateLimited,
+    /// The same, for good: the credential's quota or money is used up.
+    ProviderQuotaExhausted,
     /// The provider answered 401 or 403: the stored credential does not work.
     ProviderKeyInvalid,
     /// The provider refused the request itself: 400, 404, 413, 422 and other 4xx.
@@ -101,7 +103,7 @@ const fn row(status: u16, error_type: &'static str, code: &'static str, retryabl
 
 impl ErrorKind {
     /// Every kind, for tests and for metrics that must start at zero.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::InvalidRequest,
         Self::UnsupportedParameter,
         Self::InvalidApiKey,
@@ -119,6 +121,7 @@ impl ErrorKind {
         Self::DeadlineExceeded,
         Self::Internal,
         Self::ProviderRateLimited,
+        Self::ProviderQuotaExhausted,
         Self::ProviderKeyInvalid,
         Self::ProviderRejected,
         Self::ProviderError,
@@ -156,6 +159,7 @@ impl ErrorKind {
             Self::DeadlineExceeded => row(504, "server_error", "deadline_exceeded", false, Gateway),
             Self::Internal => row(500, "server_error", "internal_error", false, Gateway),
             Self::ProviderRateLimited => row(429, "rate_limit_error", "rate_limit_exceeded", true, Provider),
+            Self::ProviderQuotaExhausted => row(429, "insufficient_quota", "provider_quota_exhausted", true, Provider),
             Self::ProviderKeyInvalid => row(401, "provider_error", "provider_key_invalid", false, Provider),
             Self::ProviderRejected => row(400, INVALID, "provider_rejected", false, Provider),
             Self::ProviderError => row(502, "provider_error", "provider_error", true, Provider),

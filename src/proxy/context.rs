@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use crate::api::strategy::StrategyName;
 use crate::balance::Candidate;
-use crate::balance::stats::InFlight;
+use crate::balance::attempt::Attempt;
 use crate::directory::Caller;
 use crate::error::Error;
 use crate::store::{AttemptRecord, Booking};
@@ -80,16 +80,15 @@ pub struct Trace {
     pub took: Option<Duration>,
     /// Why it failed.
     pub error: Option<Error>,
-    /// Counts the attempt as under way.
-    _in_flight: InFlight,
+    /// The attempt as the balancer sees it, until it was told how it ended.
+    pub attempt: Option<Attempt>,
 }
 
 impl Trace {
     /// An attempt that begins now.
-    pub fn begin(candidate: Arc<Candidate>) -> Self {
-        let in_flight = candidate.stats.start();
+    pub fn begin(attempt: Attempt) -> Self {
         Self {
-            candidate,
+            candidate: Arc::clone(attempt.candidate()),
             started: Instant::now(),
             sent_bytes: None,
             status: 0,
@@ -98,7 +97,7 @@ impl Trace {
             first_content: None,
             took: None,
             error: None,
-            _in_flight: in_flight,
+            attempt: Some(attempt),
         }
     }
 

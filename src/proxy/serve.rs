@@ -3,28 +3,26 @@
 //! This is the one place that retries and the one place that writes a success's head. The rule: the next candidate is tried
 //! when the error's kind is retryable, the client has seen no byte, attempts and time are left.
 
-use std::collections::HashSet;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use pingora::proxy::Session;
 use tokio::sync::watch;
 
 use super::admit::Admitted;
-use super::attempt::{Attempts, Call, Started};
+use super::attempt::{Attempts, Started};
 use super::context::{RequestContext, Trace};
 use super::respond;
 use super::stream::LiveStream;
 use super::{Gateway, Snapshot, shutting_down};
-use crate::balance::group::Choice;
-use crate::balance::stats::Verdict;
-use crate::balance::{Candidate, Estimate};
+use crate::balance::attempt::{Attempt, Effect, Outcome, Verdict};
+use crate::balance::group::{Choice, Nobody};
+use crate::balance::request::Request;
+use crate::balance::stats::{Refusal, prefix};
+use crate::balance::{Candidate, hash};
 use crate::config::Timeouts;
-use crate::error::{Error, ErrorKind, Result, Source};
+use crate::error::{Error, ErrorKind, Result};
 use crate::provider::Outgoing;
 use crate::usage::estimate_tokens;
-
-/// Completion tokens that are expected when the client sets no limit.
-pub(super) const USUAL_OUTPUT: u64 = 256;
 
 /// How one round of the loop ended.
 enum Round {
@@ -49,10 +47,10 @@ impl Serving<'_> {
     /// Serves the request. The answer has been written when this returns `Ok`; an `Err` has been answered with nothing yet,
     /// or has broken a stream off.
     pub(super) async fn run(&mut self) -> Result<()> {
-        let mut tried = HashSet::new();
+        let mut tried = Vec::new();
         let mut last = None;
-        while let Some((choice, outgoing)) = self.next(&mut tried, &mut last)? {
-            self.context.traces.push(Trace::begin(choice.candidate.clone()));
+        while let Some((choice, attempt, outgoing)) = self.next(&mut tried, &mut last)? {
+            self.context.traces.push(Trace::begin(attempt));
             match self.round(&choice, &outgoing).await {
                 Round::Content(started) => return self.deliver(started, &outgoing).await,
                 Round::Gone => return Err(self.client_left()),
@@ -74,50 +72,40 @@ impl Serving<'_> {
     ///
     /// A candidate that can't express the request is passed over without an attempt; when no other is left, its refusal is
     /// the answer.
-    fn next(&self, tried: &mut HashSet<usize>, last: &mut Option<Error>) -> Result<Option<(Choice, Outgoing)>> {
+    fn next(&self, tried: &mut Vec<u32>, last: &mut Option<Error>) -> Result<Option<(Choice, Attempt, Outgoing)>> {
         let attempts = u32::try_from(self.context.traces.len()).unwrap_or(u32::MAX);
         if attempts >= self.snapshot.config.retry.max_attempts || Instant::now() >= self.admitted.call.deadline {
             return Ok(None);
         }
         loop {
-            let Some(choice) = self.select(tried, last.is_none()) else {
-                return if last.is_some() { Ok(None) } else { Err(self.nobody()) };
+            let request = self.request(tried.clone());
+            let (choice, attempt) = match self.admitted.group.select(&request) {
+                Ok(selected) => selected,
+                Err(_) if last.is_some() => return Ok(None),
+                Err(nobody) => return Err(no_candidate(nobody)),
             };
-            tried.insert(choice.candidate.slot);
+            tried.push(u32::try_from(choice.candidate.slot).unwrap_or(u32::MAX));
             match Attempts::prepare(&self.admitted.call, &choice) {
-                Ok(outgoing) => return Ok(Some((choice, outgoing))),
-                Err(refusal) => {
-                    choice.candidate.stats.breaker.release();
-                    last.get_or_insert(refusal);
-                }
+                Ok(outgoing) => return Ok(Some((choice, attempt, outgoing))),
+                Err(refusal) => drop(last.get_or_insert(refusal)),
             }
         }
     }
 
-    /// The best candidate that is neither tried nor cooling nor open. With `panic`, when there is none, an open one: every
-    /// route being open says more about the breakers than about the routes.
-    fn select(&self, tried: &HashSet<usize>, panic: bool) -> Option<Choice> {
-        let Admitted { group, strategy, call } = self.admitted;
-        let now = self.gateway.now();
-        let estimate = estimate(call);
-        let fresh = |candidate: &Candidate| !tried.contains(&candidate.slot);
-        let ready = |candidate: &Candidate| fresh(candidate) && candidate.cooling.cooling(now).is_none();
-        let healthy = |candidate: &Candidate| ready(candidate) && candidate.stats.breaker.enter(now);
-        let choice = group.select(*strategy, estimate, healthy);
-        choice.or_else(|| if panic { group.select(*strategy, estimate, ready) } else { None })
-    }
-
-    /// Why no candidate can be asked at all.
-    fn nobody(&self) -> Error {
-        let now = self.gateway.now();
-        let candidates = self.admitted.group.candidates().iter();
-        match candidates.filter_map(|candidate| candidate.cooling.cooling(now)).min() {
-            Some(wait) => Error::new(
-                ErrorKind::ProviderRateLimited,
-                "Every provider that serves this model is rate limited; see Retry-After.",
-            )
-            .with_retry_after(wait),
-            None => Error::new(ErrorKind::NoCandidate, "No provider that serves this model is available now."),
+    /// The request as a ranking sees it now.
+    fn request(&self, tried: Vec<u32>) -> Request {
+        let Admitted { strategy, call, .. } = self.admitted;
+        let left = call.deadline.saturating_duration_since(Instant::now());
+        Request {
+            strategy: *strategy,
+            now: self.gateway.now(),
+            seed: rand::random(),
+            prompt_tokens: estimate_tokens(call.body.bytes().len() as u64),
+            max_output: call.head.max_output,
+            key: self.context.caller.as_ref().map_or(0, |caller| hash(&caller.key.id)),
+            prefix: prefix(call.body.bytes()),
+            left_ms: u64::try_from(left.as_millis()).ok(),
+            tried,
         }
     }
 
@@ -230,10 +218,18 @@ impl Serving<'_> {
         let now = self.gateway.now();
         let Some(trace) = self.context.traces.last_mut() else { return };
         trace.took = Some(trace.started.elapsed());
-        let verdict = error.as_ref().map_or(Verdict::Success, verdict);
-        trace.candidate.stats.record(verdict, trace.first_content, now);
-        if let Some(wait) = error.as_ref().and_then(cool_down) {
-            trace.candidate.cooling.cool_down(wait, now);
+        let outcome = Outcome {
+            verdict: error.as_ref().map_or(Verdict::Success, Verdict::of),
+            first: trace.first_content.filter(|_| self.admitted.call.head.stream),
+            total: trace.started.elapsed(),
+            usage: trace.usage,
+            retry_after: error.as_ref().and_then(Error::retry_after),
+            now,
+            random: rand::random(),
+        };
+        if let Some(attempt) = trace.attempt.take() {
+            let effect = attempt.record(&outcome);
+            report(&trace.candidate, effect);
         }
         trace.error = error;
     }
@@ -258,20 +254,39 @@ fn deadline_passed() -> Error {
     Error::new(ErrorKind::DeadlineExceeded, "The deadline of the request passed.")
 }
 
-/// What an error says about the provider: a 429 and a refused request say nothing about its health.
-fn verdict(error: &Error) -> Verdict {
-    let row = error.kind().row();
-    let fault = row.source == Source::Provider && row.retryable && error.kind() != ErrorKind::ProviderRateLimited;
-    if fault { Verdict::Failure } else { Verdict::Neutral }
+/// Why no candidate can be asked at all.
+fn no_candidate(nobody: Nobody) -> Error {
+    match nobody {
+        Nobody { wait: Some(wait), .. } => Error::new(
+            ErrorKind::ProviderRateLimited,
+            "Every provider that serves this model is rate limited; see Retry-After.",
+        )
+        .with_retry_after(wait),
+        Nobody { refused: Some(Refusal::Key), .. } => Error::new(
+            ErrorKind::ProviderKeyInvalid,
+            "The provider refused the credential that is stored for it; it is not asked again until that is changed.",
+        ),
+        Nobody { refused: Some(Refusal::Quota), .. } => Error::new(
+            ErrorKind::ProviderQuotaExhausted,
+            "The quota of the stored credential is used up; it is not asked again until the credential is changed.",
+        ),
+        _ => Error::new(ErrorKind::NoCandidate, "No provider that serves this model is available now."),
+    }
 }
 
-fn cool_down(error: &Error) -> Option<Duration> {
-    if error.kind() == ErrorKind::ProviderRateLimited { error.retry_after() } else { None }
-}
-
-fn estimate(call: &Call) -> Estimate {
-    Estimate {
-        prompt_tokens: estimate_tokens(call.body.bytes().len() as u64),
-        output_tokens: call.head.max_output.unwrap_or(USUAL_OUTPUT),
+/// Says in the log what the operator must know: a credential that is out, a route that is left alone.
+fn report(candidate: &Candidate, effect: Effect) {
+    let (provider, credential, model) =
+        (candidate.credential.provider.name, &candidate.credential.id, &candidate.model);
+    if let Some(refusal) = effect.disabled {
+        tracing::error!(
+            provider,
+            credential,
+            ?refusal,
+            "the provider refuses a credential; it is out until it is changed"
+        );
+    }
+    if effect.opened {
+        tracing::warn!(provider, credential, model, "a route fails and is left alone for a while");
     }
 }
