@@ -23,7 +23,6 @@ use crate::config::Config;
 use crate::directory::{Credential, Workspace};
 use crate::error::{Error, Result};
 use crate::provider::{Failure, Target, failure};
-use crate::usage::estimate_tokens;
 
 /// The proxy, as the admin API sees it.
 pub(super) struct Operations {

@@ -22,7 +22,6 @@ use crate::balance::{Candidate, hash};
 use crate::config::Timeouts;
 use crate::error::{Error, ErrorKind, Result};
 use crate::provider::Outgoing;
-use crate::usage::estimate_tokens;
 
 /// How one round of the loop ended.
 enum Round {
