@@ -52,6 +52,8 @@ pub enum ErrorKind {
     Conflict,
     /// The client left before the answer was complete.
     ClientGone,
+    /// Another attempt of the same request had content earlier.
+    HedgeLost,
     /// A rate limit of the virtual key or the workspace is reached.
     RateLimited,
     /// The budget of the virtual key or the workspace is spent.
@@ -107,7 +109,7 @@ const fn row(status: u16, error_type: &'static str, code: &'static str, retryabl
 
 impl ErrorKind {
     /// Every kind, for tests and for metrics that must start at zero.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::InvalidRequest,
         Self::UnsupportedParameter,
         Self::InvalidApiKey,
@@ -120,6 +122,7 @@ impl ErrorKind {
         Self::RequestTimeout,
         Self::Conflict,
         Self::ClientGone,
+        Self::HedgeLost,
         Self::RateLimited,
         Self::BudgetExceeded,
         Self::Overloaded,
@@ -160,6 +163,7 @@ impl ErrorKind {
             Self::RequestTimeout => row(408, INVALID, "request_timeout", false, Client),
             Self::Conflict => row(409, INVALID, "conflict", false, Client),
             Self::ClientGone => row(499, INVALID, "client_gone", false, Client),
+            Self::HedgeLost => row(499, INVALID, "hedge_lost", false, Gateway),
             Self::RateLimited => row(429, "rate_limit_error", "rate_limited", false, Client),
             Self::BudgetExceeded => row(429, "insufficient_quota", "budget_exceeded", false, Client),
             Self::Overloaded => row(503, "server_error", "overloaded", false, Gateway),

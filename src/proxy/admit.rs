@@ -24,7 +24,7 @@ use crate::balance::request::Request;
 use crate::balance::stats::prefix;
 use crate::catalog::Kind;
 use crate::config::Limits;
-use crate::directory::{Caller, VirtualKey};
+use crate::directory::Caller;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::Metrics;
 use crate::money::Money;
@@ -66,7 +66,7 @@ impl Gateway {
         let timeout = timeout(session, &head, snapshot)?;
         let strict = header_text(session, "x-perpetuo-strict").is_some_and(|text| text.eq_ignore_ascii_case("true"));
         let group = snapshot.planner.group(&caller.workspace, &head.model, kind).await?;
-        let request = request(&body, &head, strategy, &caller.key);
+        let request = request(&body, &head, strategy, hash(&caller.key.id));
         self.reserve(context, &caller, dearest(&group, &request))?;
         let call = Call {
             body,
@@ -272,13 +272,13 @@ fn timeout(session: &Session, head: &ChatHead, snapshot: &Snapshot) -> Result<Du
     Ok(asked.map_or(cap, |asked| asked.min(cap)))
 }
 
-/// The request as rankings see it; the moment, the seed and what was tried are each attempt's own.
-fn request(body: &Body, head: &ChatHead, strategy: StrategyName, key: &VirtualKey) -> Request {
+/// The request as rankings see it, from a virtual key by its [`hash`]; the moment, the seed and what was tried are each attempt's own.
+pub(super) fn request(body: &Body, head: &ChatHead, strategy: StrategyName, key: u64) -> Request {
     Request {
         strategy,
         prompt_tokens: estimate_tokens(body.bytes().len() as u64),
         max_output: head.max_output,
-        key: hash(&key.id),
+        key,
         prefix: prefix(body.bytes()),
         ..Request::default()
     }
