@@ -52,6 +52,8 @@ pub enum ErrorKind {
     Conflict,
     /// The client left before the answer was complete.
     ClientGone,
+    /// Another attempt of the same request had content earlier.
+    HedgeLost,
     /// A rate limit of the virtual key or the workspace is reached.
     RateLimited,
     /// The budget of the virtual key or the workspace is spent.
@@ -66,6 +68,8 @@ pub enum ErrorKind {
     Internal,
     /// The provider answered 429.
     ProviderRateLimited,
+    /// The same, for good: the credential's quota or money is used up.
+    ProviderQuotaExhausted,
     /// The provider answered 401 or 403: the stored credential does not work.
     ProviderKeyInvalid,
     /// The provider refused the request itself: 400, 404, 413, 422 and other 4xx.
@@ -105,7 +109,7 @@ const fn row(status: u16, error_type: &'static str, code: &'static str, retryabl
 
 impl ErrorKind {
     /// Every kind, for tests and for metrics that must start at zero.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::InvalidRequest,
         Self::UnsupportedParameter,
         Self::InvalidApiKey,
@@ -118,6 +122,7 @@ impl ErrorKind {
         Self::RequestTimeout,
         Self::Conflict,
         Self::ClientGone,
+        Self::HedgeLost,
         Self::RateLimited,
         Self::BudgetExceeded,
         Self::Overloaded,
@@ -125,6 +130,7 @@ impl ErrorKind {
         Self::DeadlineExceeded,
         Self::Internal,
         Self::ProviderRateLimited,
+        Self::ProviderQuotaExhausted,
         Self::ProviderKeyInvalid,
         Self::ProviderRejected,
         Self::ProviderError,
@@ -157,6 +163,7 @@ impl ErrorKind {
             Self::RequestTimeout => row(408, INVALID, "request_timeout", false, Client),
             Self::Conflict => row(409, INVALID, "conflict", false, Client),
             Self::ClientGone => row(499, INVALID, "client_gone", false, Client),
+            Self::HedgeLost => row(499, INVALID, "hedge_lost", false, Gateway),
             Self::RateLimited => row(429, "rate_limit_error", "rate_limited", false, Client),
             Self::BudgetExceeded => row(429, "insufficient_quota", "budget_exceeded", false, Client),
             Self::Overloaded => row(503, "server_error", "overloaded", false, Gateway),
@@ -164,6 +171,7 @@ impl ErrorKind {
             Self::DeadlineExceeded => row(504, "server_error", "deadline_exceeded", false, Gateway),
             Self::Internal => row(500, "server_error", "internal_error", false, Gateway),
             Self::ProviderRateLimited => row(429, "rate_limit_error", "rate_limit_exceeded", true, Provider),
+            Self::ProviderQuotaExhausted => row(429, "insufficient_quota", "provider_quota_exhausted", true, Provider),
             Self::ProviderKeyInvalid => row(401, "provider_error", "provider_key_invalid", false, Provider),
             Self::ProviderRejected => row(400, INVALID, "provider_rejected", false, Provider),
             Self::ProviderError => row(502, "provider_error", "provider_error", true, Provider),

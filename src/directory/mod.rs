@@ -129,6 +129,7 @@ impl Directory {
             name: String::new(),
             strategy: None,
             limits: Map::new(),
+            hedging: false,
             created_at: now,
         };
         if change.name.is_none() {
@@ -268,6 +269,7 @@ impl Directory {
         change.check()?;
         workspace.name = change.name.unwrap_or(workspace.name);
         workspace.strategy = change.strategy.unwrap_or(workspace.strategy);
+        workspace.hedging = change.hedging.unwrap_or(workspace.hedging);
         workspace.limits = change.limits.unwrap_or(workspace.limits);
         workspace.allowance = Allowance::read(&workspace.limits)?;
         self.store.put_workspace(&workspace.record())?;
@@ -485,6 +487,7 @@ fn unfilled(record: WorkspaceRecord) -> Workspace {
         name: record.name,
         strategy: record.strategy,
         limits: record.limits,
+        hedging: record.hedging,
         created_at: record.created_at,
         credentials: Vec::new(),
         revision: 0,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use jiff::Timestamp;
 
+use super::retry_after::{MAX_RETRY_AFTER, rate_limited, retry_after};
 use crate::error::{Error, ErrorKind};
 
 /// What an error body says, as far as the dialect could read it.
@@ -37,8 +38,13 @@ pub struct Failure<'a> {
     pub now: Timestamp,
 }
 
-/// Longest wait that is believed.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
+/// Codes and types of a 429 that no wait will heal.
+const PERMANENT: &[&str] =
+    &["insufficient_quota", "credit_balance_exhausted", "enforced_spend_limit_reached", "billing_hard_limit_reached"];
+/// How the code of a spending limit ends, whoever set it.
+const SPEND_LIMIT: &str = "_spend_limit_exceeded";
+/// How a provider says the same with a 400 and no code of its own.
+const NO_CREDIT: &str = "Your credit balance is too low";
 
 /// The error for the client and for the retry rule.
 pub fn failure(failure: &Failure<'_>, said: ProviderMessage, provider: &'static str) -> Error {
@@ -46,11 +52,14 @@ pub fn failure(failure: &Failure<'_>, said: ProviderMessage, provider: &'static 
     if said.key_invalid || matches!(status, 401 | 403) {
         return key_invalid(status, provider);
     }
-    let kind = kind_of(status);
-    let waiting = said.retry_after;
+    let kind = kind_of(status, &said);
+    let wait = match kind {
+        ErrorKind::ProviderRateLimited => rate_limited(failure.headers, said.retry_after, failure.now),
+        _ => retry_after(failure.headers, failure.now).or(said.retry_after.map(|wait| wait.min(MAX_RETRY_AFTER))),
+    };
     let error = spoken(kind, said, status, provider);
     let error = if kind == ErrorKind::ProviderRejected { error.with_status(status) } else { error };
-    match retry_after(failure.headers, failure.now).or(waiting) {
+    match wait {
         Some(after) => error.with_retry_after(after),
         None => error,
     }
@@ -62,7 +71,7 @@ pub fn event_failure(status: u16, said: ProviderMessage, provider: &'static str)
     if said.key_invalid || matches!(status, 401 | 403) {
         return key_invalid(status, provider);
     }
-    match kind_of(status) {
+    match kind_of(status, &said) {
         ErrorKind::ProviderRejected => spoken(ErrorKind::ProviderError, said, status, provider).with_status(status),
         kind => spoken(kind, said, status, provider),
     }
@@ -92,8 +101,9 @@ fn spoken(kind: ErrorKind, said: ProviderMessage, status: u16, provider: &'stati
 }
 
 /// What a status means. 3xx is never followed: a redirect could lead a credential anywhere.
-const fn kind_of(status: u16) -> ErrorKind {
+fn kind_of(status: u16, said: &ProviderMessage) -> ErrorKind {
     match status {
+        400 | 429 if is_permanent(said) => ErrorKind::ProviderQuotaExhausted,
         429 => ErrorKind::ProviderRateLimited,
         408 | 504 => ErrorKind::ProviderTimeout,
         503 | 529 => ErrorKind::ProviderOverloaded,
@@ -103,38 +113,45 @@ const fn kind_of(status: u16) -> ErrorKind {
     }
 }
 
-/// `retry-after-ms`, then `retry-after` as seconds or as an HTTP date (RFC 9110 §10.2.3). A past date is zero.
-pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
-    let millis = text("retry-after-ms").and_then(|text| text.parse::<f64>().ok()).map(|millis| millis / 1000.0);
-    let seconds = millis.or_else(|| text("retry-after")?.parse::<f64>().ok());
-    if let Some(seconds) = seconds {
-        let duration = Duration::try_from_secs_f64(seconds).ok()?;
-        return Some(duration.min(MAX_RETRY_AFTER));
-    }
-    let date = jiff::fmt::rfc2822::parse(text("retry-after")?).ok()?.timestamp();
-    let wait = Duration::try_from(date.duration_since(now)).unwrap_or_default();
-    Some(wait.min(MAX_RETRY_AFTER))
+/// Whether the body says that waiting does not help: the quota or the money of this credential is used up.
+fn is_permanent(said: &ProviderMessage) -> bool {
+    let words = [said.code.as_deref(), said.error_type.as_deref()];
+    let permanent = |word: &str| PERMANENT.contains(&word) || word.ends_with(SPEND_LIMIT);
+    words.into_iter().flatten().any(permanent)
+        || said.message.as_deref().is_some_and(|message| message.starts_with(NO_CREDIT))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn wait(pairs: &[(&'static str, &str)]) -> Option<Duration> {
-        let headers = pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
-        retry_after(&headers, "2026-11-22T10:00:00Z".parse().unwrap())
+    fn answered(status: u16, code: &str) -> Error {
+        let headers = [("x-ratelimit-reset-tokens", "6s")];
+        let headers = headers.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+        let said = ProviderMessage { code: Some(code.to_owned()), ..ProviderMessage::default() };
+        failure(&Failure { status, headers: &headers.into_iter().collect(), now: Timestamp::UNIX_EPOCH }, said, "acme")
     }
 
     #[test]
-    fn a_wait_is_read_in_every_form_providers_use() {
-        assert_eq!(wait(&[("retry-after", "7")]), Some(Duration::from_secs(7)));
-        assert_eq!(wait(&[("retry-after", "0.5")]), Some(Duration::from_millis(500)));
-        assert_eq!(wait(&[("retry-after-ms", "250"), ("retry-after", "1")]), Some(Duration::from_millis(250)));
-        assert_eq!(wait(&[("retry-after", "Sun, 22 Nov 2026 10:00:30 GMT")]), Some(Duration::from_secs(30)));
-        assert_eq!(wait(&[("retry-after", "Sun, 22 Nov 2026 09:00:00 GMT")]), Some(Duration::ZERO));
-        assert_eq!(wait(&[("retry-after", "86400")]), Some(MAX_RETRY_AFTER));
-        assert_eq!(wait(&[("retry-after", "soon")]), None);
-        assert_eq!(wait(&[]), None);
+    fn a_quota_that_is_used_up_is_no_rate_limit() {
+        let limited = answered(429, "rate_limit_exceeded");
+        assert_eq!(limited.kind(), ErrorKind::ProviderRateLimited);
+        assert_eq!(limited.retry_after(), Some(Duration::from_secs(6)), "the limit's reset is a wait, too");
+        for code in ["insufficient_quota", "credit_balance_exhausted", "project_spend_limit_exceeded"] {
+            let spent = answered(429, code);
+            assert_eq!((spent.kind(), spent.code()), (ErrorKind::ProviderQuotaExhausted, code));
+            assert_eq!((spent.status(), spent.is_retryable(), spent.retry_after()), (429, true, None), "{code}");
+        }
+        assert_eq!(answered(503, "slow_down").kind(), ErrorKind::ProviderOverloaded);
+        assert_eq!(answered(503, "slow_down").retry_after(), None, "a reset says nothing about an overload");
+    }
+
+    #[test]
+    fn a_400_about_missing_credit_is_the_credentials_problem_and_not_the_clients() {
+        let said = |message: &str| ProviderMessage { message: Some(message.to_owned()), ..ProviderMessage::default() };
+        let broke = event_failure(400, said("Your credit balance is too low to access the API."), "acme");
+        assert_eq!(broke.kind(), ErrorKind::ProviderQuotaExhausted);
+        let wrong = event_failure(400, said("max_tokens is too large"), "acme");
+        assert_eq!(wrong.kind(), ErrorKind::ProviderError);
     }
 }

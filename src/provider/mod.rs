@@ -17,6 +17,7 @@ pub mod mistral;
 pub mod ollama;
 pub mod openai;
 mod refusal;
+mod retry_after;
 #[cfg(test)]
 mod tests_support;
 mod warnings;
@@ -38,7 +39,8 @@ use crate::sse::Event;
 use crate::usage::Usage;
 
 pub use endpoint::Endpoint;
-pub use failure::{Failure, ProviderMessage, event_failure, failure, retry_after};
+pub use failure::{Failure, ProviderMessage, event_failure, failure};
+pub use retry_after::retry_after;
 
 /// One provider: a row of constants over a dialect.
 pub struct Provider {

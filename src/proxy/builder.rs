@@ -18,6 +18,7 @@ use super::upstream::Upstream;
 use super::{Gateway, Snapshot};
 use crate::admin::auth::Jwt;
 use crate::admin::{self, AdminState};
+use crate::balance::budget::Budgets;
 use crate::balance::discovery::Resolver;
 use crate::balance::plan::Planner;
 use crate::balance::stats::StatsBook;
@@ -46,6 +47,7 @@ pub(super) struct Lasting {
     pub(super) meter: Meter,
     stats: Arc<StatsBook>,
     pub(super) load: Arc<Load>,
+    pub(super) budgets: Budgets,
 }
 
 impl Gateway {
@@ -75,6 +77,7 @@ impl Gateway {
             meter,
             stats: Arc::default(),
             load: Arc::default(),
+            budgets: Budgets::default(),
         };
         let started = Instant::now();
         let snapshot = snapshot(config, &lasting, started)?;

@@ -17,6 +17,7 @@ mod layout;
 mod limits;
 mod metering;
 mod process;
+mod resilience;
 mod routing;
 mod secrets;
 mod streams;
