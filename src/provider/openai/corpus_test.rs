@@ -160,6 +160,10 @@ fn edited(original: &Value) -> Value {
             Some("stop" | "length" | "tool_calls" | "content_filter" | "function_call") | None => {}
             Some(other) => panic!("a finish reason that this test does not know: {other}"),
         }
+        let whole_calls = choice.pointer_mut("/message/tool_calls").and_then(Value::as_array_mut);
+        for function in whole_calls.into_iter().flatten().filter_map(|call| call.get_mut("function")?.as_object_mut()) {
+            function.entry("arguments").or_insert_with(|| json!("{}"));
+        }
         for part in ["delta", "message"] {
             let Some(message) = choice.get_mut(part).and_then(Value::as_object_mut) else { continue };
             let reasoning = message.get("reasoning").filter(|reasoning| !text(reasoning).is_empty()).cloned();
