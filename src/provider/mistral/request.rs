@@ -339,16 +339,18 @@ mod tests {
 
     #[test]
     fn a_choice_of_tools_is_said_in_mistrals_words() {
-        let tool = |name: &str| json!({"type": "function", "function": {"name": name}});
-        let (body, _) = sent(r#""tools":[{"type":"function","function":{"name":"a"}}],"tool_choice":"required""#);
+        let tool = |name: &str| json!({"type": "function", "function": {"name": name, "parameters": {}}});
+        let (body, _) =
+            sent(r#""tools":[{"type":"function","function":{"name":"a","parameters":{}}}],"tool_choice":"required""#);
         assert_eq!(body, json!({"tools": [tool("a")], "tool_choice": "any"}));
         let allowed = json!({"tools": [tool("a"), tool("b")],
             "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [tool("b")]}}});
         let allowed = allowed.to_string();
         let (body, _) = sent(&allowed[1..allowed.len() - 1]);
         assert_eq!(body, json!({"tools": [tool("b")], "tool_choice": "auto"}));
-        let (body, _) = sent(r#""functions":[{"name":"f"}],"function_call":{"name":"f"}"#);
-        assert_eq!(body, json!({"tool_choice": tool("f"), "tools": [tool("f")]}));
+        let (body, _) = sent(r#""functions":[{"name":"f","parameters":{}}],"function_call":{"name":"f"}"#);
+        let choice = json!({"type": "function", "function": {"name": "f"}});
+        assert_eq!(body, json!({"tool_choice": choice, "tools": [tool("f")]}));
         assert_eq!(sent(r#""tools":[]"#).0, json!({}));
     }
 
