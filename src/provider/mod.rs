@@ -10,6 +10,7 @@ pub mod anthropic;
 pub mod azure;
 pub mod bedrock;
 pub mod cohere;
+mod detail;
 mod endpoint;
 mod failure;
 pub mod gemini;
@@ -17,9 +18,9 @@ pub mod mistral;
 pub mod ollama;
 pub mod openai;
 mod refusal;
-mod retry_after;
 #[cfg(test)]
 mod tests_support;
+mod wait;
 mod warnings;
 
 use std::cell::OnceCell;
@@ -40,7 +41,6 @@ use crate::usage::Usage;
 
 pub use endpoint::Endpoint;
 pub use failure::{Failure, ProviderMessage, event_failure, failure};
-pub use retry_after::retry_after;
 
 /// One provider: a row of constants over a dialect.
 pub struct Provider {

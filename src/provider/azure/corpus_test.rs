@@ -165,7 +165,12 @@ fn every_recorded_stream_is_forwarded_and_its_usage_read() {
         uncounted += usize::from(usage.is_none());
         let (out, end) = forward(&stream, true, &mut random);
         let text = String::from_utf8(out.bytes).unwrap();
-        assert_eq!(text.trim_end_matches("data: [DONE]\n\n"), stream.trim_end_matches("data: [DONE]\n\n"));
+        // The first chunk is given the names that it lacks; every byte after it stays.
+        let after = |text: &str| {
+            let text = text.trim_end_matches("data: [DONE]\n\n");
+            text.split_once("\n\n").map(|(_, rest)| rest.to_owned())
+        };
+        assert_eq!(after(&text), after(&stream));
         assert!(text.ends_with("data: [DONE]\n\n") && out.content && out.generated > 0 && end == End::Complete);
         assert_eq!(counted(out.usage), usage.map(tokens).unwrap_or_default(), "{}", record["id"]);
         let (out, _) = forward(&stream, false, &mut random);

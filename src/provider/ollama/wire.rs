@@ -182,9 +182,13 @@ impl SaidCall<'_> {
         }
     }
 
-    /// Its arguments as JSON text.
-    pub(super) fn arguments(&self) -> &str {
-        self.function.arguments.map(RawValue::get).unwrap_or("{}")
+    /// Its arguments as JSON text: an object, or a text that holds one, as models behind other servers write it.
+    pub(super) fn arguments(&self) -> Cow<'_, str> {
+        match self.function.arguments.map(RawValue::get) {
+            None | Some("null") => Cow::Borrowed("{}"),
+            Some(text) if text.starts_with('"') => serde_json::from_str::<String>(text).unwrap_or_default().into(),
+            Some(object) => Cow::Borrowed(object),
+        }
     }
 }
 

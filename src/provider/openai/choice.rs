@@ -1,18 +1,27 @@
 //! One choice of an answer or of a chunk: what is looked at, and what is put into OpenAI's words.
 //!
-//! Two things are changed, each by the smallest edit, because SDKs with closed types break on them or miss them:
+//! Three things are changed, each by the smallest edit, because SDKs with closed types break on them or miss them:
 //! * a finish reason outside OpenAI's vocabulary, where its meaning is known; any other goes through as it is;
-//! * reasoning under `reasoning` is given under `reasoning_content`, too, the name under which clients expect it.
+//! * reasoning under `reasoning` is given under `reasoning_content`, too, the name under which clients expect it;
+//! * tool calls: see `calls`.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::response::error_object;
+use super::calls::Calls;
+use super::failure::error_object;
 use super::splice::Splice;
 use crate::error::{Error, ErrorKind, Result};
 
+/// The calls of a stream, by the number of their choice.
+pub(super) type AllCalls = BTreeMap<u64, Calls>;
+
 #[derive(Deserialize)]
 pub(super) struct ChoiceView<'a> {
+    #[serde(borrow)]
+    index: Option<&'a RawValue>,
     #[serde(borrow)]
     pub delta: Option<MessageView<'a>>,
     #[serde(borrow)]
@@ -22,6 +31,9 @@ pub(super) struct ChoiceView<'a> {
     /// OpenRouter: why this choice broke off.
     #[serde(borrow)]
     error: Option<&'a RawValue>,
+    /// Moonshot: the usage, in the last chunk.
+    #[serde(borrow)]
+    pub usage: Option<&'a RawValue>,
 }
 
 /// What a message or a delta holds, as raw JSON: only whether there is something, and how much, matters.
@@ -36,6 +48,9 @@ pub(super) struct MessageView<'a> {
     /// With its `null`, because a second one must not be added beside it.
     #[serde(borrow, default, deserialize_with = "present")]
     reasoning_content: Option<&'a RawValue>,
+    /// OpenRouter: reasoning in parts, which may be encrypted and then stands nowhere else.
+    #[serde(borrow)]
+    reasoning_details: Option<&'a RawValue>,
     #[serde(borrow)]
     tool_calls: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -44,7 +59,8 @@ pub(super) struct MessageView<'a> {
     audio: Option<&'a RawValue>,
 }
 
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+/// A member with its `null`; absent only where it is absent.
+pub(super) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
@@ -55,14 +71,28 @@ fn says_something(raw: &RawValue) -> bool {
 impl MessageView<'_> {
     /// Bytes of generated JSON text; zero for a delta that only opens the message.
     pub(super) fn generated(&self) -> usize {
-        let Self { content, refusal, reasoning, reasoning_content, tool_calls, function_call, audio } = self;
-        // Some servers write the same reasoning under both names.
-        let reasoning = reasoning_content.filter(|raw| says_something(raw)).or(*reasoning);
+        let Self {
+            content,
+            refusal,
+            reasoning,
+            reasoning_content,
+            reasoning_details,
+            tool_calls,
+            function_call,
+            audio,
+        } = self;
+        // Some servers write the same reasoning under several names.
+        let reasoning = [*reasoning_content, *reasoning, *reasoning_details];
+        let reasoning = reasoning.into_iter().flatten().find(|raw| says_something(raw));
         [*content, *refusal, reasoning, *tool_calls, *function_call, *audio]
             .into_iter()
             .flatten()
             .map(|raw| if says_something(raw) { raw.get().len() } else { 0 })
             .sum()
+    }
+
+    fn calls(&self) -> Option<&RawValue> {
+        self.tool_calls.filter(|calls| says_something(calls))
     }
 
     fn name_reasoning(&self, splice: &mut Splice<'_>) {
@@ -80,7 +110,12 @@ impl MessageView<'_> {
 impl ChoiceView<'_> {
     /// Whether it says why it ended. An empty text, as Snowflake writes it, says nothing.
     pub(super) fn has_ended(&self) -> bool {
-        self.finish_reason.is_some_and(says_something)
+        self.finish_reason.is_some_and(|reason| says_something(reason) && reason.get() != "\"null\"")
+    }
+
+    /// Its number among the choices.
+    fn number(&self) -> u64 {
+        self.index.and_then(|index| index.get().parse().ok()).unwrap_or(0)
     }
 
     /// Fails when it ended because the provider failed: it must not look complete.
@@ -97,13 +132,19 @@ impl ChoiceView<'_> {
         }
     }
 
-    /// Puts it into OpenAI's words.
-    pub(super) fn translate(&self, splice: &mut Splice<'_>) {
+    /// Puts it into OpenAI's words. `answer` is the answer's id, for calls without one; `calls` those seen so far.
+    pub(super) fn translate(&self, answer: &str, calls: &mut AllCalls, splice: &mut Splice<'_>) {
         for message in [&self.delta, &self.message].into_iter().flatten() {
             message.name_reasoning(splice);
         }
+        if let Some(list) = self.delta.as_ref().and_then(MessageView::calls) {
+            calls.entry(self.number()).or_default().pieces(list, answer, splice);
+        }
+        if let Some(list) = self.message.as_ref().and_then(MessageView::calls) {
+            Calls::whole(list, answer, splice);
+        }
         let Some(reason) = self.finish_reason.map(RawValue::get) else { return };
-        if reason == "\"\"" {
+        if matches!(reason, "\"\"" | "\"null\"") {
             splice.replace(reason, self.unnamed_end());
         } else if let Some((_, ours)) = FINISH_REASONS.iter().find(|(theirs, _)| *theirs == reason) {
             splice.replace(reason, *ours);
@@ -136,6 +177,14 @@ const FINISH_REASONS: &[(&str, &str)] = &[
     // Z.AI.
     ("\"sensitive\"", "\"content_filter\""),
     ("\"model_context_window_exceeded\"", "\"length\""),
+    ("\"pause_turn\"", "\"stop\""),
+    ("\"refusal\"", "\"content_filter\""),
+    // Gemini's, and Bedrock's.
+    ("\"STOP\"", "\"stop\""),
+    ("\"MAX_TOKENS\"", "\"length\""),
+    ("\"SAFETY\"", "\"content_filter\""),
+    ("\"content_filtered\"", "\"content_filter\""),
+    ("\"guardrail_intervened\"", "\"content_filter\""),
     // Mistral's models behind other servers.
     ("\"model_length\"", "\"length\""),
 ];
@@ -147,7 +196,7 @@ mod tests {
     fn translated(text: &str) -> String {
         let choice: ChoiceView<'_> = serde_json::from_str(text).unwrap();
         let mut splice = Splice::new(text.as_bytes());
-        choice.translate(&mut splice);
+        choice.translate("chatcmpl-1", &mut AllCalls::new(), &mut splice);
         splice.apply().map_or_else(|| text.to_owned(), |bytes| String::from_utf8(bytes).unwrap())
     }
 
@@ -158,6 +207,7 @@ mod tests {
         assert!(end("\"max_tokens\"").ends_with(r#""finish_reason":"length"}"#));
         assert!(end("\"\"").ends_with(r#""finish_reason":"stop"}"#));
         assert!(end("\"something new\"").ends_with(r#""finish_reason":"something new"}"#));
+        assert!(end("\"null\"").ends_with(r#""finish_reason":"stop"}"#));
         let calls = translated(r#"{"message":{"tool_calls":[{"id":"a"}]},"finish_reason":""}"#);
         assert!(calls.ends_with(r#""finish_reason":"tool_calls"}"#));
         let chunk = translated(r#"{"delta":{"content":"x"},"finish_reason":""}"#);

@@ -160,6 +160,10 @@ fn edited(original: &Value) -> Value {
             Some("stop" | "length" | "tool_calls" | "content_filter" | "function_call") | None => {}
             Some(other) => panic!("a finish reason that this test does not know: {other}"),
         }
+        let whole_calls = choice.pointer_mut("/message/tool_calls").and_then(Value::as_array_mut);
+        for function in whole_calls.into_iter().flatten().filter_map(|call| call.get_mut("function")?.as_object_mut()) {
+            function.entry("arguments").or_insert_with(|| json!("{}"));
+        }
         for part in ["delta", "message"] {
             let Some(message) = choice.get_mut(part).and_then(Value::as_object_mut) else { continue };
             let reasoning = message.get("reasoning").filter(|reasoning| !text(reasoning).is_empty()).cloned();
@@ -170,6 +174,28 @@ fn edited(original: &Value) -> Value {
         }
     }
     value
+}
+
+/// Names the answer, or the chunk `at` this place among others, with what they say or this gateway does.
+fn name(value: &mut Value, all: &[&Value], at: usize, object: &str) {
+    let says = |value: &Value, key: &str| match &value[key] {
+        Value::Null => false,
+        Value::Number(number) => number.as_u64() != Some(0) || !text(&value["object"]).is_empty(),
+        said => !text(said).is_empty(),
+    };
+    let said = |key: &str| says(all[at], key);
+    let waits = at == 0 && !(said("id") && said("model")) && list(&all[0]["choices"]).is_empty();
+    let known = &all[..=(at + usize::from(waits)).min(all.len() - 1)];
+    let ours = [("id", json!("chatcmpl-ours")), ("created", json!(1_800_000_000)), ("model", json!("ours"))];
+    for (key, ours) in ours {
+        if !said(key) {
+            let theirs = known.iter().rev().find(|value| says(value, key)).map(|value| value[key].clone());
+            value[key] = theirs.unwrap_or(ours);
+        }
+    }
+    if !said("object") {
+        value["object"] = json!(object);
+    }
 }
 
 /// The `data:` payloads of a stream and, for each, its block as it came.
@@ -221,29 +247,27 @@ fn forward(record: &Record, stream: &str, include_usage: bool, mut seed: u64) ->
 fn expected(blocks: &[(String, String)], include_usage: bool) -> Vec<(Value, Option<String>)> {
     let mut seen = Vec::new();
     let (mut moved, mut own_usage) = (None, false);
-    for (data, block) in blocks {
-        if data == "[DONE]" {
-            break;
-        }
-        let original: Value = serde_json::from_str(data).unwrap();
+    let blocks = blocks.iter().take_while(|(data, _)| data != "[DONE]");
+    let chunks: Vec<(Value, &String)> =
+        blocks.map(|(data, block)| (serde_json::from_str(data).unwrap(), block)).collect();
+    let all: Vec<&Value> = chunks.iter().map(|(value, _)| value).collect();
+    for (at, (original, block)) in chunks.iter().enumerate() {
         let (choices, usage) = (list(&original["choices"]), &original["usage"]);
-        let mut value = edited(&original);
+        let mut value = edited(original);
+        name(&mut value, &all, at, "chat.completion.chunk");
         if choices.is_empty() && !usage.is_null() {
             own_usage = true;
             if !include_usage {
                 continue;
             }
         } else if include_usage && !usage.is_null() {
-            let named =
-                |key: &str, ours: Value| original.get(key).filter(|own| !own.is_null()).cloned().unwrap_or(ours);
-            moved = Some(json!({
-                "id": named("id", json!("chatcmpl-ours")), "object": "chat.completion.chunk",
-                "created": named("created", json!(1_800_000_000)), "model": named("model", json!("ours")),
-                "choices": [], "usage": usage,
-            }));
+            let mut chunk = json!({"id": value["id"], "object": "chat.completion.chunk", "created": value["created"],
+                "model": value["model"], "choices": []});
+            chunk["usage"] = usage.clone();
+            moved = Some(chunk);
             value["usage"] = Value::Null;
         }
-        let unchanged = (value == original).then(|| block.clone());
+        let unchanged = (value == *original).then(|| (*block).clone());
         seen.push((value, unchanged));
     }
     seen.extend(moved.filter(|_| !own_usage).map(|chunk| (chunk, None)));
@@ -325,6 +349,9 @@ fn check_whole(record: &Record, body: &Value, counts: &mut Counts) {
     }
     let answer = answer.unwrap_or_else(|error| panic!("{id}: {error:?}"));
     let mut right = edited(body);
+    if chat {
+        name(&mut right, &[body], 0, "chat.completion");
+    }
     if !chat && body["usage"].is_object() && body["usage"].get("prompt_tokens").is_none() {
         right["usage"]["prompt_tokens"] = body["usage"]["total_tokens"].clone();
     }

@@ -3,10 +3,13 @@
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use super::{ChatCall, OpenAi, Target, messages};
+use super::{ChatCall, OpenAi, Target, messages, tools};
 use crate::api::chat::ResponseFormat;
 use crate::api::scan::{Body, Edit};
 use crate::error::{Error, ErrorKind, Result};
+
+/// The schema of any object.
+const ANY_OBJECT: &str = r#"{"type":"json_schema","json_schema":{"name":"object","schema":{"type":"object"}}}"#;
 
 /// The chat body for the provider, and the names of the parameters that were taken out.
 pub(super) fn chat(dialect: &OpenAi, call: &ChatCall<'_>, target: &Target<'_>) -> Result<(Bytes, Vec<String>)> {
@@ -18,12 +21,16 @@ pub(super) fn chat(dialect: &OpenAi, call: &ChatCall<'_>, target: &Target<'_>) -
     } else if call.head.stream && !call.head.include_usage {
         edit.set("stream_options", with_usage(body)?);
     }
+    tools::choose(dialect, body, &mut edit, &mut warnings)?;
+    if !dialect.json_object && matches!(body.get("response_format")?, Some(ResponseFormat::JsonObject)) {
+        edit.set("response_format", ANY_OBJECT);
+    }
     let schema = if dialect.json_schema { None } else { schema_in_words(body)? };
     if schema.is_some() {
         edit.set("response_format", r#"{"type":"json_object"}"#);
         warnings.push("response_format.json_schema".to_owned());
     }
-    if let Some(messages) = messages::rewrite(dialect, body, schema, &mut warnings)? {
+    if let Some(messages) = messages::rewrite(dialect, body, target.model, schema, &mut warnings)? {
         edit.set("messages", messages);
     }
     Ok((edit.apply(), warnings))
@@ -67,11 +74,16 @@ fn common<'a>(dialect: &OpenAi, body: &'a Body, target: &Target<'_>) -> (Edit<'a
         }
     }
     for (name, default) in dialect.unsaid {
-        if body.raw(name) == Some(default) {
+        if body.raw(name).is_some_and(|value| is_same(value, default)) {
             edit.remove(name);
         }
     }
     (edit, warnings)
+}
+
+/// Whether two JSON texts are the same value, as far as defaults are concerned: `0` and `0.0` are.
+fn is_same(value: &str, default: &str) -> bool {
+    value == default || value.parse::<f64>().is_ok_and(|number| default.parse() == Ok(number))
 }
 
 /// Neutral values ask for nothing, so taking them out changes nothing.
@@ -110,12 +122,14 @@ mod tests {
     use crate::api::head::ChatHead;
     use crate::config::Secret;
     use crate::provider::openai::OPENAI;
-    use crate::provider::openai::compatible::{CEREBRAS, CUSTOM, DEEPSEEK, GROQ, PERPLEXITY, VLLM, VOYAGE};
+    use crate::provider::openai::compatible::{
+        CEREBRAS, CUSTOM, DEEPSEEK, GROQ, LMSTUDIO, PERPLEXITY, VLLM, VOYAGE, XAI, ZAI,
+    };
     use crate::provider::{Endpoint, Outgoing, Provider};
 
     fn ask(
         provider: &'static Provider,
-        key: &str,
+        (key, model): (&str, &str),
         ask: impl Fn(&Body, &Target<'_>) -> Result<Outgoing>,
         body: &str,
     ) -> Result<Outgoing> {
@@ -127,13 +141,13 @@ mod tests {
             endpoint: &endpoint,
             key: &key,
             options: &options,
-            model: "up",
+            model,
             now: jiff::Timestamp::UNIX_EPOCH,
         };
         ask(&body, &target)
     }
 
-    fn chat_with(provider: &'static Provider, key: &str, body: &str) -> Result<Outgoing> {
+    fn chat_with(provider: &'static Provider, key: (&str, &str), body: &str) -> Result<Outgoing> {
         let chat = |body: &Body, target: &Target<'_>| {
             let head = ChatHead::read(body).unwrap();
             provider.dialect.chat(&ChatCall::new(body, &head), target)
@@ -142,11 +156,15 @@ mod tests {
     }
 
     fn send(provider: &'static Provider, body: &str) -> Result<Outgoing> {
-        chat_with(provider, "sk-test", body)
+        with_model(provider, "up", body)
+    }
+
+    fn with_model(provider: &'static Provider, model: &str, body: &str) -> Result<Outgoing> {
+        chat_with(provider, ("sk-test", model), body)
     }
 
     fn embed(provider: &'static Provider, body: &str) -> Outgoing {
-        ask(provider, "sk-test", |body, target| provider.dialect.embeddings(body, target), body).unwrap()
+        ask(provider, ("sk-test", "up"), |body, target| provider.dialect.embeddings(body, target), body).unwrap()
     }
 
     const TALK: &str = r#""messages":[{"role":"user","content":"hi"}]"#;
@@ -191,12 +209,15 @@ mod tests {
                 r#"{{"model":"up","messages":[{{"role":"user","content":"hi","name":"Ann"}},{{"role":"assistant","content":"a",{extra}}},{{"role":"user","content":"b","name":"Bo"}}]}}"#
             )
         };
-        let sent = send(&GROQ, &said(r#""reasoning":"hm","reasoning_content":"hm""#)).unwrap();
-        let plain = r#"{"model":"up","messages":[{"role":"user","content":"hi"},{"role":"assistant","content":"a","reasoning":"hm"},{"role":"user","content":"b"}]}"#;
+        let sent = with_model(&GROQ, "gpt-oss-1", &said(r#""reasoning":"hm","reasoning_content":"hm""#)).unwrap();
+        let plain = r#"{"model":"gpt-oss-1","messages":[{"role":"user","content":"hi"},{"role":"assistant","content":"a","reasoning":"hm"},{"role":"user","content":"b"}]}"#;
         assert_eq!(sent.body, plain);
         assert_eq!(sent.warnings, ["messages[0].name"]);
-        let sent = send(&GROQ, &said(r#""reasoning_content":"hm""#)).unwrap();
+        let sent = with_model(&GROQ, "gpt-oss-1", &said(r#""reasoning_content":"hm""#)).unwrap();
         assert_eq!(sent.body, plain);
+        let other = with_model(&GROQ, "llama-3.3-70b", &said(r#""reasoning_content":"hm""#)).unwrap();
+        assert_eq!(other.body, plain.replace(r#","reasoning":"hm""#, "").replace("gpt-oss-1", "llama-3.3-70b"));
+        assert_eq!(other.warnings, ["messages[0].name", "messages[1].reasoning_content"]);
         let kept = said(r#""reasoning_content":"hm""#);
         assert_eq!(send(&DEEPSEEK, &kept).unwrap().body, kept);
     }
@@ -239,9 +260,9 @@ mod tests {
     #[test]
     fn a_server_without_a_key_is_sent_none() {
         let body = format!(r#"{{"model":"up",{TALK}}}"#);
-        assert!(chat_with(&VLLM, "", &body).unwrap().headers.is_empty());
-        assert!(chat_with(&CUSTOM, "", &body).unwrap().headers.is_empty());
-        let sent = chat_with(&VLLM, "token", &body).unwrap();
+        assert!(chat_with(&VLLM, ("", "up"), &body).unwrap().headers.is_empty());
+        assert!(chat_with(&CUSTOM, ("", "up"), &body).unwrap().headers.is_empty());
+        let sent = chat_with(&VLLM, ("token", "up"), &body).unwrap();
         assert_eq!(sent.headers.first().unwrap().1, "Bearer token");
     }
 
@@ -258,5 +279,64 @@ mod tests {
         assert_eq!(base64.body, r#"{"model":"up","input":"a","encoding_format":"base64"}"#);
         let refused = send(&VOYAGE, &format!(r#"{{"model":"up",{TALK}}}"#)).err().unwrap();
         assert_eq!(refused.kind(), ErrorKind::UnsupportedParameter);
+    }
+
+    #[test]
+    fn a_closed_schema_gets_nothing_that_it_does_not_have() {
+        let body = r#"{"model":"up","prompt_cache_key":"k","store":false,"modalities":["text"],"service_tier":"default","messages":[
+            {"role":"user","content":[{"type":"text","text":"a","cache_control":{"type":"ephemeral"}}]},
+            {"role":"assistant","content":null,"refusal":null,"annotations":[],"thinking_blocks":[{"x":1}],
+             "tool_calls":[{"index":0,"id":"c","type":"function","function":{"name":"f","arguments":"{}"},"extra_content":{"s":1}}]},
+            {"role":"tool","tool_call_id":"c","content":"1"}]}"#;
+        for provider in [&GROQ, &CEREBRAS] {
+            let sent = send(provider, body).unwrap();
+            let value: Value = serde_json::from_slice(&sent.body).unwrap();
+            let call = json!({"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}});
+            let messages = json!([
+                {"role": "user", "content": [{"type": "text", "text": "a"}]},
+                {"role": "assistant", "content": null, "tool_calls": [call]},
+                {"role": "tool", "tool_call_id": "c", "content": "1"},
+            ]);
+            assert_eq!(value, json!({"model": "up", "messages": messages}), "{}", provider.name);
+            let lost = [
+                "prompt_cache_key",
+                "messages[0].content[0].cache_control",
+                "messages[1].thinking_blocks",
+                "messages[1].tool_calls[0].extra_content",
+            ];
+            assert_eq!(sent.warnings, lost);
+        }
+        let plain = format!(r#"{{"model":"up",{TALK}}}"#);
+        assert_eq!(send(&GROQ, &plain).unwrap().body, plain);
+    }
+
+    #[test]
+    fn a_choice_of_tools_is_said_in_the_words_that_a_provider_has() {
+        let ask = |provider, choice: &str| {
+            let tool = |name: &str| format!(r#"{{"type":"function","function":{{"name":"{name}"}}}}"#);
+            let (f, g) = (tool("f"), tool("g"));
+            let sent = send(provider, &format!(r#"{{"model":"up",{TALK},"tools":[{f},{g}],"tool_choice":{choice}}}"#))?;
+            let value: Value = serde_json::from_slice(&sent.body).unwrap();
+            let names = value["tools"].as_array().map_or(0, Vec::len);
+            Ok::<_, Error>((names, value["tool_choice"].as_str().unwrap_or("").to_owned(), sent.warnings.len()))
+        };
+        let one = r#"{"type":"function","function":{"name":"g"}}"#;
+        assert_eq!(ask(&LMSTUDIO, one).unwrap(), (1, "required".to_owned(), 0));
+        assert_eq!(ask(&LMSTUDIO, "\"none\"").unwrap(), (2, "none".to_owned(), 0));
+        assert_eq!(ask(&ZAI, one).unwrap(), (1, String::new(), 1));
+        assert_eq!(ask(&ZAI, "\"required\"").unwrap(), (2, String::new(), 1));
+        assert_eq!(ask(&ZAI, "\"none\"").unwrap(), (0, String::new(), 0));
+        assert_eq!(ask(&ZAI, "\"auto\"").unwrap(), (2, "auto".to_owned(), 0));
+        let absent = ask(&ZAI, r#"{"type":"function","function":{"name":"h"}}"#);
+        assert_eq!(absent.unwrap_err().param(), Some("tool_choice"));
+    }
+
+    #[test]
+    fn values_that_ask_for_nothing_are_not_said_where_saying_them_is_an_error() {
+        let sent = send(&XAI, &format!(r#"{{"model":"up",{TALK},"frequency_penalty":0.0,"presence_penalty":0.5}}"#));
+        assert_eq!(sent.unwrap().body, format!(r#"{{"model":"up",{TALK},"presence_penalty":0.5}}"#));
+        let sent = send(&LMSTUDIO, &format!(r#"{{"model":"up",{TALK},"response_format":{{"type":"json_object"}}}}"#));
+        let value: Value = serde_json::from_slice(&sent.unwrap().body).unwrap();
+        assert_eq!(value["response_format"]["json_schema"]["schema"], json!({"type": "object"}));
     }
 }
