@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use jiff::Timestamp;
 
+use super::wait;
 use crate::error::{Error, ErrorKind};
 
 /// What an error body says, as far as the dialect could read it.
@@ -47,13 +48,19 @@ pub fn failure(failure: &Failure<'_>, said: ProviderMessage, provider: &'static 
         return key_invalid(status, provider);
     }
     let kind = kind_of(status);
-    let waiting = said.retry_after;
+    let limited = kind == ErrorKind::ProviderRateLimited;
+    let waiting = retry_after(failure.headers, failure.now)
+        .or_else(|| said_wait(&said, limited))
+        .or_else(|| wait::until_reset(failure.headers, failure.now).filter(|_| limited));
     let error = spoken(kind, said, status, provider);
     let error = if kind == ErrorKind::ProviderRejected { error.with_status(status) } else { error };
-    match retry_after(failure.headers, failure.now).or(waiting) {
-        Some(after) => error.with_retry_after(after),
-        None => error,
-    }
+    waiting.into_iter().fold(error, |error, after| error.with_retry_after(after.min(MAX_RETRY_AFTER)))
+}
+
+/// The wait that a body gives in a field of its own or, about a limit, in words.
+fn said_wait(said: &ProviderMessage, limited: bool) -> Option<Duration> {
+    let words = said.message.as_deref().filter(|_| limited);
+    said.retry_after.or_else(|| wait::in_words(words?))
 }
 
 /// The error for one that came inside a 200, with the status it stands for. A stream that begins with an error is worth
@@ -62,10 +69,13 @@ pub fn event_failure(status: u16, said: ProviderMessage, provider: &'static str)
     if said.key_invalid || matches!(status, 401 | 403) {
         return key_invalid(status, provider);
     }
-    match kind_of(status) {
+    let kind = kind_of(status);
+    let waiting = said_wait(&said, kind == ErrorKind::ProviderRateLimited);
+    let error = match kind {
         ErrorKind::ProviderRejected => spoken(ErrorKind::ProviderError, said, status, provider).with_status(status),
         kind => spoken(kind, said, status, provider),
-    }
+    };
+    waiting.into_iter().fold(error, |error, after| error.with_retry_after(after.min(MAX_RETRY_AFTER)))
 }
 
 fn key_invalid(status: u16, provider: &'static str) -> Error {
@@ -96,6 +106,8 @@ const fn kind_of(status: u16) -> ErrorKind {
     match status {
         429 => ErrorKind::ProviderRateLimited,
         408 | 504 => ErrorKind::ProviderTimeout,
+        // The model failed: Bedrock's ModelErrorException, a generation that Hugging Face's servers broke off.
+        424 => ErrorKind::ProviderError,
         503 | 529 => ErrorKind::ProviderOverloaded,
         400..=499 => ErrorKind::ProviderRejected,
         500..=599 => ErrorKind::ProviderError,
@@ -124,6 +136,31 @@ mod tests {
     fn wait(pairs: &[(&'static str, &str)]) -> Option<Duration> {
         let headers = pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
         retry_after(&headers, "2026-11-22T10:00:00Z".parse().unwrap())
+    }
+
+    #[test]
+    fn a_limit_without_a_header_for_the_wait_is_waited_for_as_the_words_or_the_limits_say() {
+        let said = |status: u16, pairs: &[(&'static str, &str)], message: &str| {
+            let headers = pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+            let now = "2026-11-22T10:00:00Z".parse().unwrap();
+            let message = ProviderMessage { message: Some(message.to_owned()), ..ProviderMessage::default() };
+            failure(&Failure { status, headers: &headers, now }, message, "x").retry_after()
+        };
+        let reset = ("x-ratelimit-reset-requests", "12s");
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        assert_eq!(said(429, &[("retry-after", "3"), reset], "Please try again in 20s."), seconds(3));
+        assert_eq!(said(429, &[reset], "Please try again in 20s."), seconds(20));
+        assert_eq!(said(429, &[reset], "Slow down."), seconds(12));
+        assert_eq!(said(400, &[reset], "Please try again in 20s."), None);
+        assert_eq!(
+            event_failure(
+                429,
+                ProviderMessage { message: Some("try again in 1s".to_owned()), ..Default::default() },
+                "x"
+            )
+            .retry_after(),
+            seconds(1)
+        );
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub mod openai;
 mod refusal;
 #[cfg(test)]
 mod tests_support;
+mod wait;
 mod warnings;
 
 use std::cell::OnceCell;
