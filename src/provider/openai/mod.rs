@@ -33,7 +33,7 @@ pub static OPENAI: Provider = Provider {
     key_variable: "OPENAI_API_KEY",
     prefixes: &["gpt-", "chatgpt-", "o1", "o3", "o4", "text-embedding-", "ft:"],
     keyless: false,
-    dialect: &OpenAi::PLAIN,
+    dialect: &OpenAi { exacting: true, ..OpenAi::PLAIN },
 };
 
 /// The dialect, and where a compatible provider deviates from it. Each row gives the reason for each deviation.
@@ -59,6 +59,10 @@ pub struct OpenAi {
     pub usage_unasked: bool,
     /// Whether it knows `response_format: json_schema`, which becomes any JSON object and a schema in words otherwise.
     pub json_schema: bool,
+    /// Whether it refuses members of messages and tools that it does not know ("Unknown parameter:
+    /// 'messages[0].content[0].cache_control'"), which clients send who also talk to others, and `max_tokens` for models that
+    /// reason ("Use 'max_completion_tokens' instead").
+    pub exacting: bool,
     /// The path of the request that shows whether a key works.
     pub probe: &'static str,
 }
@@ -76,6 +80,7 @@ impl OpenAi {
         single_choice: false,
         usage_unasked: false,
         json_schema: true,
+        exacting: false,
         probe: "/models",
     };
 }
