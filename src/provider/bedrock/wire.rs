@@ -105,6 +105,11 @@ impl Block<'_> {
             || matches!(self, Self::Given(value) if value.get("toolResult").is_some())
     }
 
+    /// Whether the block is a text of white space only.
+    pub(super) fn is_blank(&self) -> bool {
+        matches!(self, Self::Text(text) if text.trim().is_empty())
+    }
+
     /// Whether the block is reasoning.
     pub(super) fn is_reasoning(&self) -> bool {
         matches!(self, Self::ReasoningContent(_))
