@@ -2,7 +2,7 @@
 //!
 //! Anthropic knows two roles that alternate. System and developer messages move to the top-level `system`, in their order,
 //! wherever they stood; tool results become blocks of a user turn; neighbours of one role become one turn. A text that is
-//! empty is left out, because Anthropic refuses it, and so is a message of which nothing remains.
+//! empty is left out, because Anthropic refuses it, and so is a message of which nothing remains but white space.
 
 use std::borrow::Cow;
 
@@ -144,7 +144,7 @@ impl<'a> Conversation<'a> {
 
     fn push(&mut self, role: Speaker, blocks: Vec<Block<'a>>) {
         match self.turns.last_mut().filter(|turn| turn.role == role) {
-            _ if blocks.is_empty() => {}
+            _ if blocks.iter().all(Block::is_blank) => {}
             Some(turn) => turn.content.extend(blocks),
             None => self.turns.push(Turn { role, content: blocks }),
         }
@@ -156,6 +156,7 @@ impl<'a> Conversation<'a> {
             return Err(At { part: Some(other), ..at }.unsupported("type", "anything but text in an instruction"));
         }
         mark_last(&mut blocks, extra);
+        blocks.retain(|block| !block.is_blank());
         self.system.extend(blocks);
         Ok(())
     }
@@ -204,8 +205,13 @@ impl<'a> Conversation<'a> {
         content: Option<&'a Content>,
         extra: &'a Map<String, Value>,
     ) -> Result<Block<'a>> {
-        let content = self.content(at, content)?;
-        Ok(Block::ToolResult { tool_use_id, content, native: native(extra, &["is_error"]) })
+        let mut content = self.content(at, content)?;
+        let mut native = native(extra, &["is_error"]);
+        // A mark inside of a result is refused; the whole result is what is cached anyway.
+        for mark in content.iter_mut().filter_map(|block| block.native_mut()?.remove("cache_control")) {
+            native.insert("cache_control", mark);
+        }
+        Ok(Block::ToolResult { tool_use_id, content, native })
     }
 
     fn content(&mut self, at: At, content: Option<&'a Content>) -> Result<Vec<Block<'a>>> {
@@ -249,6 +255,9 @@ impl<'a> Conversation<'a> {
         let FilePart { file_data, file_id, filename } = file;
         if let Some(name) = filename {
             native.entry("title").or_insert_with(|| Cow::Owned(Value::String(name.clone())));
+        }
+        if let Some(url) = file_data.as_deref().or(file_id.as_deref()).filter(|text| is_address(text)) {
+            return Ok(Block::Document { source: Source::Url { url }, native });
         }
         let Some(data) = file_data else {
             let file_id = file_id.as_deref().ok_or_else(|| at.invalid("file", "file_data or file_id is needed"))?;
@@ -343,12 +352,16 @@ pub(in crate::provider) fn data_url(url: &str) -> Option<DataUrl<'_>> {
 }
 
 fn image(at: At, url: &str) -> Result<Source<'_>> {
-    if url.starts_with("https://") || url.starts_with("http://") {
+    if is_address(url) {
         return Ok(Source::Url { url });
     }
     let why = "expected an https: URL or a data: URL with base64";
     let DataUrl { media_type, data } = data_url(url).ok_or_else(|| at.invalid("image_url.url", why))?;
     Ok(Source::Base64 { media_type: image_type(media_type), data })
+}
+
+fn is_address(text: &str) -> bool {
+    text.starts_with("https://") || text.starts_with("http://")
 }
 
 /// The registered name of a type that many write wrongly.
@@ -401,6 +414,36 @@ mod tests {
             ])
         );
         assert!(warnings.is_empty());
+    }
+
+    #[test]
+    fn messages_of_white_space_are_left_out_and_marks_inside_of_results_move_to_the_result() {
+        let mark = json!({"type": "ephemeral", "ttl": "1h"});
+        let call = json!({"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}});
+        let (system, turns, _) = run(&json!([
+            {"role": "system", "content": " \n"},
+            {"role": "user", "content": "go"},
+            {"role": "assistant", "content": "\n\n"},
+            {"role": "assistant", "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "a", "content": [{"type": "text", "text": "1", "cache_control": mark}]},
+        ]))
+        .unwrap();
+        assert_eq!(system, json!([]));
+        let result = json!({"type": "tool_result", "tool_use_id": "a", "content": [{"type": "text", "text": "1"}],
+            "cache_control": mark});
+        assert_eq!(turns[1]["content"], json!([{"type": "tool_use", "id": "a", "name": "f", "input": {}}]));
+        assert_eq!(turns[2]["content"], json!([result]));
+    }
+
+    #[test]
+    fn a_document_may_be_given_by_its_address() {
+        let url = "https://x.example/a.pdf";
+        for member in ["file_data", "file_id"] {
+            let (_, turns, _) =
+                run(&parts(&json!([{"type": "file", "file": {member: url, "filename": "a.pdf"}}]))).unwrap();
+            let document = json!({"type": "document", "source": {"type": "url", "url": url}, "title": "a.pdf"});
+            assert_eq!(turns[0]["content"], json!([document]));
+        }
     }
 
     #[test]

@@ -140,6 +140,13 @@ impl Translator {
                 }
                 Ok(())
             }
+            "compaction_delta" => {
+                if let Some(open) = self.open.get_mut(&index) {
+                    open.compact("content", delta.content);
+                    open.compact("encrypted_content", delta.encrypted_content);
+                }
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -388,6 +395,30 @@ mod tests {
             json!({"type": "message_delta", "delta": {"stop_reason": reason}, "usage": usage}),
             json!({"type": "message_stop"}),
         ]
+    }
+
+    #[test]
+    fn a_compaction_goes_out_whole_with_the_other_blocks() {
+        let piece = |more: &Value| delta(0, &json!({"type": "compaction_delta", "content": more}));
+        let events = [
+            vec![
+                start(),
+                begin(0, &json!({"type": "compaction", "content": null})),
+                piece(&json!("so ")),
+                piece(&json!("far")),
+            ],
+            vec![
+                stop(0),
+                begin(1, &json!({"type": "text", "text": ""})),
+                delta(1, &json!({"type": "text_delta", "text": "a"})),
+            ],
+            vec![stop(1)],
+            end("end_turn").to_vec(),
+        ];
+        let (chunks, _) = run(&mut translator(false), &events.concat());
+        let fields = &chunks.last().unwrap()["choices"][0]["delta"]["provider_specific_fields"];
+        let blocks = json!([{"type": "compaction", "content": "so far"}, {"type": "text", "text": "a"}]);
+        assert_eq!(fields["content_blocks"], blocks);
     }
 
     fn deltas(chunks: &[Value]) -> Vec<Value> {
