@@ -15,6 +15,7 @@ use super::response::{Specific, error_in_answer, refusal};
 use super::wire::{Frame, FrameDelta, Message, StopDetails, UsageWire, called_by_code, finish_reason};
 use crate::api::answer::{Assistant, Chunk, ChunkChoice, Delta, DeltaFunction, DeltaToolCall, FinishReason, WireUsage};
 use crate::error::{Error, Result};
+use crate::provider::fence::Unfence;
 use crate::provider::{AnswerContext, End, StreamOut, StreamTranslator, protocol};
 use crate::sse::{DONE, Event};
 use crate::usage::Usage;
@@ -38,6 +39,8 @@ pub(super) struct Translator {
     usage: Option<Usage>,
     stop_reason: Option<String>,
     stop_details: Option<StopDetails>,
+    /// Takes the fence off an object that was only asked for in words.
+    unfence: Unfence,
     /// What goes out with the last chunk.
     specific: Specific,
     complete: bool,
@@ -57,6 +60,7 @@ impl Translator {
             usage: None,
             stop_reason: None,
             stop_details: None,
+            unfence: Unfence::default(),
             specific: Specific::default(),
             complete: false,
         }
@@ -160,7 +164,11 @@ impl Translator {
         }
         self.letters += text.chars().count();
         out.generated += text.len() as u64;
-        self.send(Delta { content: Some(text), ..Delta::default() }, out)
+        if !self.context.json_object {
+            return self.send(Delta { content: Some(text), ..Delta::default() }, out);
+        }
+        let bare = self.unfence.push(text);
+        if bare.is_empty() { Ok(()) } else { self.send(Delta { content: Some(&bare), ..Delta::default() }, out) }
     }
 
     fn thinking(&mut self, index: u64, text: &str, out: &mut StreamOut) -> Result<()> {
@@ -233,6 +241,10 @@ impl Translator {
         // Some relays leave out the ends of blocks.
         while let Some(index) = self.open.keys().next().copied() {
             self.block_stop(index, out)?;
+        }
+        let held = self.unfence.finish();
+        if !held.is_empty() {
+            self.send(Delta { content: Some(&held), ..Delta::default() }, out)?;
         }
         let mut specific = std::mem::take(&mut self.specific);
         if self.native {
@@ -419,6 +431,28 @@ mod tests {
         let fields = &chunks.last().unwrap()["choices"][0]["delta"]["provider_specific_fields"];
         let blocks = json!([{"type": "compaction", "content": "so far"}, {"type": "text", "text": "a"}]);
         assert_eq!(fields["content_blocks"], blocks);
+    }
+
+    #[test]
+    fn an_object_that_was_asked_for_in_words_comes_without_its_fence() {
+        let mut translator = translator(false);
+        translator.context.json_object = true;
+        let text = |text: &str| delta(0, &json!({"type": "text_delta", "text": text}));
+        let events = [
+            vec![
+                start(),
+                begin(0, &json!({"type": "text", "text": ""})),
+                text("``"),
+                text("`json\n{\"a\""),
+                text(":1}\n`"),
+            ],
+            vec![text("``"), stop(0)],
+            end("end_turn").to_vec(),
+        ];
+        let (chunks, _) = run(&mut translator, &events.concat());
+        let said: String = deltas(&chunks).iter().filter_map(|delta| delta["content"].as_str()).collect();
+        assert_eq!(said, "{\"a\":1}");
+        assert_eq!(chunks[0]["choices"][0]["delta"]["role"], "assistant");
     }
 
     fn deltas(chunks: &[Value]) -> Vec<Value> {
