@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::wire::{Block, Native, Source, Speaker, Turn};
 use crate::api::chat::{Content, FilePart, FunctionCall, ImageUrl, Message, Part, Role, ToolCall};
@@ -18,6 +18,9 @@ use crate::provider::warnings::{Warnings, is_neutral};
 
 /// What a part may carry under Anthropic's own names.
 const PART_FIELDS: &[&str] = &["cache_control", "citations", "context", "title"];
+/// OpenAI's own word for the end of what is cached.
+const BREAKPOINT: &str = "prompt_cache_breakpoint";
+const PART_KNOWN: &[&str] = &["cache_control", "citations", "context", "title", BREAKPOINT];
 /// The same for the message as a whole; the last two are read here, the first goes to its last block.
 const MESSAGE_FIELDS: &[&str] = &["cache_control", "thinking_blocks", "provider_specific_fields"];
 
@@ -232,18 +235,18 @@ impl<'a> Conversation<'a> {
     fn part(&mut self, at: At, part: &'a Part) -> Result<Option<Block<'a>>> {
         let block = match part {
             Part::Text { text, extra } => {
-                self.warnings.add_unknown(&at.path(""), extra, PART_FIELDS);
-                Block::Text { text: text.into(), native: native(extra, PART_FIELDS) }
+                self.warnings.add_unknown(&at.path(""), extra, PART_KNOWN);
+                Block::Text { text: text.into(), native: of_part(extra) }
             }
             Part::ImageUrl { image_url: ImageUrl { url, detail }, extra } => {
-                self.warnings.add_unknown(&at.path(""), extra, PART_FIELDS);
+                self.warnings.add_unknown(&at.path(""), extra, PART_KNOWN);
                 self.warn_if(detail.as_deref().is_some_and(|detail| detail != "auto"), at, "image_url.detail");
-                Block::Image { source: image(at, url)?, native: native(extra, PART_FIELDS) }
+                Block::Image { source: image(at, url)?, native: of_part(extra) }
             }
             Part::InputAudio { .. } => return Err(at.unsupported("input_audio", "audio")),
             Part::File { file, extra } => {
-                self.warnings.add_unknown(&at.path(""), extra, PART_FIELDS);
-                self.file(at, file, native(extra, PART_FIELDS))?
+                self.warnings.add_unknown(&at.path(""), extra, PART_KNOWN);
+                self.file(at, file, of_part(extra))?
             }
             Part::Refusal { refusal } => Block::text(refusal.as_str()),
         };
@@ -303,6 +306,15 @@ fn tool_id(id: &str) -> Cow<'_, str> {
 fn native<'a>(extra: &'a Map<String, Value>, known: &[&str]) -> Native<'a> {
     let members = extra.iter().filter(|(name, value)| known.contains(&name.as_str()) && !is_neutral(value));
     members.map(|(name, value)| (name.as_str(), Cow::Borrowed(value))).collect()
+}
+
+/// The members of a part that Anthropic knows, a breakpoint under Anthropic's name.
+fn of_part(extra: &Map<String, Value>) -> Native<'_> {
+    let mut native = native(extra, PART_FIELDS);
+    if extra.get(BREAKPOINT).is_some_and(|value| !is_neutral(value)) {
+        native.entry("cache_control").or_insert_with(|| Cow::Owned(json!({"type": "ephemeral"})));
+    }
+    native
 }
 
 /// A message's own `cache_control` belongs to its last block.
@@ -371,8 +383,6 @@ pub(in crate::provider) fn image_type(media_type: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn run(messages: &Value) -> Result<(Value, Value, Vec<String>)> {
@@ -433,6 +443,15 @@ mod tests {
             "cache_control": mark});
         assert_eq!(turns[1]["content"], json!([{"type": "tool_use", "id": "a", "name": "f", "input": {}}]));
         assert_eq!(turns[2]["content"], json!([result]));
+    }
+
+    #[test]
+    fn openais_breakpoint_marks_what_is_cached() {
+        let mark = json!({"mode": "explicit"});
+        let (_, turns, warnings) =
+            run(&parts(&json!([{"type": "text", "text": "a", "prompt_cache_breakpoint": mark}]))).unwrap();
+        assert_eq!(turns[0]["content"][0]["cache_control"], json!({"type": "ephemeral"}));
+        assert!(warnings.is_empty());
     }
 
     #[test]

@@ -252,7 +252,7 @@ impl<'a> Conversation<'a> {
     }
 
     fn part(&mut self, at: At, part: &'a Part, blocks: &mut Vec<Block<'a>>) -> Result<()> {
-        let known = |fields: &[&'static str]| [&["cache_control"], fields].concat();
+        let known = |fields: &[&'static str]| [&["cache_control", "prompt_cache_breakpoint"], fields].concat();
         let extra = match part {
             Part::Text { text, extra } => {
                 self.warnings.add_unknown(&at.path(""), extra, &known(&[]));
