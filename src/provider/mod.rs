@@ -13,6 +13,7 @@ pub mod cohere;
 mod detail;
 mod endpoint;
 mod failure;
+mod fence;
 pub mod gemini;
 pub mod mistral;
 pub mod ollama;
@@ -170,7 +171,7 @@ pub struct AnswerContext {
     pub model: String,
     /// Whether the client asked for the usage chunk of a stream.
     pub include_usage: bool,
-    /// Whether the client asked for any JSON object, which a dialect may have had to emulate.
+    /// Whether the client asked for a JSON object, any or one of a schema, which a dialect may have had to emulate.
     pub json_object: bool,
 }
 

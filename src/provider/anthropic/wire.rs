@@ -124,6 +124,11 @@ impl<'a> Block<'a> {
         }
     }
 
+    /// Whether the block is a text of white space only.
+    pub(super) fn is_blank(&self) -> bool {
+        matches!(self, Self::Text { text, .. } if text.trim().is_empty())
+    }
+
     /// Whether the block is reasoning.
     pub(super) fn is_thinking(&self) -> bool {
         matches!(self, Self::Given(value)
@@ -326,6 +331,11 @@ pub(super) struct FrameDelta<'a> {
     #[serde(borrow)]
     pub(super) partial_json: Option<Text<'a>>,
     pub(super) citation: Option<Value>,
+    /// Of a compaction.
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) content: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) encrypted_content: Option<String>,
     #[serde(borrow)]
     pub(super) stop_reason: Option<Text<'a>>,
     pub(super) stop_sequence: Option<Value>,

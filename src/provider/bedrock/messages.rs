@@ -2,7 +2,7 @@
 //!
 //! Converse knows two roles that alternate. System and developer messages move to the top-level `system`, in their order,
 //! wherever they stood; tool results become blocks of a user turn; neighbours of one role become one turn. An empty text is
-//! left out, because Converse refuses it, and so is a message of which nothing remains. A `cache_control` becomes a
+//! left out, because Converse refuses it, and so is a message of which nothing remains but white space. A `cache_control` becomes a
 //! cache point behind what carries it.
 
 use std::borrow::Cow;
@@ -76,6 +76,17 @@ impl<'a> Conversation<'a> {
             return Err(Error::new(ErrorKind::UnsupportedParameter, message).with_param("messages"));
         }
         Ok(conversation)
+    }
+
+    /// Takes all cache points out; whether there were any.
+    pub(super) fn unmark(&mut self) -> bool {
+        let is_point = |block: &Block<'_>| matches!(block, Block::CachePoint(_));
+        let lists = self.turns.iter_mut().map(|turn| &mut turn.content).chain([&mut self.system]);
+        lists.fold(false, |found, blocks| {
+            let marked = blocks.iter().any(is_point);
+            blocks.retain(|block| !is_point(block));
+            found || marked
+        })
     }
 
     /// Whether any turn holds a call or a result.
@@ -153,7 +164,7 @@ impl<'a> Conversation<'a> {
 
     fn push(&mut self, role: Speaker, blocks: Vec<Block<'a>>) {
         match self.turns.last_mut().filter(|turn| turn.role == role) {
-            _ if blocks.is_empty() => {}
+            _ if blocks.iter().all(Block::is_blank) => {}
             Some(turn) => turn.content.extend(blocks),
             None => self.turns.push(Turn { role, content: blocks }),
         }
@@ -241,7 +252,7 @@ impl<'a> Conversation<'a> {
     }
 
     fn part(&mut self, at: At, part: &'a Part, blocks: &mut Vec<Block<'a>>) -> Result<()> {
-        let known = |fields: &[&'static str]| [&["cache_control"], fields].concat();
+        let known = |fields: &[&'static str]| [&["cache_control", "prompt_cache_breakpoint"], fields].concat();
         let extra = match part {
             Part::Text { text, extra } => {
                 self.warnings.add_unknown(&at.path(""), extra, &known(&[]));

@@ -14,6 +14,7 @@ use super::wire::{finish_reason, tier, usage};
 use crate::api::answer::{Assistant, Chunk, ChunkChoice, Delta, DeltaFunction, DeltaToolCall, FinishReason, WireUsage};
 use crate::error::{Error, Result};
 use crate::eventstream::{ERROR, EXCEPTION};
+use crate::provider::fence::Unfence;
 use crate::provider::{AnswerContext, End, StreamOut, StreamTranslator, event_failure, protocol};
 use crate::sse::{DONE, Event};
 use crate::usage::Usage;
@@ -38,6 +39,8 @@ pub(super) struct Translator {
     /// `messageStop` came.
     stopped: bool,
     stop_reason: Option<String>,
+    /// Takes the fence off an object that was only asked for in words.
+    unfence: Unfence,
     /// What goes out with the last chunk.
     specific: Specific,
     /// The last chunk is out.
@@ -58,6 +61,7 @@ impl Translator {
             usage: None,
             stopped: false,
             stop_reason: None,
+            unfence: Unfence::default(),
             specific: Specific::default(),
             complete: false,
         }
@@ -123,7 +127,15 @@ impl Translator {
             _ if text.is_empty() => Ok(()),
             Kind::Text => {
                 self.letters += text.chars().count();
-                self.send(Delta { content: Some(text), ..Delta::default() }, out)
+                if !self.context.json_object {
+                    return self.send(Delta { content: Some(text), ..Delta::default() }, out);
+                }
+                let bare = self.unfence.push(text);
+                if bare.is_empty() {
+                    Ok(())
+                } else {
+                    self.send(Delta { content: Some(&bare), ..Delta::default() }, out)
+                }
             }
             Kind::Thinking => self.send(Delta { reasoning_content: Some(text), ..Delta::default() }, out),
             Kind::Tool(call) => self.arguments(call, text, out),
@@ -180,6 +192,10 @@ impl Translator {
     }
 
     fn finish(&mut self, out: &mut StreamOut) -> Result<()> {
+        let held = self.unfence.finish();
+        if !held.is_empty() {
+            self.send(Delta { content: Some(&held), ..Delta::default() }, out)?;
+        }
         let mut specific = std::mem::take(&mut self.specific);
         if self.native {
             specific.keep("converse_blocks", Some(&Value::Array(std::mem::take(&mut self.closed))));

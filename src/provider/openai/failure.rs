@@ -41,7 +41,8 @@ fn status_of(error: &Value) -> u16 {
     match (word("code"), word("type")) {
         ("rate_limit_exceeded" | "insufficient_quota", _) | (_, "insufficient_quota" | "rate_limit_error") => 429,
         ("server_is_overloaded" | "slow_down", _) | (_, "overloaded_error" | "engine_overloaded_error") => 503,
-        ("invalid_api_key", _) => 401,
+        ("invalid_api_key", _) | (_, "authentication_error") => 401,
+        (_, "invalid_request_error") => 400,
         _ => 500,
     }
 }

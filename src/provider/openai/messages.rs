@@ -3,12 +3,14 @@
 //!
 //! Invariant: messages that need no change are the very same bytes.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::OpenAi;
-use crate::api::scan::Body;
+use crate::api::scan::{Body, Edit};
 use crate::error::{Error, Result};
 use crate::provider::warnings::is_neutral;
 
@@ -45,10 +47,18 @@ pub(super) fn rewrite(
 /// Whether one of the words that would have to change occurs at all: most requests are spared the parsing.
 fn concerns(dialect: &OpenAi, text: &str) -> bool {
     let occurs = |word: &str| text.contains(&format!("\"{word}\""));
+    let strangers = || [MESSAGE_STRANGERS, CALL_STRANGERS, PART_STRANGERS].into_iter().flatten();
     !dialect.message_known.is_empty()
         || (!dialect.developer && occurs("developer"))
+        || (dialect.exacting && strangers().any(|name| occurs(name)))
         || (dialect.reasoning != STANDARD_REASONING && occurs(STANDARD_REASONING))
 }
+
+/// What this gateway hands out, or other providers take, and OpenAI does not know: in a message, its calls, its parts.
+const MESSAGE_STRANGERS: &[&str] =
+    &["cache_control", "is_error", "provider_specific_fields", STANDARD_REASONING, "thinking_blocks"];
+const CALL_STRANGERS: &[&str] = &["cache_control", "extra_content", "provider_specific_fields"];
+const PART_STRANGERS: &[&str] = &["cache_control"];
 
 /// How most providers name the reasoning of an earlier answer, and how this gateway hands it out.
 const STANDARD_REASONING: &str = "reasoning_content";
@@ -75,15 +85,35 @@ impl Rewriter<'_> {
         match reasoning {
             Some(_) if !self.takes_reasoning => {
                 edit.remove(own);
-                self.lose(&format!("messages[{index}].{STANDARD_REASONING}"), &Value::Bool(true));
+                lose(&format!("messages[{index}].{STANDARD_REASONING}"), &Value::Bool(true), self.warnings);
             }
             Some(text) if own != STANDARD_REASONING && standard.is_some() => {
                 edit.set(own, text);
             }
             _ => {}
         }
+        if self.dialect.exacting {
+            self.drop_strangers(message, &mut edit, index)?;
+        }
         let edited = edit.apply();
         if self.dialect.message_known.is_empty() { Ok(edited) } else { self.close(edited, index) }
+    }
+
+    /// Takes out what this gateway hands out and OpenAI does not know.
+    fn drop_strangers(&mut self, message: &Body, edit: &mut Edit<'_>, index: usize) -> Result<()> {
+        for name in MESSAGE_STRANGERS {
+            if let Some(value) = message.raw(name) {
+                edit.remove(name);
+                lose(&format!("messages[{index}].{name}"), &parsed(value), self.warnings);
+            }
+        }
+        for (list, strangers) in [("tool_calls", CALL_STRANGERS), ("content", PART_STRANGERS)] {
+            let path = format!("messages[{index}].{list}");
+            if let Some(left) = without(message, list, strangers, &path, self.warnings)? {
+                edit.set(list, left);
+            }
+        }
+        Ok(())
     }
 
     /// Takes out what a closed schema does not have.
@@ -93,7 +123,7 @@ impl Rewriter<'_> {
         members.retain(|name, value| {
             let known = self.dialect.message_known.contains(&name.as_str());
             if !known {
-                self.lose(&format!("messages[{index}].{name}"), value);
+                lose(&format!("messages[{index}].{name}"), value, self.warnings);
             }
             known
         });
@@ -119,19 +149,53 @@ impl Rewriter<'_> {
             let known = name == "type" || name == "id" || *name == kind;
             // `index` is what remains of a stream when a client sends the collected chunks back.
             if !known && name != "index" {
-                self.lose(&format!("{path}.{name}"), value);
+                lose(&format!("{path}.{name}"), value, self.warnings);
             }
             known
         });
         members.len() < before
     }
+}
 
-    /// Reports a member that is lost, each name once: a long conversation would fill the header.
-    fn lose(&mut self, path: &str, value: &Value) {
-        let name = path.rsplit('.').next().unwrap_or_default();
-        let known = self.warnings.iter().any(|warning| warning.rsplit('.').next() == Some(name));
-        if !known && !is_neutral(value) {
-            self.warnings.push(path.to_owned());
-        }
+/// Reports a member that is lost, each name once: a long conversation would fill the header.
+fn lose(path: &str, value: &Value, warnings: &mut Vec<String>) {
+    let name = path.rsplit('.').next().unwrap_or_default();
+    let known = warnings.iter().any(|warning| warning.rsplit('.').next() == Some(name));
+    if !known && !is_neutral(value) {
+        warnings.push(path.to_owned());
     }
+}
+
+/// A list of objects without these members, as JSON text; `None` when it holds none of them or is no list.
+pub(super) fn without(
+    holder: &Body,
+    list: &str,
+    members: &[&'static str],
+    path: &str,
+    warnings: &mut Vec<String>,
+) -> Result<Option<String>> {
+    let raw = holder.raw(list).filter(|raw| raw.starts_with('['));
+    let Some(items) = raw.and_then(|raw| serde_json::from_str::<Vec<&RawValue>>(raw).ok()) else { return Ok(None) };
+    let (mut left, mut changed) = (Vec::with_capacity(items.len()), false);
+    for (index, item) in items.into_iter().enumerate() {
+        let mut text = Cow::Borrowed(item.get());
+        if text.starts_with('{') {
+            let item = Body::scan(holder.bytes().slice_ref(item.get().as_bytes()))?;
+            let mut edit = item.edit();
+            for name in members {
+                if let Some(value) = item.raw(name) {
+                    edit.remove(name);
+                    changed = true;
+                    lose(&format!("{path}[{index}].{name}"), &parsed(value), warnings);
+                }
+            }
+            text = String::from_utf8_lossy(&edit.apply()).into_owned().into();
+        }
+        left.push(text);
+    }
+    Ok(changed.then(|| format!("[{}]", left.join(","))))
+}
+
+fn parsed(raw: &str) -> Value {
+    serde_json::from_str(raw).unwrap_or(Value::Bool(true))
 }

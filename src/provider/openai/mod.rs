@@ -37,7 +37,7 @@ pub static OPENAI: Provider = Provider {
     key_variable: "OPENAI_API_KEY",
     prefixes: &["gpt-", "chatgpt-", "o1", "o3", "o4", "text-embedding-", "ft:"],
     keyless: false,
-    dialect: &OpenAi::PLAIN,
+    dialect: &OpenAi { exacting: true, ..OpenAi::PLAIN },
 };
 
 /// The dialect, and where a compatible provider deviates from it. Each row gives the reason for each deviation.
@@ -70,6 +70,10 @@ pub struct OpenAi {
     pub json_object: bool,
     /// What it can be told about the choice of tools.
     pub tool_choice: Choices,
+    /// Whether it refuses members of messages and tools that it does not know ("Unknown parameter:
+    /// 'messages[0].content[0].cache_control'"), which clients send who also talk to others, and `max_tokens` for models that
+    /// reason ("Use 'max_completion_tokens' instead").
+    pub exacting: bool,
     /// The path of the request that shows whether a key works.
     pub probe: &'static str,
 }
@@ -101,6 +105,7 @@ impl OpenAi {
         json_schema: true,
         json_object: true,
         tool_choice: Choices::All,
+        exacting: false,
         probe: "/models",
     };
 }

@@ -33,7 +33,35 @@ pub(super) fn chat(dialect: &OpenAi, call: &ChatCall<'_>, target: &Target<'_>) -
     if let Some(messages) = messages::rewrite(dialect, body, target.model, schema, &mut warnings)? {
         edit.set("messages", messages);
     }
+    if dialect.exacting {
+        exact(body, target.model, &mut edit, &mut warnings)?;
+    }
     Ok((edit.apply(), warnings))
+}
+
+/// What OpenAI itself would refuse.
+fn exact(body: &Body, model: &str, edit: &mut Edit<'_>, warnings: &mut Vec<String>) -> Result<()> {
+    if let Some(tools) = messages::without(body, "tools", &["cache_control"], "tools", warnings)? {
+        edit.set("tools", tools);
+    }
+    let Some(bound) = body.raw("max_tokens").filter(|bound| *bound != "null" && reasons(model)) else { return Ok(()) };
+    edit.remove("max_tokens");
+    match body.raw("max_completion_tokens").filter(|newer| *newer != "null") {
+        None => drop(edit.set("max_completion_tokens", bound)),
+        Some(newer) if newer != bound => warnings.push("max_tokens".to_owned()),
+        Some(_) => {}
+    }
+    Ok(())
+}
+
+/// Whether a model of OpenAI's reasons: the o series, and GPT from the fifth generation on.
+fn reasons(model: &str) -> bool {
+    let name = model.strip_prefix("ft:").unwrap_or(model);
+    let generation = name.strip_prefix("gpt-").map(|rest| rest.split(|letter: char| !letter.is_ascii_digit()).next());
+    match generation {
+        Some(number) => number.and_then(|number| number.parse::<u32>().ok()).is_some_and(|number| number >= 5),
+        None => name.strip_prefix('o').is_some_and(|rest| rest.starts_with(|letter: char| letter.is_ascii_digit())),
+    }
 }
 
 /// The embeddings body for the provider, and the names of the parameters that were taken out.
@@ -232,6 +260,55 @@ mod tests {
             r#"{"model":"up","messages":[{"role":"system","content":"be brief"},{"role":"user","content":"hi"}],"max_tokens":5}"#
         );
         assert!(sent.warnings.is_empty());
+    }
+
+    #[test]
+    fn what_other_providers_know_is_kept_from_openai_and_named() {
+        let body = r#"{"model":"up","messages":[
+            {"role":"user","content":[{"type":"text","text":"hi","cache_control":{"type":"ephemeral"}}],"cache_control":null},
+            {"role":"assistant","content":"a","reasoning_content":"hm","thinking_blocks":[{}],"tool_calls":[
+                {"id":"c","type":"function","function":{"name":"f","arguments":"{}"},"extra_content":{"google":{}}}]}],
+            "tools":[{"type":"function","function":{"name":"f"},"cache_control":{"type":"ephemeral"}}]}"#;
+        let sent = send(&OPENAI, body).unwrap();
+        let value: Value = serde_json::from_slice(&sent.body).unwrap();
+        let call = json!({"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}});
+        assert_eq!(
+            value,
+            json!({"model": "up", "tools": [{"type": "function", "function": {"name": "f"}}], "messages": [
+                {"role": "user", "content": [{"type": "text", "text": "hi"}]},
+                {"role": "assistant", "content": "a", "tool_calls": [call]}]})
+        );
+        assert_eq!(
+            sent.warnings,
+            [
+                "messages[0].content[0].cache_control",
+                "messages[1].reasoning_content",
+                "messages[1].thinking_blocks",
+                "messages[1].tool_calls[0].extra_content",
+            ]
+        );
+        assert_eq!(send(&CUSTOM, body).unwrap().body, body);
+    }
+
+    #[test]
+    fn models_that_reason_get_the_bound_under_its_newer_name() {
+        let bounded = |model: &str, bounds: &str| {
+            let body = Body::scan(format!(r#"{{"model":"a","messages":[],{bounds}}}"#).into()).unwrap();
+            let (mut edit, mut warnings) = (body.edit(), Vec::new());
+            exact(&body, model, &mut edit, &mut warnings).unwrap();
+            let sent: Value = serde_json::from_slice(&edit.apply()).unwrap();
+            (sent.get("max_tokens").cloned(), sent.get("max_completion_tokens").cloned(), warnings)
+        };
+        for model in ["o3-mini", "gpt-5", "gpt-5.1-mini", "gpt-10", "ft:gpt-5-mini:x"] {
+            assert_eq!(bounded(model, r#""max_tokens":9"#), (None, Some(json!(9)), vec![]), "{model}");
+        }
+        for model in
+            ["gpt-4o", "gpt-3.5-turbo", "gpt-oss-120b", "omni-moderation", "chatgpt-4o-latest", "my-deployment"]
+        {
+            assert_eq!(bounded(model, r#""max_tokens":9"#), (Some(json!(9)), None, vec![]), "{model}");
+        }
+        let both = bounded("o3", r#""max_tokens":9,"max_completion_tokens":8"#);
+        assert_eq!(both, (None, Some(json!(8)), vec!["max_tokens".to_owned()]));
     }
 
     #[test]
