@@ -13,6 +13,8 @@ pub mod cohere;
 mod endpoint;
 mod failure;
 pub mod gemini;
+#[cfg(test)]
+mod laws;
 pub mod mistral;
 pub mod ollama;
 pub mod openai;

@@ -64,11 +64,10 @@ impl Translator {
     }
 
     fn block_start(&mut self, frame: &Map<String, Value>, out: &mut StreamOut) -> Result<()> {
-        let start = frame.get("start").and_then(Value::as_object).cloned().unwrap_or_default();
-        let Some((name, begun)) = start.into_iter().next() else { return Ok(()) };
-        let kind = match name.as_str() {
+        let Some((name, begun)) = member(frame, "start") else { return Ok(()) };
+        let kind = match name {
             "text" => Kind::Text,
-            "toolUse" if !is_server_tool(&begun) => Kind::Tool(self.calls),
+            "toolUse" if !is_server_tool(begun) => Kind::Tool(self.calls),
             _ => Kind::Native,
         };
         if let Kind::Tool(index) = kind {
@@ -87,7 +86,7 @@ impl Translator {
         if kind == Kind::Native {
             self.begin_native(out)?;
         }
-        self.open.insert(index_of(frame), Open::new(kind, name, begun, self.letters));
+        self.open.insert(index_of(frame), Open::new(kind, name.to_owned(), begun.clone(), self.letters));
         Ok(())
     }
 
@@ -99,12 +98,9 @@ impl Translator {
 
     fn block_delta(&mut self, frame: &Map<String, Value>, out: &mut StreamOut) -> Result<()> {
         let index = index_of(frame);
-        let Some((name, piece)) = frame.get("delta").and_then(Value::as_object).and_then(|delta| delta.iter().next())
-        else {
-            return Ok(());
-        };
+        let Some((name, piece)) = member(frame, "delta") else { return Ok(()) };
         if !self.open.contains_key(&index) {
-            let (kind, name) = match name.as_str() {
+            let (kind, name) = match name {
                 "text" | "citation" => (Kind::Text, "text"),
                 "reasoningContent" => (Kind::Thinking, "reasoningContent"),
                 "toolUse" => return Err(self.fail("arguments of a call that has not begun")),
@@ -225,6 +221,14 @@ impl Translator {
         out.bytes.extend_from_slice(b"\n\n");
         Ok(())
     }
+}
+
+/// The one member of a union that says what it is: a known one, if there is any beside what is not known.
+fn member<'f>(frame: &'f Map<String, Value>, union: &str) -> Option<(&'f str, &'f Value)> {
+    const KNOWN: &[&str] = &["text", "reasoningContent", "toolUse", "citation", "toolResult"];
+    let union = frame.get(union)?.as_object()?;
+    let known = union.iter().find(|(name, _)| KNOWN.contains(&name.as_str()));
+    known.or_else(|| union.iter().next()).map(|(name, value)| (name.as_str(), value))
 }
 
 fn index_of(frame: &Map<String, Value>) -> u64 {

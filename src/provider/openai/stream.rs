@@ -8,6 +8,8 @@
 //!
 //! An edited event is written anew as one `data:` line.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -23,8 +25,8 @@ use crate::sse::{DONE, Event, write_data};
 #[derive(Debug)]
 pub(super) struct Forwarder {
     context: AnswerContext,
-    /// A choice has told why it ended: from here on, the end of the connection is a proper end.
-    finished: bool,
+    /// Whether each choice that has begun has told why it ended: when all have, the end of the connection is a proper end.
+    ended: BTreeMap<u64, bool>,
     /// The usage chunk that the client is still owed, as JSON text.
     owed: Option<String>,
     /// The provider sent a usage chunk of OpenAI's form.
@@ -80,7 +82,7 @@ impl ChunkView<'_> {
 
 impl Forwarder {
     pub(super) const fn new(context: AnswerContext) -> Self {
-        Self { context, finished: false, owed: None, usage_chunk_seen: false }
+        Self { context, ended: BTreeMap::new(), owed: None, usage_chunk_seen: false }
     }
 
     /// The provider's error in a chunk, wherever it stands.
@@ -103,7 +105,7 @@ impl Forwarder {
         for choice in chunk.choices() {
             let generated = choice.delta.as_ref().map_or(0, MessageView::generated);
             out.generated += generated as u64;
-            self.finished |= choice.has_ended();
+            *self.ended.entry(choice.index()).or_default() |= choice.has_ended();
             out.content |= generated > 0 || choice.has_ended();
         }
     }
@@ -127,7 +129,7 @@ impl Forwarder {
             choice.translate(&mut splice);
         }
         match splice.apply() {
-            None => out.bytes.extend_from_slice(&event.raw),
+            None => write_raw(out, &event.raw),
             Some(data) => write_line(out, data),
         }
     }
@@ -137,6 +139,14 @@ impl Forwarder {
         if let Some(chunk) = self.owed.take().filter(|_| !self.usage_chunk_seen) {
             write_line(out, chunk.into_bytes());
         }
+    }
+}
+
+/// Writes an event as it came. Its last line feed may not have come yet; the same event must not differ by that.
+fn write_raw(out: &mut StreamOut, raw: &[u8]) {
+    out.bytes.extend_from_slice(raw);
+    if raw.ends_with(b"\r\n\r") {
+        out.bytes.push(b'\n');
     }
 }
 
@@ -150,7 +160,7 @@ impl StreamTranslator for Forwarder {
     fn event(&mut self, event: &Event, out: &mut StreamOut) -> Result<()> {
         if event.data.as_ref() == b"[DONE]" {
             self.settle(out);
-            out.bytes.extend_from_slice(&event.raw);
+            write_raw(out, &event.raw);
             out.done = true;
             return Ok(());
         }
@@ -171,7 +181,7 @@ impl StreamTranslator for Forwarder {
         if out.done {
             return End::Complete;
         }
-        if !self.finished {
+        if self.ended.is_empty() || self.ended.values().any(|ended| !ended) {
             return End::Truncated;
         }
         self.settle(out);
