@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use super::context::Trace;
 use super::stream::LiveStream;
 use super::upstream::{Exchange, Upstream};
+use crate::api::embeddings;
 use crate::api::head::ChatHead;
 use crate::api::scan::Body;
 use crate::balance::discovery::Resolver;
@@ -153,7 +154,12 @@ impl Attempts {
         let dialect = choice.candidate.credential.provider.dialect;
         match call.kind {
             Kind::Chat => dialect.answer(body, context),
-            Kind::Embeddings => dialect.embeddings_answer(body, context),
+            Kind::Embeddings => {
+                let answer = dialect.embeddings_answer(body, context)?;
+                let body =
+                    if embeddings::wants_base64(&call.body) { embeddings::in_base64(answer.body) } else { answer.body };
+                Ok(Answer { body, ..answer })
+            }
         }
     }
 
