@@ -16,6 +16,7 @@ pub mod gemini;
 #[cfg(test)]
 mod laws;
 pub mod mistral;
+mod numbered;
 pub mod ollama;
 pub mod openai;
 mod refusal;

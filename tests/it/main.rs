@@ -20,4 +20,5 @@ mod routing;
 mod secrets;
 mod streams;
 mod tenancy;
+mod tool_loop;
 mod upstreams;

@@ -15,6 +15,7 @@ use super::response::{Specific, error_in_answer, refusal};
 use super::wire::{Frame, FrameDelta, Message, StopDetails, UsageWire, called_by_code, finish_reason};
 use crate::api::answer::{Assistant, Chunk, ChunkChoice, Delta, DeltaFunction, DeltaToolCall, FinishReason, WireUsage};
 use crate::error::{Error, Result};
+use crate::provider::numbered::Numbered;
 use crate::provider::{AnswerContext, End, StreamOut, StreamTranslator, protocol};
 use crate::sse::{DONE, Event};
 use crate::usage::Usage;
@@ -35,6 +36,8 @@ pub(super) struct Translator {
     calls: u32,
     /// Characters of text so far, in which OpenAI counts the range of a citation.
     letters: usize,
+    thoughts: Numbered,
+    annotations: Numbered,
     usage: Option<Usage>,
     stop_reason: Option<String>,
     stop_details: Option<StopDetails>,
@@ -54,6 +57,8 @@ impl Translator {
             native: false,
             calls: 0,
             letters: 0,
+            thoughts: Numbered::new(),
+            annotations: Numbered::new(),
             usage: None,
             stop_reason: None,
             stop_details: None,
@@ -193,7 +198,8 @@ impl Translator {
         let block = open.into_block();
         match kind {
             Kind::Thinking | Kind::RedactedThinking => {
-                self.send(Delta { thinking_blocks: Some(std::slice::from_ref(&block)), ..Delta::default() }, out)?;
+                let blocks = self.thoughts.number(vec![block.clone()]);
+                self.send(Delta { thinking_blocks: Some(&blocks), ..Delta::default() }, out)?;
             }
             Kind::Tool(call) if no_input => {
                 let whole = block.get("input").map_or_else(|| "{}".to_owned(), Value::to_string);
@@ -201,7 +207,7 @@ impl Translator {
             }
             Kind::Text if !citations.is_empty() => {
                 let citations = citations.into_iter().map(|citation| annotation(citation, start, self.letters));
-                let annotations: Vec<Value> = citations.collect();
+                let annotations = self.annotations.number(citations.collect());
                 self.send(Delta { annotations: Some(&annotations), ..Delta::default() }, out)?;
             }
             Kind::Text | Kind::Tool(_) | Kind::Native => {}
@@ -446,7 +452,8 @@ mod tests {
             stop(1),
         ];
         let (chunks, _) = run(&mut translator(false), &events);
-        let whole = json!({"type": "thinking", "thinking": "ab", "signature": "sig"});
+        let whole = json!({"type": "thinking", "thinking": "ab", "signature": "sig", "index": 0});
+        let redacted = json!({"type": "redacted_thinking", "data": "xyz", "index": 1});
         assert_eq!(
             deltas(&chunks),
             [
@@ -522,7 +529,7 @@ mod tests {
             [
                 json!({"role": "assistant"}),
                 json!({"content": "äh"}),
-                json!({"annotations": [{"type": "url_citation", "url_citation": cited}]}),
+                json!({"annotations": [{"type": "url_citation", "url_citation": cited, "index": 0}]}),
                 json!({"provider_specific_fields": {"stop_reason": "pause_turn", "content_blocks": blocks}}),
             ]
         );

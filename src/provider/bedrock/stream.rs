@@ -14,6 +14,7 @@ use super::wire::{finish_reason, tier, usage};
 use crate::api::answer::{Assistant, Chunk, ChunkChoice, Delta, DeltaFunction, DeltaToolCall, FinishReason, WireUsage};
 use crate::error::{Error, Result};
 use crate::eventstream::{ERROR, EXCEPTION};
+use crate::provider::numbered::Numbered;
 use crate::provider::{AnswerContext, End, StreamOut, StreamTranslator, event_failure, protocol};
 use crate::sse::{DONE, Event};
 use crate::usage::Usage;
@@ -34,6 +35,8 @@ pub(super) struct Translator {
     calls: u32,
     /// Characters of text so far, in which OpenAI counts the range of a citation.
     letters: usize,
+    thoughts: Numbered,
+    annotations: Numbered,
     usage: Option<Usage>,
     /// `messageStop` came.
     stopped: bool,
@@ -55,6 +58,8 @@ impl Translator {
             native: false,
             calls: 0,
             letters: 0,
+            thoughts: Numbered::new(),
+            annotations: Numbered::new(),
             usage: None,
             stopped: false,
             stop_reason: None,
@@ -137,7 +142,7 @@ impl Translator {
         let Some(open) = self.open.remove(&index) else { return Ok(()) };
         match open.kind {
             Kind::Thinking => {
-                let blocks = open.thinking_blocks();
+                let blocks = self.thoughts.number(open.thinking_blocks());
                 if !blocks.is_empty() {
                     self.send(Delta { thinking_blocks: Some(&blocks), ..Delta::default() }, out)?;
                 }
@@ -145,7 +150,7 @@ impl Translator {
             Kind::Tool(call) if open.text.is_empty() => self.arguments(call, "{}", out)?,
             Kind::Text if !open.pieces.is_empty() => {
                 let annotations = open.pieces.iter().map(|citation| annotation(citation, open.start, self.letters));
-                let annotations: Vec<Value> = annotations.collect();
+                let annotations = self.annotations.number(annotations.collect());
                 self.send(Delta { annotations: Some(&annotations), ..Delta::default() }, out)?;
             }
             Kind::Text | Kind::Tool(_) | Kind::Native => {}
@@ -390,8 +395,8 @@ mod tests {
         let (chunks, _) = run(&mut translator(), &events);
         let call = |index: u64, id: &str, name: &str| json!({"tool_calls": [{"index": index, "id": id, "type": "function", "function": {"name": name, "arguments": ""}}]});
         let more = |index: u64, text: &str| json!({"tool_calls": [{"index": index, "function": {"arguments": text}}]});
-        let thinking = json!({"type": "thinking", "thinking": "ab", "signature": "sig"});
-        let redacted = json!({"type": "redacted_thinking", "data": "EuYB"});
+        let thinking = json!({"type": "thinking", "thinking": "ab", "signature": "sig", "index": 0});
+        let redacted = json!({"type": "redacted_thinking", "data": "EuYB", "index": 1});
         assert_eq!(
             deltas(&chunks),
             [
@@ -432,6 +437,8 @@ mod tests {
         let (mut call, mut result) = (call, result);
         call["input"] = json!({"snippet": "1"});
         result["content"] = json!([{"json": {"stdOut": "1"}}]);
+        let mut numbered = citation.clone();
+        numbered["index"] = json!(0);
         let cited = json!({"citationsContent": {"content": [{"text": "It is 1"}], "citations": [citation]}});
         let blocks = json!([{"toolUse": call}, {"toolResult": result}, cited]);
         assert_eq!(
@@ -439,7 +446,7 @@ mod tests {
             [
                 json!({"role": "assistant"}),
                 json!({"content": "It is 1"}),
-                json!({"annotations": [citation]}),
+                json!({"annotations": [numbered]}),
                 json!({"provider_specific_fields": {"converse_blocks": blocks}}),
             ]
         );
