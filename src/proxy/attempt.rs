@@ -10,6 +10,7 @@ use http::{HeaderMap, header};
 use jiff::Timestamp;
 
 use super::context::Trace;
+use super::grants::Grants;
 use super::stream::LiveStream;
 use super::upstream::{Exchange, Upstream};
 use crate::api::embeddings;
@@ -60,6 +61,8 @@ pub(super) enum Started {
 pub(super) struct Attempts {
     /// Connections.
     pub upstream: Upstream,
+    /// Tokens of service accounts.
+    pub grants: Grants,
     /// Addresses of hosts that could not be resolved before.
     pub resolver: std::sync::Arc<Resolver>,
     /// Timeouts.
@@ -127,10 +130,15 @@ impl Attempts {
             UNRESOLVED => self.resolver.resolve(&credential.endpoint).await?,
             address => address,
         };
+        let authorized = self.authorized(credential, outgoing).await?;
+        let outgoing = authorized.as_ref().unwrap_or(outgoing);
         let size = outgoing.body.len() as u64;
         let on_send = || trace.sent_bytes = Some(size);
-        let exchange = self.upstream.exchange(credential, address, outgoing, stream, on_send).await?;
+        let exchange = self.upstream.exchange(&(&**credential).into(), address, outgoing, stream, on_send).await?;
         trace.status = exchange.status();
+        if authorized.is_some() && trace.status == 401 {
+            self.grants.forget(credential);
+        }
         if trace.status != 200 {
             return Err(self.refused(exchange, choice).await);
         }

@@ -11,6 +11,7 @@ mod admit;
 mod attempt;
 mod builder;
 mod context;
+mod grants;
 mod operations;
 mod respond;
 mod routes;

@@ -19,6 +19,7 @@ mod metering;
 mod process;
 mod routing;
 mod secrets;
+mod service_accounts;
 mod streams;
 mod tenancy;
 mod tool_loop;
