@@ -306,6 +306,11 @@ impl Directory {
         if secrets.is_empty() && !provider.keyless {
             return Err(Error::invalid("api_key", "The field 'api_key' is missing."));
         }
+        let options = sealed::merge(&record.options, &secrets.options);
+        if let Some(grant) = provider.dialect.grant(&secrets.key, &options)? {
+            let refuse = |_| check::invalid("options", "the token_uri is not public and not allowed by the operator");
+            self.guard.load().check_url(&grant.endpoint).map_err(refuse)?;
+        }
         record.sealed = sealed::seal(&self.vault, &record, &secrets)?;
         Ok(assemble(record, provider, Some(endpoint), Some(secrets)))
     }

@@ -3,6 +3,7 @@
 use super::{AnswerContext, End, StreamOut, StreamTranslator};
 use crate::error::ErrorKind;
 use crate::sse::Decoder;
+use serde_json::Value;
 
 /// A context with fixed values.
 pub(crate) fn context(provider: &'static str) -> AnswerContext {
@@ -30,4 +31,12 @@ pub(crate) fn run(translator: &mut dyn StreamTranslator, payloads: &[&str]) -> (
     }
     let end = translator.end(&mut out);
     (out, Ok(end))
+}
+
+/// The items of a list without the numbers that they have in a stream.
+pub(crate) fn unnumbered(mut items: Vec<Value>) -> Vec<Value> {
+    for item in items.iter_mut().filter_map(Value::as_object_mut) {
+        item.shift_remove("index");
+    }
+    items
 }

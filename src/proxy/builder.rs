@@ -13,6 +13,7 @@ use pingora::server::configuration::ServerConf;
 use tokio::sync::watch;
 
 use super::attempt::Attempts;
+use super::grants::Grants;
 use super::operations::Operations;
 use super::upstream::Upstream;
 use super::{Gateway, Snapshot};
@@ -126,6 +127,7 @@ fn snapshot(config: Config, lasting: &Lasting, started: Instant) -> Result<Snaps
     let planner = Arc::new(Planner::new(Arc::new(catalog), Arc::clone(&resolver), Arc::clone(&lasting.stats)));
     let attempts = Arc::new(Attempts {
         upstream: Upstream::new(Arc::clone(&lasting.connector), config.timeouts.clone()),
+        grants: Grants::default(),
         resolver,
         timeouts: config.timeouts.clone(),
         limits: config.limits.clone(),

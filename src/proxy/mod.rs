@@ -12,6 +12,7 @@ mod attempt;
 mod builder;
 mod commit;
 mod context;
+mod grants;
 mod operations;
 mod race;
 mod respond;

@@ -105,7 +105,9 @@ impl Operations {
             };
             let outgoing = credential.provider.dialect.probe(&target)?;
             let address = self.attempts.resolver.resolve(&credential.endpoint).await?;
-            self.attempts.upstream.exchange(credential, address, &outgoing, false, || ()).await
+            let authorized = self.attempts.authorized(credential, &outgoing).await?;
+            let outgoing = authorized.as_ref().unwrap_or(&outgoing);
+            self.attempts.upstream.exchange(&credential.into(), address, outgoing, false, || ()).await
         };
         let mut exchange = match exchange.await {
             Ok(exchange) => exchange,

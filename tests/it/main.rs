@@ -20,6 +20,8 @@ mod process;
 mod resilience;
 mod routing;
 mod secrets;
+mod service_accounts;
 mod streams;
 mod tenancy;
+mod tool_loop;
 mod upstreams;

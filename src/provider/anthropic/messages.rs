@@ -86,10 +86,13 @@ impl<'a> Conversation<'a> {
         Ok(conversation)
     }
 
-    /// Whether the last assistant turn calls tools without the reasoning that led to them.
+    /// Whether the tool loop that is under way began without the reasoning that led to it: Anthropic takes a loop for one
+    /// turn, which must begin with its reasoning where there is to be any.
     pub(super) fn lacks_thinking(&self) -> bool {
-        let last = self.turns.iter().rev().find(|turn| turn.role == Speaker::Assistant);
-        last.is_some_and(|turn| {
+        let asks = |turn: &Turn<'_>| turn.role == Speaker::User && !turn.content.iter().any(Block::is_tool_result);
+        let asked = self.turns.iter().rposition(asks).unwrap_or(0);
+        let first = self.turns.iter().skip(asked).find(|turn| turn.role == Speaker::Assistant);
+        first.is_some_and(|turn| {
             turn.content.iter().any(Block::is_tool_use) && !turn.content.first().is_some_and(Block::is_thinking)
         })
     }
@@ -110,8 +113,11 @@ impl<'a> Conversation<'a> {
         self.warnings.add_misplaced(at.message, message);
         self.warn_if(audio.is_some(), at, "audio");
         let mut known = MESSAGE_FIELDS.to_vec();
-        if *role == Role::Tool {
-            known.push("is_error");
+        match role {
+            Role::Tool => known.push("is_error"),
+            // What an answer was cited from says nothing new when it comes back.
+            Role::Assistant => known.push("annotations"),
+            _ => {}
         }
         self.warnings.add_unknown(&at.path(""), extra, &known);
         let content = content.as_ref();
@@ -340,11 +346,21 @@ fn thinking_blocks(at: At, extra: &Map<String, Value>) -> Result<Vec<Block<'_>>>
     let Some(value) = extra.get("thinking_blocks").filter(|value| !value.is_null()) else {
         return Ok(Vec::new());
     };
-    objects(value).filter(|blocks| blocks.iter().all(Block::is_thinking)).ok_or_else(refuse)
+    let mut blocks = objects(value).filter(|blocks| blocks.iter().all(Block::is_thinking)).ok_or_else(refuse)?;
+    for block in &mut blocks {
+        // Our number of a block that came in a stream, which Anthropic would refuse.
+        if let Block::Given(given) = block
+            && given.get("index").is_some()
+            && let Some(members) = given.to_mut().as_object_mut()
+        {
+            members.shift_remove("index");
+        }
+    }
+    Ok(blocks)
 }
 
 fn objects(value: &Value) -> Option<Vec<Block<'_>>> {
-    value.as_array()?.iter().map(|block| block.is_object().then_some(Block::Given(block))).collect()
+    value.as_array()?.iter().map(|block| block.is_object().then_some(Block::Given(Cow::Borrowed(block)))).collect()
 }
 
 /// The two ends of a `data:` URL.

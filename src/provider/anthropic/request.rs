@@ -121,7 +121,8 @@ pub(super) fn translate<'a>(request: &'a ChatRequest, model: &'a str) -> Result<
         effort: reasoning_effort.as_deref(),
         given,
         bound: max_completion_tokens.or(*max_tokens),
-        forbidden: tools.is_forced() || conversation.lacks_thinking(),
+        forced: tools.is_forced(),
+        lost: conversation.lacks_thinking(),
     };
     let reasoning = reasoning(&asked, &traits, &mut warnings)?;
     let thinks = reasoning.thinking.as_ref().is_some_and(Thinking::is_on);

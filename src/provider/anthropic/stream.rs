@@ -16,6 +16,7 @@ use super::wire::{Frame, FrameDelta, Message, StopDetails, UsageWire, called_by_
 use crate::api::answer::{Assistant, Chunk, ChunkChoice, Delta, DeltaFunction, DeltaToolCall, FinishReason, WireUsage};
 use crate::error::{Error, Result};
 use crate::provider::fence::Unfence;
+use crate::provider::numbered::Numbered;
 use crate::provider::{AnswerContext, End, StreamOut, StreamTranslator, protocol};
 use crate::sse::{DONE, Event};
 use crate::usage::Usage;
@@ -36,6 +37,8 @@ pub(super) struct Translator {
     calls: u32,
     /// Characters of text so far, in which OpenAI counts the range of a citation.
     letters: usize,
+    thoughts: Numbered,
+    annotations: Numbered,
     usage: Option<Usage>,
     stop_reason: Option<String>,
     stop_details: Option<StopDetails>,
@@ -57,6 +60,8 @@ impl Translator {
             native: false,
             calls: 0,
             letters: 0,
+            thoughts: Numbered::new(),
+            annotations: Numbered::new(),
             usage: None,
             stop_reason: None,
             stop_details: None,
@@ -208,7 +213,8 @@ impl Translator {
         let block = open.into_block();
         match kind {
             Kind::Thinking | Kind::RedactedThinking => {
-                self.send(Delta { thinking_blocks: Some(std::slice::from_ref(&block)), ..Delta::default() }, out)?;
+                let blocks = self.thoughts.number(vec![block.clone()]);
+                self.send(Delta { thinking_blocks: Some(&blocks), ..Delta::default() }, out)?;
             }
             Kind::Tool(call) if no_input => {
                 let whole = block.get("input").map_or_else(|| "{}".to_owned(), Value::to_string);
@@ -216,7 +222,7 @@ impl Translator {
             }
             Kind::Text if !citations.is_empty() => {
                 let citations = citations.into_iter().map(|citation| annotation(citation, start, self.letters));
-                let annotations: Vec<Value> = citations.collect();
+                let annotations = self.annotations.number(citations.collect());
                 self.send(Delta { annotations: Some(&annotations), ..Delta::default() }, out)?;
             }
             Kind::Text | Kind::Tool(_) | Kind::Native => {}

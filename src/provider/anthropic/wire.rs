@@ -103,7 +103,7 @@ pub(super) enum Block<'a> {
     },
     /// A block that the client got from Anthropic and sends back.
     #[serde(untagged)]
-    Given(&'a Value),
+    Given(Cow<'a, Value>),
 }
 
 impl<'a> Block<'a> {
@@ -133,6 +133,15 @@ impl<'a> Block<'a> {
     pub(super) fn is_thinking(&self) -> bool {
         matches!(self, Self::Given(value)
             if matches!(value.get("type").and_then(Value::as_str), Some("thinking" | "redacted_thinking")))
+    }
+
+    /// Whether the block is a result.
+    pub(super) fn is_tool_result(&self) -> bool {
+        match self {
+            Self::ToolResult { .. } => true,
+            Self::Given(value) => value.get("type").and_then(Value::as_str) == Some("tool_result"),
+            _ => false,
+        }
     }
 
     /// Whether the block is a call.

@@ -17,7 +17,7 @@ use crate::api::chat::ChatRequest;
 use crate::api::scan::Body;
 use crate::error::ErrorKind;
 use crate::frames::{Decoder, Framing};
-use crate::provider::tests_support::context;
+use crate::provider::tests_support::{context, unnumbered};
 use crate::provider::warnings::Warnings;
 use crate::provider::{Dialect, End, StreamOut};
 use crate::sse;
@@ -141,7 +141,7 @@ fn read_completion(completion: &Value) -> Said {
             tokens(&format!("{details}/cached_tokens")),
             tokens(&format!("{details}/cache_write_tokens")),
         ],
-        citations: list(&message["annotations"]),
+        citations: unnumbered(list(&message["annotations"])),
         native: fields.get("converse_blocks").cloned(),
         trace: fields["trace"].clone(),
     }

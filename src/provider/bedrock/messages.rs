@@ -94,10 +94,13 @@ impl<'a> Conversation<'a> {
         self.turns.iter().flat_map(|turn| &turn.content).any(Block::is_about_tools)
     }
 
-    /// Whether the last assistant turn calls tools without the reasoning that led to them.
+    /// Whether the tool loop that is under way began without the reasoning that led to it: a loop counts as one turn, which
+    /// must begin with its reasoning where there is to be any.
     pub(super) fn lacks_thinking(&self) -> bool {
-        let last = self.turns.iter().rev().find(|turn| turn.role == Speaker::Assistant);
-        last.is_some_and(|turn| {
+        let asks = |turn: &Turn<'_>| turn.role == Speaker::User && !turn.content.iter().any(Block::is_about_tools);
+        let asked = self.turns.iter().rposition(asks).unwrap_or(0);
+        let first = self.turns.iter().skip(asked).find(|turn| turn.role == Speaker::Assistant);
+        first.is_some_and(|turn| {
             turn.content.iter().any(Block::is_tool_use) && !turn.content.first().is_some_and(Block::is_reasoning)
         })
     }
@@ -118,8 +121,11 @@ impl<'a> Conversation<'a> {
         self.warnings.add_misplaced(at.message, message);
         self.warn_if(audio.is_some(), at, "audio");
         let mut known = MESSAGE_FIELDS.to_vec();
-        if *role == Role::Tool {
-            known.push("is_error");
+        match role {
+            Role::Tool => known.push("is_error"),
+            // What an answer was cited from says nothing new when it comes back.
+            Role::Assistant => known.push("annotations"),
+            _ => {}
         }
         self.warnings.add_unknown(&at.path(""), extra, &known);
         let content = content.as_ref();

@@ -128,8 +128,8 @@ pub(super) fn translate<'a>(request: &'a ChatRequest, model: &str) -> Result<Tra
     if unmarked {
         warnings.add("cache_control");
     }
-    let forbidden = tools::is_forced(tool_config.as_ref()) || conversation.lacks_thinking();
-    let (mut inference_config, mut fields) = model_parameters(request, family, forbidden, &mut warnings)?;
+    let limits = [tools::is_forced(tool_config.as_ref()), conversation.lacks_thinking()];
+    let (mut inference_config, mut fields) = model_parameters(request, family, limits, &mut warnings)?;
     inference_config.stop_sequences = stop_sequences(stop.as_ref().map(|stop| &*stop.0), family, &mut warnings);
     fields.extend(object(extra, "additionalModelRequestFields")?);
     let mut own: BTreeMap<&'a str, Cow<'a, Value>> =
@@ -206,7 +206,7 @@ fn object(extra: &Map<String, Value>, name: &str) -> Result<Map<String, Value>> 
 fn model_parameters<'a>(
     request: &'a ChatRequest,
     family: Family,
-    forbidden: bool,
+    [forced, lost]: [bool; 2],
     warnings: &mut Warnings,
 ) -> Result<(Inference<'a>, Map<String, Value>)> {
     let extra = &request.extra;
@@ -216,7 +216,7 @@ fn model_parameters<'a>(
         Parameters { temperature: request.temperature, top_p: request.top_p, top_k: native(extra, "top_k") };
     let mut fields = Map::new();
     if let Family::Claude(traits) = family {
-        let asked = Asked { effort, given: native(extra, "thinking"), bound: max_tokens, forbidden };
+        let asked = Asked { effort, given: native(extra, "thinking"), bound: max_tokens, forced, lost };
         let reasoning = reasoning(&asked, &traits, warnings)?;
         let thinks = reasoning.thinking.as_ref().is_some_and(Thinking::is_on);
         sampling = sampling.fit(&traits, thinks, warnings);

@@ -15,6 +15,7 @@ use crate::api::answer::{Assistant, Chunk, ChunkChoice, Delta, DeltaFunction, De
 use crate::error::{Error, Result};
 use crate::eventstream::{ERROR, EXCEPTION};
 use crate::provider::fence::Unfence;
+use crate::provider::numbered::Numbered;
 use crate::provider::{AnswerContext, End, StreamOut, StreamTranslator, event_failure, protocol};
 use crate::sse::{DONE, Event};
 use crate::usage::Usage;
@@ -35,6 +36,8 @@ pub(super) struct Translator {
     calls: u32,
     /// Characters of text so far, in which OpenAI counts the range of a citation.
     letters: usize,
+    thoughts: Numbered,
+    annotations: Numbered,
     usage: Option<Usage>,
     /// `messageStop` came.
     stopped: bool,
@@ -58,6 +61,8 @@ impl Translator {
             native: false,
             calls: 0,
             letters: 0,
+            thoughts: Numbered::new(),
+            annotations: Numbered::new(),
             usage: None,
             stopped: false,
             stop_reason: None,
@@ -68,11 +73,10 @@ impl Translator {
     }
 
     fn block_start(&mut self, frame: &Map<String, Value>, out: &mut StreamOut) -> Result<()> {
-        let start = frame.get("start").and_then(Value::as_object).cloned().unwrap_or_default();
-        let Some((name, begun)) = start.into_iter().next() else { return Ok(()) };
-        let kind = match name.as_str() {
+        let Some((name, begun)) = member(frame, "start") else { return Ok(()) };
+        let kind = match name {
             "text" => Kind::Text,
-            "toolUse" if !is_server_tool(&begun) => Kind::Tool(self.calls),
+            "toolUse" if !is_server_tool(begun) => Kind::Tool(self.calls),
             _ => Kind::Native,
         };
         if let Kind::Tool(index) = kind {
@@ -91,7 +95,7 @@ impl Translator {
         if kind == Kind::Native {
             self.begin_native(out)?;
         }
-        self.open.insert(index_of(frame), Open::new(kind, name, begun, self.letters));
+        self.open.insert(index_of(frame), Open::new(kind, name.to_owned(), begun.clone(), self.letters));
         Ok(())
     }
 
@@ -103,12 +107,9 @@ impl Translator {
 
     fn block_delta(&mut self, frame: &Map<String, Value>, out: &mut StreamOut) -> Result<()> {
         let index = index_of(frame);
-        let Some((name, piece)) = frame.get("delta").and_then(Value::as_object).and_then(|delta| delta.iter().next())
-        else {
-            return Ok(());
-        };
+        let Some((name, piece)) = member(frame, "delta") else { return Ok(()) };
         if !self.open.contains_key(&index) {
-            let (kind, name) = match name.as_str() {
+            let (kind, name) = match name {
                 "text" | "citation" => (Kind::Text, "text"),
                 "reasoningContent" => (Kind::Thinking, "reasoningContent"),
                 "toolUse" => return Err(self.fail("arguments of a call that has not begun")),
@@ -153,7 +154,7 @@ impl Translator {
         let Some(open) = self.open.remove(&index) else { return Ok(()) };
         match open.kind {
             Kind::Thinking => {
-                let blocks = open.thinking_blocks();
+                let blocks = self.thoughts.number(open.thinking_blocks());
                 if !blocks.is_empty() {
                     self.send(Delta { thinking_blocks: Some(&blocks), ..Delta::default() }, out)?;
                 }
@@ -161,7 +162,7 @@ impl Translator {
             Kind::Tool(call) if open.text.is_empty() => self.arguments(call, "{}", out)?,
             Kind::Text if !open.pieces.is_empty() => {
                 let annotations = open.pieces.iter().map(|citation| annotation(citation, open.start, self.letters));
-                let annotations: Vec<Value> = annotations.collect();
+                let annotations = self.annotations.number(annotations.collect());
                 self.send(Delta { annotations: Some(&annotations), ..Delta::default() }, out)?;
             }
             Kind::Text | Kind::Tool(_) | Kind::Native => {}
@@ -241,6 +242,14 @@ impl Translator {
         out.bytes.extend_from_slice(b"\n\n");
         Ok(())
     }
+}
+
+/// The one member of a union that says what it is: a known one, if there is any beside what is not known.
+fn member<'f>(frame: &'f Map<String, Value>, union: &str) -> Option<(&'f str, &'f Value)> {
+    const KNOWN: &[&str] = &["text", "reasoningContent", "toolUse", "citation", "toolResult"];
+    let union = frame.get(union)?.as_object()?;
+    let known = union.iter().find(|(name, _)| KNOWN.contains(&name.as_str()));
+    known.or_else(|| union.iter().next()).map(|(name, value)| (name.as_str(), value))
 }
 
 fn index_of(frame: &Map<String, Value>) -> u64 {
@@ -402,8 +411,8 @@ mod tests {
         let (chunks, _) = run(&mut translator(), &events);
         let call = |index: u64, id: &str, name: &str| json!({"tool_calls": [{"index": index, "id": id, "type": "function", "function": {"name": name, "arguments": ""}}]});
         let more = |index: u64, text: &str| json!({"tool_calls": [{"index": index, "function": {"arguments": text}}]});
-        let thinking = json!({"type": "thinking", "thinking": "ab", "signature": "sig"});
-        let redacted = json!({"type": "redacted_thinking", "data": "EuYB"});
+        let thinking = json!({"type": "thinking", "thinking": "ab", "signature": "sig", "index": 0});
+        let redacted = json!({"type": "redacted_thinking", "data": "EuYB", "index": 1});
         assert_eq!(
             deltas(&chunks),
             [
@@ -444,6 +453,8 @@ mod tests {
         let (mut call, mut result) = (call, result);
         call["input"] = json!({"snippet": "1"});
         result["content"] = json!([{"json": {"stdOut": "1"}}]);
+        let mut numbered = citation.clone();
+        numbered["index"] = json!(0);
         let cited = json!({"citationsContent": {"content": [{"text": "It is 1"}], "citations": [citation]}});
         let blocks = json!([{"toolUse": call}, {"toolResult": result}, cited]);
         assert_eq!(
@@ -451,7 +462,7 @@ mod tests {
             [
                 json!({"role": "assistant"}),
                 json!({"content": "It is 1"}),
-                json!({"annotations": [citation]}),
+                json!({"annotations": [numbered]}),
                 json!({"provider_specific_fields": {"converse_blocks": blocks}}),
             ]
         );

@@ -134,11 +134,11 @@ fn read_openai(completion: &Value) -> Said {
         id: text(&completion["id"]).into(),
         text: text(&message["content"]).into(),
         reasoning: text(&message["reasoning_content"]).into(),
-        thinking: list("thinking_blocks"),
+        thinking: crate::provider::tests_support::unnumbered(list("thinking_blocks")),
         calls: list("tool_calls").iter().map(call).collect(),
         finish: text(&choice["finish_reason"]).into(),
         usage: [usage("prompt_tokens"), usage("completion_tokens"), usage("total_tokens")],
-        citations: list("annotations"),
+        citations: crate::provider::tests_support::unnumbered(list("annotations")),
         native_usage: message["provider_specific_fields"]["usage"].clone(),
     }
 }

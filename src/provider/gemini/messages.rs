@@ -101,8 +101,12 @@ impl Conversation {
         } = message;
         self.warnings.add_misplaced(at.message, message);
         self.warn_if(audio.is_some(), at, "audio");
-        let known: &[&str] =
-            if *role == Role::Tool { &["provider_specific_fields", "is_error"] } else { &["provider_specific_fields"] };
+        let known: &[&str] = match role {
+            Role::Tool => &["provider_specific_fields", "is_error"],
+            // What an answer was cited from says nothing new when it comes back.
+            Role::Assistant => &["provider_specific_fields", "annotations"],
+            _ => &["provider_specific_fields"],
+        };
         self.warnings.add_unknown(&at.path(""), extra, known);
         let content = content.as_ref();
         match role {

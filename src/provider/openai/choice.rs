@@ -108,6 +108,11 @@ impl MessageView<'_> {
 }
 
 impl ChoiceView<'_> {
+    /// Which of several choices it is; the only one where none is named.
+    pub(super) fn index(&self) -> u64 {
+        self.index.and_then(|index| index.get().parse().ok()).unwrap_or(0)
+    }
+
     /// Whether it says why it ended. An empty text, as Snowflake writes it, says nothing.
     pub(super) fn has_ended(&self) -> bool {
         self.finish_reason.is_some_and(|reason| says_something(reason) && reason.get() != "\"null\"")

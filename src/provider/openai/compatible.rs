@@ -297,6 +297,8 @@ pub static VOYAGE: Provider = Provider {
     keyless: false,
     dialect: &OpenAi {
         chat: false,
+        // "input: string or List[string]".
+        embeds_tokens: false,
         renamed: &[("output_dimension", "dimensions")],
         // It knows `base64` or nothing.
         unsaid: &[("encoding_format", "\"float\"")],

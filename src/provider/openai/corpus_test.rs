@@ -311,16 +311,19 @@ fn check_stream(record: &Record, stream: &str, counts: &mut Counts) {
     check_truncated(record, &blocks);
 }
 
-/// Broken off after any event, a stream is complete only if a finish reason has come.
+/// Broken off after any event, a stream is complete only if each choice that has begun has a finish reason.
 fn check_truncated(record: &Record, blocks: &[(String, String)]) {
-    let (mut so_far, mut finished) = (String::new(), false);
+    let (mut so_far, mut choices) = (String::new(), BTreeMap::new());
     for (data, block) in blocks {
         if data == "[DONE]" || data.contains("\"error\":") {
             break;
         }
         so_far += block;
         let value: Value = serde_json::from_str(data).unwrap();
-        finished |= list(&value["choices"]).iter().any(|choice| !text(&choice["finish_reason"]).is_empty());
+        for choice in list(&value["choices"]) {
+            *choices.entry(choice["index"].as_u64()).or_insert(false) |= !text(&choice["finish_reason"]).is_empty();
+        }
+        let finished = !choices.is_empty() && choices.values().all(|finished| *finished);
         // Every place would be quadratic; the last ones are those that matter.
         if blocks.len() > 40 && so_far.len() % 7 != 0 && !finished {
             continue;

@@ -45,6 +45,8 @@ pub static OPENAI: Provider = Provider {
 pub struct OpenAi {
     /// Whether it has chat completions at all.
     pub chat: bool,
+    /// Whether it embeds tokens, too, and not only texts.
+    pub embeds_tokens: bool,
     /// Parameters that the provider refuses although the answer's meaning does not hang on them: taken out and reported.
     pub unsupported: &'static [&'static str],
     /// Parameters under another name: the provider's and OpenAI's.
@@ -93,6 +95,7 @@ impl OpenAi {
     /// Without any deviation.
     pub const PLAIN: Self = Self {
         chat: true,
+        embeds_tokens: true,
         unsupported: &[],
         renamed: &[],
         unsaid: &[],
@@ -133,7 +136,7 @@ impl Dialect for OpenAi {
     }
 
     fn embeddings(&self, body: &Body, target: &Target<'_>) -> Result<Outgoing> {
-        let (body, warnings) = request::embeddings(self, body, target);
+        let (body, warnings) = request::embeddings(self, body, target)?;
         outgoing(target, Method::POST, "/embeddings", body, warnings)
     }
 

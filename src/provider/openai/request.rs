@@ -65,9 +65,14 @@ fn reasons(model: &str) -> bool {
 }
 
 /// The embeddings body for the provider, and the names of the parameters that were taken out.
-pub(super) fn embeddings(dialect: &OpenAi, body: &Body, target: &Target<'_>) -> (Bytes, Vec<String>) {
+pub(super) fn embeddings(dialect: &OpenAi, body: &Body, target: &Target<'_>) -> Result<(Bytes, Vec<String>)> {
+    let is_tokens = |input: Value| input.as_array().is_some_and(|items| !items.iter().all(Value::is_string));
+    if !dialect.embeds_tokens && body.get("input")?.is_some_and(is_tokens) {
+        let message = format!("The provider '{}' embeds texts, not tokens.", target.provider.name);
+        return Err(Error::new(ErrorKind::UnsupportedParameter, message).with_param("input"));
+    }
     let (edit, warnings) = common(dialect, body, target);
-    (edit.apply(), warnings)
+    Ok((edit.apply(), warnings))
 }
 
 /// Refuses what would change its meaning without being said so.

@@ -10,6 +10,8 @@
 //!
 //! An edited event is written anew as one `data:` line.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -32,8 +34,8 @@ pub(super) struct Forwarder {
     /// The first chunk, where it has no choices and lacks a name (Azure's verdict on the prompt): it waits for the next one's.
     held: Option<Event>,
     calls: AllCalls,
-    /// A choice has told why it ended: from here on, the end of the connection is a proper end.
-    finished: bool,
+    /// Whether each choice that has begun has told why it ended: when all have, the end of the connection is a proper end.
+    ended: BTreeMap<u64, bool>,
     /// The usage chunk that the client is still owed, as JSON text.
     owed: Option<String>,
     /// The provider sent a usage chunk of OpenAI's form.
@@ -101,7 +103,7 @@ impl Forwarder {
             identified: false,
             held: None,
             calls: AllCalls::new(),
-            finished: false,
+            ended: BTreeMap::new(),
             owed: None,
             usage_chunk_seen: false,
         }
@@ -129,7 +131,7 @@ impl Forwarder {
         for choice in chunk.choices() {
             let generated = choice.delta.as_ref().map_or(0, MessageView::generated);
             out.generated += generated as u64;
-            self.finished |= choice.has_ended();
+            *self.ended.entry(choice.index()).or_default() |= choice.has_ended();
             out.content |= generated > 0 || choice.has_ended();
         }
     }
@@ -158,7 +160,7 @@ impl Forwarder {
             self.identity.complete(chunk.identity(), &event.data, "chat.completion.chunk", &mut splice);
         }
         match splice.apply() {
-            None => out.bytes.extend_from_slice(&event.raw),
+            None => write_raw(out, &event.raw),
             Some(data) => write_line(out, data),
         }
     }
@@ -182,6 +184,14 @@ impl Forwarder {
     }
 }
 
+/// Writes an event as it came. Its last line feed may not have come yet; the same event must not differ by that.
+fn write_raw(out: &mut StreamOut, raw: &[u8]) {
+    out.bytes.extend_from_slice(raw);
+    if raw.ends_with(b"\r\n\r") {
+        out.bytes.push(b'\n');
+    }
+}
+
 /// Writes JSON as one data line. A line end can only be white space between its tokens.
 fn write_line(out: &mut StreamOut, mut json: Vec<u8>) {
     json.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
@@ -201,7 +211,10 @@ impl StreamTranslator for Forwarder {
             }
             self.release(out)?;
             self.settle(out);
-            out.bytes.extend_from_slice(if data == event.data { &event.raw } else { DONE });
+            match data == event.data {
+                true => write_raw(out, &event.raw),
+                false => out.bytes.extend_from_slice(DONE),
+            }
             out.done = true;
             return Ok(());
         }
@@ -229,7 +242,7 @@ impl StreamTranslator for Forwarder {
         if out.done {
             return End::Complete;
         }
-        if !self.finished {
+        if self.ended.is_empty() || self.ended.values().any(|ended| !ended) {
             return End::Truncated;
         }
         self.settle(out);

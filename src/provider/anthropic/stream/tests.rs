@@ -161,7 +161,8 @@ fn reasoning_ends_with_a_block_that_can_be_sent_back() {
         stop(1),
     ];
     let (chunks, _) = run(&mut translator(false), &events);
-    let whole = json!({"type": "thinking", "thinking": "ab", "signature": "sig"});
+    let whole = json!({"type": "thinking", "thinking": "ab", "signature": "sig", "index": 0});
+    let redacted = json!({"type": "redacted_thinking", "data": "xyz", "index": 1});
     assert_eq!(
         deltas(&chunks),
         [
@@ -237,7 +238,7 @@ fn blocks_without_a_place_come_whole_with_the_last_chunk() {
         [
             json!({"role": "assistant"}),
             json!({"content": "äh"}),
-            json!({"annotations": [{"type": "url_citation", "url_citation": cited}]}),
+            json!({"annotations": [{"type": "url_citation", "url_citation": cited, "index": 0}]}),
             json!({"provider_specific_fields": {"stop_reason": "pause_turn", "content_blocks": blocks}}),
         ]
     );
