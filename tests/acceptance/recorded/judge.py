@@ -1,0 +1,180 @@
+"""The gateway's answer against the reading of the recording, aspect by aspect.
+
+Not here: errors (`failures`), and the request that the provider received (`wires.base`, called by `received`).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from gateway import PROVIDER_KEYS, Answer
+
+from . import failures
+from .reading import Choice, Reading, Usage
+from .result import Result, short
+from .wires import Wire, openai
+
+# The header that carries the key, by provider; all others have a bearer token.
+KEY_HEADERS = {"anthropic": "x-api-key", "azure": "api-key", "gemini": "x-goog-api-key"}
+
+
+def answer_of(result: Result, wire: Wire, answer: Answer) -> None:
+    """Everything that the client got."""
+    recording = result.recording
+    wanted = wire.read(recording)
+    for provider, key in PROVIDER_KEYS.items():
+        if key in answer.text or any(key in text for text in answer.headers.values()):
+            result.fail("shape", f"the answer holds the stored key of {provider}")
+    if not answer.headers.get("x-request-id"):
+        result.fail("shape", "the answer has no x-request-id")
+    if failures.is_failure(wanted):
+        failures.judge(result, wire, wanted, answer)
+    elif answer.status != 200:
+        result.fail("shape", f"status {answer.status}: {answer.text[:300]}")
+    else:
+        head(result, wire, answer)
+        (embeddings if wire.operation == "/embeddings" else completion)(result, wire, wanted, answer)
+
+
+def head(result: Result, wire: Wire, answer: Answer) -> None:
+    """The head of a success."""
+    streams = bool(result.sent.body.get("stream"))
+    kind = answer.headers.get("content-type", "").split(";")[0]
+    result.compare("shape", "content-type", kind, "text/event-stream" if streams else "application/json")
+    provider = wire.placement(result.recording).provider
+    result.compare("shape", "x-perpetuo-provider", answer.headers.get("x-perpetuo-provider"), provider)
+
+
+# --- completions -------------------------------------------------------------------------------------------------------
+
+
+def completion(result: Result, wire: Wire, wanted: Reading, answer: Answer) -> None:
+    """A chat completion, whole or streamed."""
+    streams = bool(result.sent.body.get("stream"))
+    got = openai.read(answer.status, answer.text, streams)
+    if streams and not (result.sent.body.get("stream_options") or {}).get("include_usage"):
+        wanted = wire.without_usage_chunk(result.recording, wanted)
+    meaning(result, got, wanted)
+    identity(result, got, streams)
+    if wire.forwarded:
+        untouched(result, got, wanted)
+
+
+def meaning(result: Result, got: Reading, wanted: Reading) -> None:
+    """Text, reasoning, calls, finish, usage and the stream's end."""
+    result.compare("shape", "complete", got.complete, wanted.complete)
+    if wanted.error or got.error:
+        message = (got.error or {}).get("message")
+        result.compare("error", "error in the stream", message, (wanted.error or {}).get("message"))
+    usage(result, got.usage, wanted.usage)
+    result.compare("shape", "number of choices", len(got.choices), len(wanted.choices))
+    for index, (ours, theirs) in enumerate(zip(got.choices, wanted.choices)):
+        for name in ("text", "reasoning", "refusal"):
+            result.compare("text", f"choice {index} {name}", getattr(ours, name), getattr(theirs, name))
+        result.compare("finish", f"choice {index}", ours.finish, theirs.finish)
+        calls(result, index, ours, theirs)
+
+
+def calls(result: Result, index: int, ours: Choice, theirs: Choice) -> None:
+    """The tool calls, where there are any; ids that the gateway makes are its own and all different."""
+    if not (ours.calls or theirs.calls or ours.function or theirs.function):
+        return
+    same = len(ours.calls) == len(theirs.calls) and all(a.same(b) for a, b in zip(ours.calls, theirs.calls))
+    wanted = ours.calls if same else theirs.calls
+    result.compare("tools", f"choice {index}", list(map(vars, ours.calls)), list(map(vars, wanted)))
+    result.compare("tools", f"choice {index} function", ours.function, theirs.function)
+    ids = [call.id for call in ours.calls]
+    if ours.finish == "tool_calls" and (not all(ids) or len(set(ids)) < len({call.id for call in theirs.calls})):
+        result.fail("tools", f"choice {index}: ids {ids}")
+
+
+def usage(result: Result, got: Usage | None, wanted: Usage | None) -> None:
+    """Exact to the token. A provider that counts nothing may be told of as nothing."""
+    if wanted is None and (got is None or got == Usage()):
+        return
+    result.compare("usage", "usage", got and vars(got), wanted and vars(wanted))
+
+
+def identity(result: Result, got: Reading, streams: bool) -> None:
+    """Keys that OpenAI's schema requires, and one identity throughout a stream."""
+    values = [value for value in (got.chunks if streams else [got.body]) if not value.get("error")]
+    wanted = "chat.completion.chunk" if streams else "chat.completion"
+    result.compare("shape", "object", sorted({short(value.get("object")) for value in values}), [wanted])
+    for value in values:
+        for choice in value.get("choices", []):
+            missing = {"index", "finish_reason", "delta" if streams else "message"} - set(choice)
+            result.compare("shape", "missing keys of a choice", sorted(missing), [])
+    for name, kind in (("id", str), ("model", str), ("created", int)):
+        found = {value.get(name) for value in values}
+        # Recorders that made answers comparable wrote zero for the time.
+        redacted = name == "created" and found == {0} and result.recording.fidelity != "wire"
+        if len(found) != 1 or not all(isinstance(value, kind) and (value or redacted) for value in found):
+            result.fail("shape", f"{name}: {sorted(map(str, found))}")
+    for choice in got.choices if not streams else []:
+        for call in choice.calls if choice.finish == "tool_calls" else []:
+            result.compare("tools", "arguments are an object", isinstance(json.loads(call.arguments), dict), True)
+
+
+def untouched(result: Result, got: Reading, wanted: Reading) -> None:
+    """A provider that speaks OpenAI's API is passed on with every field it sent, known or not. Usage that came along with
+    choices may stand in OpenAI's own usage chunk instead."""
+    ours, theirs = (got.chunks, wanted.chunks) if wanted.body is None else ([got.body], [wanted.body])
+    ours, theirs = ([value for value in values if not value.get("error")] for values in (ours, theirs))
+    told = [value["usage"] for value in ours if value.get("usage") and not value.get("choices")]
+    if told and len(ours) == len(theirs) + 1:
+        ours = [value for value in ours if value.get("choices") or not value.get("usage")]
+    result.compare("shape", "number of chunks", len(ours), len(theirs))
+    for index, (value, recorded) in enumerate(zip(ours, theirs)):
+        if recorded.get("choices") and recorded.get("usage") in told and value.get("usage") is None:
+            recorded = {**recorded, "usage": None}
+        if lacking := lacks(value, recorded):
+            result.fail("shape", f"chunk {index} lacks {lacking}")
+
+
+def lacks(value: Any, recorded: Any, path: str = "$") -> str | None:
+    """The first place where the recorded JSON is not found again; more may be there."""
+    if isinstance(recorded, dict) and isinstance(value, dict):
+        missing = (f"{path}.{key}" for key in recorded if key not in value)
+        inner = (lacks(value[key], recorded[key], f"{path}.{key}") for key in recorded if key in value)
+        return next(missing, None) or next(filter(None, inner), None)
+    if isinstance(recorded, list) and isinstance(value, list) and len(recorded) == len(value):
+        inner = (lacks(*both, f"{path}[{index}]") for index, both in enumerate(zip(value, recorded)))
+        return next(filter(None, inner), None)
+    return None if value == recorded else f"{path}: expected {short(recorded)}, got {short(value)}"
+
+
+# --- embeddings --------------------------------------------------------------------------------------------------------
+
+
+def embeddings(result: Result, _wire: Wire, wanted: Reading, answer: Answer) -> None:
+    """A list of vectors in OpenAI's form."""
+    body = json.loads(answer.text)
+    result.compare("text", "vectors", [entry["embedding"] for entry in body["data"]], wanted.vectors)
+    result.compare("shape", "object", body.get("object"), "list")
+    rows = [(entry.get("object"), entry.get("index")) for entry in body["data"]]
+    result.compare("shape", "rows", rows, [("embedding", index) for index in range(len(wanted.vectors))])
+    if not isinstance(body.get("model"), str) or not body["model"]:
+        result.fail("shape", f"model: {body.get('model')}")
+    usage(result, openai.usage_of(body.get("usage")), wanted.usage)
+
+
+# --- what the provider gets --------------------------------------------------------------------------------------------
+
+
+def received(result: Result, wire: Wire, exchange: dict[str, Any], key: str) -> None:
+    """The received request against the recorded one. `key` is the client's own."""
+    recording, headers = result.recording, exchange["headers"]
+    placement = wire.placement(recording)
+    result.compare("request", "method and path", f"{exchange['method']} {exchange['path']}", f"POST {wire.path(recording)}")
+    name = KEY_HEADERS.get(placement.provider, "authorization")
+    prefix = "Bearer " if name == "authorization" else ""
+    result.compare("request", name, headers.get(name), prefix + PROVIDER_KEYS[placement.provider])
+    if placement.provider == "anthropic":
+        result.compare("request", "anthropic-version", headers.get("anthropic-version"), "2023-06-01")
+    if key in json.dumps(exchange):
+        result.fail("request", "the virtual key went to the provider")
+    result.compare("request", "accept-encoding", headers.get("accept-encoding", "identity"), "identity")
+    if result.sent.expected is not None:
+        wire.check_request(result, result.sent, exchange)
+
