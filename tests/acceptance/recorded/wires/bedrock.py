@@ -26,11 +26,10 @@ class Bedrock(Wire):
     """Converse, with an API key."""
 
     def model(self, recording: Recording) -> str:
-        return recording.path.split("/")[2]
+        return recording.path.removeprefix("/model/").rpartition("/")[0]
 
     def path(self, recording: Recording) -> str:
-        _, _, model, operation = recording.path.split("/")
-        return f"/model/{quote(model, safe='')}/{operation}"
+        return f"/model/{quote(self.model(recording), safe='')}/{recording.path.rpartition('/')[2]}"
 
     def hi(self, recording: Recording):
         sent = super().hi(recording)
