@@ -28,7 +28,7 @@ from replay import Replay
 
 WORKERS = 6
 # How many further ways each stream is cut in.
-MORE_WAYS = 1
+MORE_WAYS = 5
 
 
 @dataclass
@@ -88,7 +88,7 @@ def again(bench: Bench, wire: Wire, result: Result, answer: Answer) -> None:
     streams = played.stream and bool(result.sent.body.get("stream"))
     for way in range(1, MORE_WAYS + 1) if streams else ():
         judge.answer_of(result, wire, bench.ask(wire, result, way=way))
-    failures.broken_off(result, bench.ask(wire, result, cut=len(played.body) * 2 // 3), streams)
+    failures.broken_off(result, bench.ask(wire, result, cut=failures.place_to_break(played)), streams)
     if played.endpoint == "messages":
         workspace = bench.workspace(wire.placement(played))
         handed_back.check(result, wire, bench, workspace, openai.read(200, answer.text, streams))
