@@ -8,6 +8,7 @@ from typing import Any
 
 from ..reading import Call, Choice, Reading, Usage, events
 from ..recording import Recording
+from . import gemini_request
 from .base import Placement, Wire
 
 # Reasons that are a filter's, by name; 1 and 2 are the numbers of STOP and MAX_TOKENS.
@@ -20,6 +21,8 @@ NUMBERS = {1: "STOP", 2: "MAX_TOKENS"}
 
 class Gemini(Wire):
     """The Gemini API."""
+
+    requests = gemini_request
 
     def model(self, recording: Recording) -> str:
         found = re.search(r"/models/([^:?]+)", recording.path)
@@ -50,8 +53,8 @@ class Vertex(Gemini):
         return Placement("vertex", "", json.dumps(options))
 
     def path(self, recording: Recording) -> str:
-        # The version without preview features serves the same.
-        return recording.path.replace("/v1beta1/", "/v1/")
+        # The version without preview features serves the same. One SDK asks for numbers in place of names.
+        return recording.path.replace("/v1beta1/", "/v1/").replace("?$alt=json;enum-encoding=int", "")
 
 
 # --- reading -----------------------------------------------------------------------------------------------------------
