@@ -91,7 +91,7 @@ def again(bench: Bench, wire: Wire, result: Result, answer: Answer) -> None:
     for way in range(1, MORE_WAYS + 1) if streams else ():
         judge.answer_of(result, wire, bench.ask(wire, result, way=way))
     failures.broken_off(result, bench.ask(wire, result, cut=len(played.body) * 2 // 3), streams)
-    if played.endpoint == "messages" and played.provider == "anthropic":
+    if played.endpoint == "messages":
         workspace = bench.workspace(wire.placement(played))
         handed_back.check(result, wire, bench, workspace, openai.read(200, answer.text, streams))
 

@@ -37,6 +37,8 @@ ROUTES = (
 )  # fmt: skip
 # Hop-by-hop headers, and those that belong to the encoding or the moment of the recording.
 DROPPED = {"content-encoding", "content-length", "transfer-encoding", "connection", "date", "server", "set-cookie"}
+# What a recorder wrote in the place of a value.
+REDACTED = "**REDACTED**"
 HANG_SECONDS = 20
 
 
@@ -158,10 +160,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _play(self, played: recording.Recording, cut: int | None, way: int) -> None:
         headers = {name.lower(): value for name, value in played.headers.items()}
         streams = played.stream and played.status == 200
-        headers.setdefault("content-type", played.framing)
+        if headers.get("content-type", REDACTED) == REDACTED:
+            headers["content-type"] = played.framing
         self.send_response(played.status)
         for name, value in headers.items():
-            if name not in DROPPED:
+            if name not in DROPPED and value != REDACTED:
                 self.send_header(name, value)
         if not streams:
             self.send_header("content-length", str(len(played.body)))

@@ -11,14 +11,15 @@ from .wires import Wire, openai
 # The gateway's own codes for what a provider did.
 CODES = {
     "rate_limit_exceeded", "provider_key_invalid", "provider_rejected", "provider_error", "provider_overloaded",
-    "provider_unreachable", "provider_timeout", "provider_protocol_error", "stream_truncated",
+    "provider_unreachable", "provider_timeout", "provider_protocol_error", "stream_truncated", "model_not_found",
 }  # fmt: skip
 
 
-def is_failure(wanted: Reading) -> bool:
-    """Whether the client must get an error instead of an answer: nothing had come that could be kept."""
+def is_failure(wanted: Reading, answer: Answer) -> bool:
+    """Whether the client must get an error instead of an answer. Where something had come before the error, it may as well
+    be an event of the stream, unless nothing was written yet."""
     said = any(choice.text or choice.reasoning or choice.calls for choice in wanted.choices)
-    return wanted.status != 200 or (wanted.error is not None and not said)
+    return wanted.status != 200 or (wanted.error is not None and (not said or answer.status != 200))
 
 
 def client_status(status: int) -> int:

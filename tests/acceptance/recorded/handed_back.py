@@ -22,7 +22,7 @@ def check(result: Result, wire: Wire, on: Stage, workspace: Workspace, reading: 
     results = [{"role": "tool", "tool_call_id": call["id"], "content": "ok"} for call in message.get("tool_calls") or []]
     messages = [HI[0], message, *results, {"role": "user", "content": "go on"}]
     on.replay.play(result.recording.id)
-    body = {"model": "anthropic/claude-sonnet-4-5", "messages": messages, "stream": result.recording.stream}
+    body = {"model": wire.address(result.recording), "messages": messages, "stream": result.recording.stream}
     answer = workspace.post("/chat/completions", body)
     if answer.status != 200:
         result.fail("request", f"handed back: {answer.status} {answer.text}")

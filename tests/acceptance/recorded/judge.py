@@ -10,8 +10,8 @@ from typing import Any
 
 from gateway import AWS_KEY, AWS_TOKEN, PROVIDER_KEYS, Answer
 
-from . import failures, sigv4
-from .reading import Choice, Reading, Usage
+from . import failures, sigv4, untouched
+from .reading import Choice, Reading, Usage, loose
 from .result import Result, short
 from .wires import Wire, openai
 
@@ -29,7 +29,7 @@ def answer_of(result: Result, wire: Wire, answer: Answer) -> None:
             result.fail("shape", f"the answer holds the stored key of {provider}")
     if not answer.headers.get("x-request-id"):
         result.fail("shape", "the answer has no x-request-id")
-    if failures.is_failure(wanted):
+    if failures.is_failure(wanted, answer):
         failures.judge(result, wire, wanted, answer)
     elif answer.status != 200:
         result.fail("shape", f"status {answer.status}: {answer.text[:300]}")
@@ -57,9 +57,9 @@ def completion(result: Result, wire: Wire, wanted: Reading, answer: Answer) -> N
     if streams and not (result.sent.body.get("stream_options") or {}).get("include_usage"):
         wanted = wire.without_usage_chunk(result.recording, wanted)
     meaning(result, got, wanted)
-    identity(result, got, streams)
+    identity(result, got, wanted, streams)
     if wire.forwarded:
-        untouched(result, got, wanted)
+        untouched.check(result, got, wanted)
 
 
 def meaning(result: Result, got: Reading, wanted: Reading) -> None:
@@ -85,8 +85,13 @@ def calls(result: Result, index: int, ours: Choice, theirs: Choice) -> None:
     wanted = ours.calls if same else theirs.calls
     result.compare("tools", f"choice {index}", list(map(vars, ours.calls)), list(map(vars, wanted)))
     result.compare("tools", f"choice {index} function", ours.function, theirs.function)
+    if ours.finish != "tool_calls":
+        return
+    for call in ours.calls:
+        if not call.custom and not isinstance(loose(call.arguments), dict):
+            result.fail("tools", f"choice {index}: arguments are no object: {short(call.arguments)}")
     ids = [call.id for call in ours.calls]
-    if ours.finish == "tool_calls" and (not all(ids) or len(set(ids)) < len({call.id for call in theirs.calls})):
+    if not all(ids) or len(set(ids)) < len(ids):
         result.fail("tools", f"choice {index}: ids {ids}")
 
 
@@ -97,52 +102,25 @@ def usage(result: Result, got: Usage | None, wanted: Usage | None) -> None:
     result.compare("usage", "usage", got and vars(got), wanted and vars(wanted))
 
 
-def identity(result: Result, got: Reading, streams: bool) -> None:
-    """Keys that OpenAI's schema requires, and one identity throughout a stream."""
+def identity(result: Result, got: Reading, wanted: Reading, streams: bool) -> None:
+    """Keys that OpenAI's schema requires, and one identity throughout a stream: the provider's first real one."""
     values = [value for value in (got.chunks if streams else [got.body]) if not value.get("error")]
-    wanted = "chat.completion.chunk" if streams else "chat.completion"
-    result.compare("shape", "object", sorted({short(value.get("object")) for value in values}), [wanted])
+    object_name = "chat.completion.chunk" if streams else "chat.completion"
+    result.compare("shape", "object", sorted({short(value.get("object")) for value in values}), [short(object_name)])
     for value in values:
         for choice in value.get("choices", []):
             missing = {"index", "finish_reason", "delta" if streams else "message"} - set(choice)
             result.compare("shape", "missing keys of a choice", sorted(missing), [])
+    recorded = wanted.chunks if wanted.body is None else [wanted.body]
     for name, kind in (("id", str), ("model", str), ("created", int)):
         found = {value.get(name) for value in values}
+        real = next((value[name] for value in recorded if value.get(name)), None)
+        if real is not None and type(real) is kind:
+            result.compare("shape", name, sorted(found, key=str), [real])
         # Recorders that made answers comparable wrote zero for the time.
         redacted = name == "created" and found == {0} and result.recording.fidelity != "wire"
         if len(found) != 1 or not all(isinstance(value, kind) and (value or redacted) for value in found):
             result.fail("shape", f"{name}: {sorted(map(str, found))}")
-    for choice in got.choices if not streams else []:
-        for call in choice.calls if choice.finish == "tool_calls" else []:
-            result.compare("tools", "arguments are an object", isinstance(json.loads(call.arguments), dict), True)
-
-
-def untouched(result: Result, got: Reading, wanted: Reading) -> None:
-    """A provider that speaks OpenAI's API is passed on with every field it sent, known or not. Usage that came along with
-    choices may stand in OpenAI's own usage chunk instead."""
-    ours, theirs = (got.chunks, wanted.chunks) if wanted.body is None else ([got.body], [wanted.body])
-    ours, theirs = ([value for value in values if not value.get("error")] for values in (ours, theirs))
-    told = [value["usage"] for value in ours if value.get("usage") and not value.get("choices")]
-    if told and len(ours) == len(theirs) + 1:
-        ours = [value for value in ours if value.get("choices") or not value.get("usage")]
-    result.compare("shape", "number of chunks", len(ours), len(theirs))
-    for index, (value, recorded) in enumerate(zip(ours, theirs)):
-        if recorded.get("choices") and recorded.get("usage") in told and value.get("usage") is None:
-            recorded = {**recorded, "usage": None}
-        if lacking := lacks(value, recorded):
-            result.fail("shape", f"chunk {index} lacks {lacking}")
-
-
-def lacks(value: Any, recorded: Any, path: str = "$") -> str | None:
-    """The first place where the recorded JSON is not found again; more may be there."""
-    if isinstance(recorded, dict) and isinstance(value, dict):
-        missing = (f"{path}.{key}" for key in recorded if key not in value)
-        inner = (lacks(value[key], recorded[key], f"{path}.{key}") for key in recorded if key in value)
-        return next(missing, None) or next(filter(None, inner), None)
-    if isinstance(recorded, list) and isinstance(value, list) and len(recorded) == len(value):
-        inner = (lacks(*both, f"{path}[{index}]") for index, both in enumerate(zip(value, recorded)))
-        return next(filter(None, inner), None)
-    return None if value == recorded else f"{path}: expected {short(recorded)}, got {short(value)}"
 
 
 # --- embeddings --------------------------------------------------------------------------------------------------------

@@ -12,11 +12,13 @@ from typing import Any
 
 @dataclass
 class Call:
-    """One tool call; `arguments` is JSON text, possibly cut short. An id of None is one that the gateway must make."""
+    """One tool call; `arguments` is JSON text, possibly cut short, or any text for a custom tool. An id of None is one that
+    the gateway must make."""
 
     id: str | None = None
     name: str = ""
     arguments: str = ""
+    custom: bool = False
 
     def same(self, other: Call) -> bool:
         """Whether both mean the same: arguments by value, or by text when they are not JSON."""

@@ -42,7 +42,6 @@ def request_of(recording: Recording, address: str) -> Sent:
     if "temperature" in recorded:
         # OpenAI's goes to 2. The gateway brings it into Anthropic's range and says so in a warning.
         sent.expected["temperature"] = min(max(recorded["temperature"], 0.0), 1.0)
-    # An error of a stream comes as a plain answer.
     if recorded.get("stream"):
         sent.body.update(stream=True, stream_options={"include_usage": True})
     _messages(sent, recorded["messages"])

@@ -36,12 +36,10 @@ class Bedrock(Wire):
         return Placement("bedrock", options=json.dumps(ways[int(recording.id[-1], 16) % 3]))
 
     def model(self, recording: Recording) -> str:
-        # The name of a profile may hold slashes.
         return recording.path.removeprefix("/model/").rpartition("/")[0]
 
     def path(self, recording: Recording) -> str:
-        operation = recording.path.rpartition("/")[2]
-        return f"/model/{quote(self.model(recording), safe='')}/{operation}"
+        return f"/model/{quote(self.model(recording), safe='')}/{recording.path.rpartition('/')[2]}"
 
     def hi(self, recording: Recording):
         sent = super().hi(recording)

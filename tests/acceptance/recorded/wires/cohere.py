@@ -32,7 +32,8 @@ class Cohere(Wire):
             choice.reasoning += block.get("thinking") or ""
             choice.text += block.get("text") or ""
         for call in message.get("tool_calls") or []:
-            choice.calls.append(Call(call["id"], call["function"]["name"], call["function"]["arguments"]))
+            arguments = call["function"]["arguments"]
+            choice.calls.append(Call(call["id"], call["function"]["name"], "{}" if arguments == "null" else arguments))
         _end(reading, choice, body["finish_reason"])
         reading.usage = _usage(body.get("usage"))
         return reading

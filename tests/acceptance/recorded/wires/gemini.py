@@ -33,7 +33,7 @@ class Gemini(Wire):
 
     def path(self, recording: Recording) -> str:
         # A proxy's own path in front of Google's is no part of the API.
-        return "/v1beta/models/" + recording.path.rpartition("/models/")[2]
+        return "/v1beta/models/" + _plain(recording.path.rpartition("/models/")[2])
 
     def read(self, recording: Recording) -> Reading:
         reading = Reading(recording.status)
@@ -53,8 +53,13 @@ class Vertex(Gemini):
         return Placement("vertex", "", json.dumps(options))
 
     def path(self, recording: Recording) -> str:
-        # The version without preview features serves the same. One SDK asks for numbers in place of names.
-        return recording.path.replace("/v1beta1/", "/v1/").replace("?$alt=json;enum-encoding=int", "")
+        # The version without preview features serves the same.
+        return _plain(recording.path.replace("/v1beta1/", "/v1/"))
+
+
+def _plain(path: str) -> str:
+    """Without wishes of an SDK's own about the answer's JSON."""
+    return path if path.endswith("?alt=sse") else path.partition("?")[0]
 
 
 # --- reading -----------------------------------------------------------------------------------------------------------
@@ -71,8 +76,10 @@ def read(reading: Reading, answers: list[dict[str, Any]]) -> Reading:
             index = candidate.get("index") or 0
             for part in (candidate.get("content") or {}).get("parts") or []:
                 _add_part(reading.choice(index), part, open_calls, index)
-            reading.choice(index)
             finishes[index] = candidate.get("finishReason") or finishes.get(index)
+            if finishes[index] in FILTERS:
+                reading.choice(index).refusal += candidate.get("finishMessage") or ""
+            reading.choice(index)
         if (answer.get("promptFeedback") or {}).get("blockReason"):
             finishes[0] = "SAFETY"
             reading.choice(0)

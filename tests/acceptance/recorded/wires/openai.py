@@ -24,6 +24,12 @@ ROWS = {
 UNASKED = {"perplexity"}
 # Everything that may stand for reasoning in a delta or a message; providers write some of them twice.
 REASONING = ("reasoning_content", "reasoning")
+# Ends by other names: Together's and Hugging Face's, Anthropic's through resellers, Z.AI's, Mistral's, and those of OpenAI's
+# first vision models.
+FINISH = {
+    "eos": "stop", "eos_token": "stop", "stop_sequence": "stop", "end_turn": "stop", "tool_use": "tool_calls",
+    "max_tokens": "length", "sensitive": "content_filter", "model_context_window_exceeded": "length", "model_length": "length",
+}  # fmt: skip
 
 
 class OpenAi(Wire):
@@ -37,7 +43,13 @@ class OpenAi(Wire):
         return Placement(provider, recording.path.split("?")[0].removesuffix(self.suffix))
 
     def read(self, recording: Recording) -> Reading:
-        return read(recording.status, recording.text, recording.stream)
+        reading = read(recording.status, recording.text, recording.stream)
+        for choice in reading.choices:
+            _in_openais_words(choice, whole=not recording.stream)
+        # Some end a stream with the connection; it is complete when every choice has told why it ended.
+        ended = bool(reading.choices) and all(choice.finish for choice in reading.choices)
+        reading.complete = reading.error is None and (reading.complete or ended)
+        return reading
 
     def without_usage_chunk(self, recording: Recording, _reading: Reading) -> Reading:
         blocks = recording.text.replace("\r\n", "\n").split("\n\n")
@@ -91,6 +103,15 @@ def _is_usage_chunk(block: str) -> bool:
     return chunk.get("choices") == [] and bool(chunk.get("usage"))
 
 
+def _in_openais_words(choice: Choice, whole: bool) -> None:
+    """What compatible providers say otherwise: ends, and calls without arguments."""
+    choice.finish = FINISH.get(choice.finish or "", choice.finish) or None
+    if whole and choice.finish is None:
+        choice.finish = "tool_calls" if choice.calls else "stop"
+    for call in choice.calls if whole else []:
+        call.arguments = "{}" if call.arguments in ("", "null") else call.arguments
+
+
 # --- reading -----------------------------------------------------------------------------------------------------------
 
 
@@ -101,12 +122,12 @@ def read(status: int, text: str, stream: bool) -> Reading:
         _read_stream(reading, text)
         return reading
     reading.body = body = json.loads(text)
-    reading.error = error_of(body)
+    reading.error = error_of(body) if isinstance(body, (dict, list)) else None
     reading.usage = usage_of(body.get("usage")) if isinstance(body, dict) else None
     for entry in (body.get("choices") or []) if isinstance(body, dict) else []:
         choice = reading.choice(entry.get("index", 0))
         _add_delta(choice, entry.get("message") or {})
-        choice.finish = entry.get("finish_reason")
+        choice.finish = entry.get("finish_reason") or (entry.get("finish_details") or {}).get("type")
     return reading
 
 
@@ -116,7 +137,9 @@ def error_of(body: Any) -> dict[str, Any] | None:
         body = body[0]
     error = body.get("error")
     if isinstance(error, str):
-        return {"message": error}
+        return {**body, "message": error}
+    if error is None and not body.get("choices") and not body.get("data"):
+        return {**body, "message": body.get("message") or body.get("detail")}
     return error
 
 
@@ -148,7 +171,10 @@ def _add_delta(choice: Choice, delta: dict[str, Any]) -> None:
         index = position if index is None else index
         while len(choice.calls) <= index:
             choice.calls.append(Call())
-        _add_call(choice.calls[index], piece.get("id"), piece.get("function") or {})
+        call, custom = choice.calls[index], piece.get("custom")
+        call.custom = call.custom or custom is not None
+        written = {"name": custom.get("name"), "arguments": custom.get("input")} if custom else {}
+        _add_call(call, piece.get("id"), piece.get("function") or written)
     if delta.get("function_call"):
         choice.function = choice.function or Call()
         _add_call(choice.function, None, delta["function_call"])
