@@ -48,6 +48,8 @@ class Bench:
             base_url = self.replay.root + placement.base_path
             options = json.loads(placement.options)
             credential = {"provider": placement.provider, "base_url": base_url, "options": options}
+            if placement.is_signed:
+                credential["api_key"] = None
             name = f"corpus {self.number} {self.made}"
             self.workspaces[placement] = self.gateway.workspace(name, [credential])
         return self.workspaces[placement]

@@ -31,6 +31,9 @@ PROVIDERS = (
 )  # fmt: skip
 # Distinct from every text in the recordings, so that a leak is a leak.
 PROVIDER_KEYS = {provider: f"sk-acceptance-{provider}-0123456789" for provider in PROVIDERS}
+# An AWS access key, for requests that are signed instead.
+AWS_KEY = {"access_key_id": "AKIAACCEPTANCE0123456", "secret_access_key": "acceptance/secret/0123456789", "region": "eu-west-3"}
+AWS_TOKEN = {"session_token": "acceptance-session-token-0123456789"}
 
 CONFIG = """\
 data_dir = {data}

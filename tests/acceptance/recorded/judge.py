@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from gateway import PROVIDER_KEYS, Answer
+from gateway import AWS_KEY, AWS_TOKEN, PROVIDER_KEYS, Answer
 
-from . import failures, shape, untouched
+from . import failures, shape, sigv4, untouched
 from .reading import Choice, Reading, Usage, loose
 from .result import Result
 from .wires import Wire, openai
@@ -23,7 +23,8 @@ def answer_of(result: Result, wire: Wire, answer: Answer) -> None:
     """Everything that the client got."""
     recording = result.recording
     wanted = wire.read(recording)
-    for provider, key in PROVIDER_KEYS.items():
+    aws = {"bedrock": AWS_KEY["secret_access_key"], "bedrock's session": AWS_TOKEN["session_token"]}
+    for provider, key in [*PROVIDER_KEYS.items(), *aws.items()]:
         if key in answer.text or any(key in text for text in answer.headers.values()):
             result.fail("shape", f"the answer holds the stored key of {provider}")
     if not answer.headers.get("x-request-id"):
@@ -124,9 +125,12 @@ def received(result: Result, wire: Wire, exchange: dict[str, Any], key: str) -> 
     recording, headers = result.recording, exchange["headers"]
     placement = wire.placement(recording)
     result.compare("request", "method and path", f"{exchange['method']} {exchange['path']}", f"POST {wire.path(recording)}")
-    name = KEY_HEADERS.get(placement.provider, "authorization")
-    prefix = "Bearer " if name == "authorization" else ""
-    result.compare("request", name, headers.get(name), prefix + PROVIDER_KEYS[placement.provider])
+    if placement.is_signed:
+        result.compare("request", "signature", sigv4.problem(exchange, json.loads(placement.options)), None)
+    else:
+        name = KEY_HEADERS.get(placement.provider, "authorization")
+        prefix = "Bearer " if name == "authorization" else ""
+        result.compare("request", name, headers.get(name), prefix + PROVIDER_KEYS[placement.provider])
     if placement.provider == "anthropic":
         result.compare("request", "anthropic-version", headers.get("anthropic-version"), "2023-06-01")
     if key in json.dumps(exchange):

@@ -8,7 +8,7 @@ from typing import Any
 from ..reading import Call, Choice, Reading, Usage, events
 from ..recording import Recording
 from . import anthropic_request
-from .base import Placement, Sent, Wire
+from .base import Placement, Wire
 
 FINISH = {
     "end_turn": "stop",
@@ -24,6 +24,8 @@ FINISH = {
 class Anthropic(Wire):
     """The API at Anthropic's own address, or anybody's who serves it there."""
 
+    requests = anthropic_request
+
     def placement(self, recording: Recording) -> Placement:
         return Placement("anthropic", recording.path.partition("/v1/messages")[0])
 
@@ -33,14 +35,6 @@ class Anthropic(Wire):
 
     def read(self, recording: Recording) -> Reading:
         return read(recording.status, recording.text, recording.stream)
-
-    def request_of(self, recording: Recording) -> Sent:
-        if recording.request is None:
-            return self.hi(recording)
-        return anthropic_request.request_of(recording, self.address(recording))
-
-    def normal(self, body: dict[str, Any]) -> dict[str, Any]:
-        return anthropic_request.normal(body)
 
 
 class VertexClaude(Anthropic):

@@ -40,12 +40,19 @@ class Placement:
     base_path: str = ""
     options: str = "{}"
 
+    @property
+    def is_signed(self) -> bool:
+        """Whether requests are signed with a key of the options, and the credential has no other."""
+        return "access_key_id" in self.options
+
 
 class Wire:
     """One provider API. Subclasses say how; there is one instance of each."""
 
     # Where a client asks for it.
     operation = "/chat/completions"
+    # The module that puts recorded requests into OpenAI's terms, with `request_of(recording, address)` and `normal(body)`.
+    requests: Any = None
     # Whether the provider's own JSON is forwarded, so that every recorded member must be found again.
     forwarded = False
 
@@ -71,7 +78,9 @@ class Wire:
 
     def request_of(self, recording: Recording) -> Sent:
         """The request whose answer the recording is."""
-        return self.hi(recording)
+        if self.requests is None or recording.request is None:
+            return self.hi(recording)
+        return self.requests.request_of(recording, self.address(recording))
 
     def hi(self, recording: Recording) -> Sent:
         """Any request for this model."""
@@ -86,7 +95,7 @@ class Wire:
 
     def normal(self, body: dict[str, Any]) -> dict[str, Any]:
         """A request in a form in which two that mean the same are equal."""
-        return body
+        return self.requests.normal(body) if self.requests else body
 
     def check_request(self, result: Any, sent: Sent, exchange: dict[str, Any]) -> None:
         """The received body against the expected one, member by member. `result` is a `judge.Result`."""

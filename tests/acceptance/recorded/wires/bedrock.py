@@ -6,10 +6,13 @@ import json
 from typing import Any
 from urllib.parse import quote
 
+from gateway import AWS_KEY, AWS_TOKEN
+
 from .. import eventstream
 from ..reading import Call, Choice, Reading, Usage
 from ..recording import Recording
-from .base import Wire
+from . import bedrock_request
+from .base import Placement, Wire
 
 FINISH = {
     "end_turn": "stop",
@@ -23,7 +26,14 @@ FINISH = {
 
 
 class Bedrock(Wire):
-    """Converse, with an API key."""
+    """Converse, with an API key or signed."""
+
+    requests = bedrock_request
+
+    def placement(self, recording: Recording) -> Placement:
+        # Each recording in one of the three ways, always the same.
+        ways = ({}, AWS_KEY, AWS_KEY | AWS_TOKEN)
+        return Placement("bedrock", options=json.dumps(ways[int(recording.id[-1], 16) % 3]))
 
     def model(self, recording: Recording) -> str:
         return recording.path.removeprefix("/model/").rpartition("/")[0]

@@ -15,6 +15,8 @@ from ..recording import Recording
 from .base import HI, Sent
 
 INFERENCE = {"maxTokens": "max_tokens", "temperature": "temperature", "topP": "top_p", "stopSequences": "stop"}
+# Models that are held to no schema, as far as Bedrock's pages tell. A client that knows better says so in Bedrock's own terms.
+UNSTRUCTURED = ("anthropic.claude-3",)
 MARK = {"type": "ephemeral"}
 # Media types of documents whose format is not their name.
 DOCUMENTS = {
@@ -36,7 +38,7 @@ class _NoForm(Exception):
 
 def request_of(recording: Recording, address: str) -> Sent:
     """The request whose answer the recording is, for the model of this address."""
-    recorded = recording.request
+    recorded = _with_base64(recording.request)
     expected = {name: value for name, value in recorded.items() if name != "modelId"}
     sent = Sent({"model": address, "messages": HI}, expected)
     # An error of a stream comes as a plain answer, but it was a stream that was asked for.
@@ -52,6 +54,18 @@ def request_of(recording: Recording, address: str) -> Sent:
     return sent
 
 
+def _with_base64(value: Any) -> Any:
+    """One SDK kept bytes as numbers, `{"type": "Buffer", "data": […]}` or `{"0": …, "1": …}`; on the wire they are base64."""
+    if isinstance(value, list):
+        return [_with_base64(inner) for inner in value]
+    if not isinstance(value, dict):
+        return value
+    if value.get("type") == "Buffer" or (value and all(key.isdigit() for key in value)):
+        numbers = value.get("data") or [value[str(index)] for index in range(len(value))]
+        return base64.b64encode(bytes(numbers)).decode()
+    return {name: _with_base64(inner) for name, inner in value.items()}
+
+
 def _parameter(sent: Sent, name: str, value: Any) -> None:
     body = sent.body
     match name:
@@ -62,7 +76,7 @@ def _parameter(sent: Sent, name: str, value: Any) -> None:
             for word, named in (value.get("toolChoice") or {}).items():
                 words = {"any": "required", "tool": {"type": "function", "function": named}}
                 body["tool_choice"] = words.get(word, word)
-        case "outputConfig" if set(value) == {"textFormat"}:
+        case "outputConfig" if set(value) == {"textFormat"} and not any(kind in body["model"] for kind in UNSTRUCTURED):
             form = value["textFormat"]["structure"]["jsonSchema"]
             schema = {**form, "schema": json.loads(form["schema"])}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}

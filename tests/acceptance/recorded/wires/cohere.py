@@ -7,6 +7,7 @@ from typing import Any
 
 from ..reading import Call, Choice, Reading, Usage, events
 from ..recording import Recording
+from . import cohere_request
 from .base import Wire
 
 FINISH = {"COMPLETE": "stop", "STOP_SEQUENCE": "stop", "MAX_TOKENS": "length", "TOOL_CALL": "tool_calls"}
@@ -14,6 +15,8 @@ FINISH = {"COMPLETE": "stop", "STOP_SEQUENCE": "stop", "MAX_TOKENS": "length", "
 
 class Cohere(Wire):
     """`/v2/chat`."""
+
+    requests = cohere_request
 
     def read(self, recording: Recording) -> Reading:
         reading = Reading(recording.status)

@@ -19,6 +19,8 @@ class _NoForm(Exception):
 def request_of(recording: Recording, address: str) -> Sent:
     """The request whose answer the recording is, for the model of this address."""
     recorded = recording.request
+    if "texts" in recorded:
+        return _embeddings(recorded, address)
     sent = Sent({"model": address}, dict(recorded))
     for name, value in recorded.items():
         match name:
@@ -65,9 +67,7 @@ def _message(message: dict[str, Any]) -> dict[str, Any]:
     return {**made, "content": content}
 
 
-def embeddings_of(recording: Recording, address: str) -> Sent:
-    """The request whose answer the recording of an embedding is."""
-    recorded = recording.request
+def _embeddings(recorded: dict[str, Any], address: str) -> Sent:
     sent = Sent({"model": address, "input": recorded["texts"]}, dict(recorded))
     if recorded.get("output_dimension") is not None:
         sent.body["dimensions"] = recorded["output_dimension"]

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..reading import Reading, Usage
 from ..recording import Recording
+from . import cohere_request
 from .base import Sent, Wire
 from .gemini import Gemini, Vertex
 from .mistral import Mistral
@@ -67,6 +68,8 @@ class MistralEmbeddings(OpenAiEmbeddings, Mistral):
 
 class CohereEmbeddings(Embeddings):
     """Both versions of `/embed` answer alike, once types are asked for."""
+
+    requests = cohere_request
 
     def path(self, recording: Recording) -> str:
         return "/v2/embed"

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..reading import Call, Choice, Reading, Usage, events
 from ..recording import Recording
+from . import gemini_request
 from .base import Placement, Wire
 
 # Reasons that are a filter's, by name; 1 and 2 are the numbers of STOP and MAX_TOKENS.
@@ -20,6 +21,8 @@ NUMBERS = {1: "STOP", 2: "MAX_TOKENS"}
 
 class Gemini(Wire):
     """The Gemini API."""
+
+    requests = gemini_request
 
     def model(self, recording: Recording) -> str:
         found = re.search(r"/models/([^:?]+)", recording.path)

@@ -44,7 +44,7 @@ def request_of(recording: Recording, address: str) -> Sent:
     """The request whose answer the recording is, for the model of this address."""
     body = plain(recording.request)
     if "contents" not in body:
-        return embeddings_of(body, address)
+        return _embeddings(body, address)
     sent = Sent({"model": address, "messages": HI}, dict(body))
     if recording.endpoint == "streamGenerateContent":
         sent.body.update(stream=True, stream_options={"include_usage": True})
@@ -257,8 +257,8 @@ def _part(part: dict[str, Any]) -> dict[str, Any]:
 # --- embeddings --------------------------------------------------------------------------------------------------------
 
 
-def embeddings_of(body: dict[str, Any], address: str) -> Sent:
-    """The request whose answer a recording of batchEmbedContents, predict or embedContent is; its body is `plain`."""
+def _embeddings(body: dict[str, Any], address: str) -> Sent:
+    """For batchEmbedContents, predict and embedContent; `body` is a `plain` one."""
     asked = body.get("requests") or body.get("instances") or [body]
     texts = [one["content"] if isinstance(one["content"], str) else one["content"]["parts"][0]["text"] for one in asked]
     sent = Sent({"model": address, "input": texts}, body)

@@ -7,13 +7,14 @@ from typing import Any
 
 from ..reading import Reading
 from ..recording import Recording
-from . import openai
+from . import mistral_request, openai
 from .openai import OpenAi
 
 
 class Mistral(OpenAi):
     """`/v1/chat/completions` of Mistral."""
 
+    requests = mistral_request
     # Typed chunks become texts, so what is forwarded is not what was recorded.
     forwarded = False
 

@@ -7,11 +7,14 @@ from typing import Any
 
 from ..reading import Call, Reading, Usage
 from ..recording import Recording
+from . import ollama_request
 from .base import Wire
 
 
 class Ollama(Wire):
     """`/api/chat`."""
+
+    requests = ollama_request
 
     def read(self, recording: Recording) -> Reading:
         reading = Reading(recording.status)
