@@ -20,9 +20,10 @@ from queue import Empty, Queue
 
 from gateway import Answer, Gateway, Workspace
 from recorded import exempt, failures, handed_back, judge, recording
+from recorded.outcome import Outcome
 from recorded.recording import Recording
 from recorded.result import Result
-from recorded.table import Outcome, report
+from recorded.table import report
 from recorded.wires import Placement, Wire, openai, wire_of
 from replay import Replay
 
@@ -123,12 +124,12 @@ def run(gateway: Gateway, todo: Queue[tuple[Recording, str | None]], seed: int, 
     return sorted(done, key=lambda result: result.recording.id)
 
 
-def sort(recordings: list[Recording], exemptions: list[exempt.Exemption]) -> tuple[Queue, Outcome]:
+def sort(recordings: list[Recording], exemptions: exempt.Exemptions) -> tuple[Queue, Outcome]:
     """What is asked, with the parameter that the gateway must refuse it for, if any; and what is not."""
     todo: Queue[tuple[Recording, str | None]] = Queue()
-    outcome = Outcome([])
+    outcome = Outcome(exemptions)
     for played in recordings:
-        whole = next((entry for entry in exemptions if not entry.aspects and entry.fits(played)), None)
+        whole = next((entry for entry in exemptions.entries if not entry.aspects and entry.fits(played)), None)
         refused = whole is not None and whole.refused is not None
         if wire_of(played) is None and whole:
             outcome.exempted[played.id] = whole
@@ -153,13 +154,12 @@ def main() -> int:
         print(recording.NO_CORPUS)
         return 0
     recordings = [one for one in recording.everything() if one.id.startswith(tuple(options.names or [""]))]
-    exemptions = exempt.load()
-    todo, outcome = sort(recordings, exemptions)
+    todo, outcome = sort(recordings, exempt.load())
     with Gateway() as gateway:
         started = time.monotonic()
         outcome.results = run(gateway, todo, options.seed, options.workers)
-        outcome.apply(exemptions, whole_corpus=not options.names)
-        return 0 if report(outcome, exemptions, time.monotonic() - started) else 1
+        outcome.apply(whole_corpus=not options.names)
+        return 0 if report(outcome, time.monotonic() - started) else 1
 
 
 if __name__ == "__main__":
