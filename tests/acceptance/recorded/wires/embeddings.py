@@ -46,9 +46,6 @@ class OpenAiEmbeddings(Embeddings, OpenAi):
 
     suffix = "/embeddings"
 
-    def request_of(self, recording: Recording) -> Sent:
-        return Sent({**recording.request, "model": self.address(recording)}, dict(recording.request))
-
 
 class VoyageEmbeddings(OpenAiEmbeddings):
     """Voyage has a total and no other count."""

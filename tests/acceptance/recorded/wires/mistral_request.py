@@ -10,7 +10,7 @@ from typing import Any
 from ..recording import Recording
 from .base import Sent
 
-NAMES = {"random_seed": "seed", "max_tokens": "max_completion_tokens"}
+NAMES = {"random_seed": "seed", "max_tokens": "max_completion_tokens", "output_dimension": "dimensions"}
 # OpenAI's words, which the gateway does not forward because Mistral refuses them ("Logprobs are not enabled for this model").
 REFUSED = ("logprobs", "top_logprobs")
 NATIVE = ("guardrails", "prompt_mode", "safe_prompt")

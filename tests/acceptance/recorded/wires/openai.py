@@ -13,6 +13,7 @@ from typing import Any
 
 from ..reading import Call, Choice, Reading, Usage, events
 from ..recording import Recording
+from . import openai_request
 from .base import Placement, Sent, Wire
 
 # The providers that Perpetuo knows by name and that speak this wire. All others are played as `custom`.
@@ -20,8 +21,6 @@ ROWS = {
     "openai", "azure", "mistral", "groq", "deepseek", "xai", "openrouter", "together", "fireworks", "perplexity", "cerebras",
     "moonshot", "alibaba", "zai", "huggingface", "nvidia", "sambanova", "vllm", "llamacpp", "lmstudio", "voyage",
 }  # fmt: skip
-# Those whose streams tell the usage unasked, and that document no way of asking.
-UNASKED = {"perplexity"}
 # Everything that may stand for reasoning in a delta or a message; providers write some of them twice.
 REASONING = ("reasoning_content", "reasoning")
 # Ends by other names: Together's and Hugging Face's, Anthropic's through resellers, Z.AI's, Mistral's, and those of OpenAI's
@@ -35,6 +34,7 @@ FINISH = {
 class OpenAi(Wire):
     """The wire of OpenAI and of compatible providers."""
 
+    requests = openai_request
     forwarded = True
     suffix = "/chat/completions"
 
@@ -55,16 +55,6 @@ class OpenAi(Wire):
         blocks = recording.text.replace("\r\n", "\n").split("\n\n")
         kept = dataclasses.replace(recording, body="\n\n".join(filterfalse(_is_usage_chunk, blocks)).encode())
         return self.read(kept)
-
-    def request_of(self, recording: Recording) -> Sent:
-        if recording.request is None:
-            return self.hi(recording)
-        expected = dict(recording.request)
-        if recording.provider in UNASKED:
-            expected.pop("stream_options", None)
-        elif expected.get("stream"):
-            expected["stream_options"] = {**(expected.get("stream_options") or {}), "include_usage": True}
-        return Sent({**recording.request, "model": self.address(recording)}, expected)
 
     def check_request(self, result: Any, sent: Sent, exchange: dict[str, Any]) -> None:
         super().check_request(result, sent, exchange)
