@@ -69,6 +69,7 @@ def exchange(bench: Bench, recording: Recording, refusal: str | None) -> Result:
     """Plays one recording and compares both directions."""
     wire = wire_of(recording)
     result = Result(recording, sent=wire.request_of(recording))
+    workspace = bench.workspace(wire.placement(recording))
     answer = bench.ask(wire, result)
     seen = list(bench.replay.seen)
     if refusal is not None:
@@ -78,9 +79,10 @@ def exchange(bench: Bench, recording: Recording, refusal: str | None) -> Result:
         return result
     result.compare("request", "requests to the provider", len(seen), 1)
     for received in seen[:1]:
-        judge.received(result, wire, received, bench.workspace(wire.placement(recording)).key)
+        judge.received(result, wire, received, workspace.key)
     judge.answer_of(result, wire, answer)
     if answer.status == 200:
+        judge.booked(result, wire, bench.gateway.newest_log(workspace), answer)
         again(bench, wire, result, answer)
     return result
 
@@ -92,7 +94,7 @@ def again(bench: Bench, wire: Wire, result: Result, answer: Answer) -> None:
     for way in range(1, MORE_WAYS + 1) if streams else ():
         judge.answer_of(result, wire, bench.ask(wire, result, way=way))
     failures.broken_off(result, bench.ask(wire, result, cut=failures.place_to_break(played)), streams)
-    if played.endpoint == "messages":
+    if wire.operation == "/chat/completions":
         workspace = bench.workspace(wire.placement(played))
         handed_back.check(result, wire, bench, workspace, openai.read(200, answer.text, streams))
 
