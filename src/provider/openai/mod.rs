@@ -2,14 +2,16 @@
 //! only what must change is changed. Compatible providers are rows of constants over it: see [`compatible`].
 //!
 //! Invariant: a body that needs no change, in either direction, passes as the very same bytes. The changes to answers are
-//! listed in `choice` and `stream`; OpenAI's own answers need none of them.
+//! listed in `choice`, `required` and `stream`; OpenAI's own answers need none of them.
 
+mod calls;
 mod choice;
 pub mod compatible;
 #[cfg(test)]
 mod corpus_test;
 mod messages;
 mod request;
+mod required;
 mod response;
 mod splice;
 mod stream;

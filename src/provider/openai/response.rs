@@ -7,6 +7,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::choice::ChoiceView;
+use super::required::{Identity, Said, present, settle_tier};
 use super::splice::Splice;
 use super::{Answer, AnswerContext, ProviderMessage, usage};
 use crate::error::{Error, Result};
@@ -15,6 +16,16 @@ use crate::provider::{event_failure, protocol};
 /// What is looked at in an answer; everything else is skipped.
 #[derive(Deserialize)]
 struct AnswerView<'a> {
+    #[serde(borrow, default, deserialize_with = "present")]
+    id: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    object: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    created: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    model: Option<&'a RawValue>,
+    #[serde(borrow)]
+    service_tier: Option<&'a RawValue>,
     #[serde(borrow)]
     choices: Option<Vec<ChoiceView<'a>>>,
     data: Option<Vec<IgnoredAny>>,
@@ -32,9 +43,12 @@ pub(super) fn chat(body: &Bytes, context: &AnswerContext) -> Result<Answer> {
         return Err(protocol(context.provider, "the answer has no choices"));
     }
     let mut splice = Splice::new(body);
-    for choice in choices {
+    let said = Said { id: view.id, object: view.object, created: view.created, model: view.model };
+    Identity::of(&said, context).settle(&said, "chat.completion", &mut splice);
+    settle_tier(view.service_tier, &mut splice);
+    for (position, choice) in choices.iter().enumerate() {
         choice.check(context.provider)?;
-        choice.translate(&mut splice);
+        choice.translate(position, true, &mut splice);
     }
     Ok(answer(body, &view, splice))
 }
@@ -124,6 +138,8 @@ fn said(error: &Value) -> ProviderMessage {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::error::ErrorKind;
     use crate::provider::tests_support::context;
@@ -131,13 +147,25 @@ mod tests {
     #[test]
     fn an_answer_is_forwarded_as_it_is_and_its_usage_read() {
         let body = Bytes::from_static(
-            br#"{ "choices":[{"x":1}], "usage":{"prompt_tokens":10,"completion_tokens":2,"total_tokens":12,
+            br#"{ "id":"a", "object":"chat.completion", "created":7, "model":"m", "choices":[{"index":0,"finish_reason":"stop",
+                "logprobs":null,"message":{"role":"assistant","content":"x","refusal":null},"x":1}], "usage":{"prompt_tokens":10,"completion_tokens":2,"total_tokens":12,
                 "prompt_tokens_details":{"cached_tokens":4}}, "unknown": 1e999 }"#,
         );
         let answer = chat(&body, &context("openai")).unwrap();
         assert_eq!(answer.body.as_ptr(), body.as_ptr());
         let usage = answer.usage.unwrap();
         assert_eq!((usage.input, usage.cached_read, usage.output), (6, 4, 2));
+    }
+
+    #[test]
+    fn what_openai_requires_is_put_in_where_a_provider_leaves_it_out() {
+        let body = Bytes::from_static(br#"{"choices":[{"message":{"content":"x"}}],"service_tier":"on_demand"}"#);
+        let answer: Value = serde_json::from_slice(&chat(&body, &context("groq")).unwrap().body).unwrap();
+        let choice = json!({"index": 0, "finish_reason": "stop", "logprobs": null,
+            "message": {"role": "assistant", "content": "x", "refusal": null}});
+        let expected = json!({"id": "chatcmpl-test", "object": "chat.completion", "created": 1_700_000_000,
+            "model": "model", "choices": [choice], "service_tier": "default"});
+        assert_eq!(answer, expected);
     }
 
     #[test]

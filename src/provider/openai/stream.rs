@@ -4,6 +4,8 @@
 //! * the usage chunk that this gateway asked for and the client did not is taken out;
 //! * usage that comes along with choices (DeepSeek, OpenRouter, Perplexity) is moved into the chunk without choices that OpenAI
 //!   documents, when the client asked for it and the provider sends none itself; its text stays what the provider wrote;
+//! * all chunks have the identity of the first real one; Azure's account of the prompt, which comes before there is one, waits
+//!   for it;
 //! * `[DONE]` is added when the connection ends after a finish reason.
 //!
 //! An edited event is written anew as one `data:` line.
@@ -11,7 +13,8 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::choice::{ChoiceView, MessageView};
+use super::choice::ChoiceView;
+use super::required::{Identity, Said, present, settle_tier};
 use super::response::error_object;
 use super::splice::Splice;
 use super::{AnswerContext, usage};
@@ -19,10 +22,17 @@ use crate::error::Result;
 use crate::provider::{End, StreamOut, StreamTranslator, protocol};
 use crate::sse::{DONE, Event, write_data};
 
+/// What every chunk is.
+const CHUNK: &str = "chat.completion.chunk";
+
 /// Forwards events and keeps account of them.
 #[derive(Debug)]
 pub(super) struct Forwarder {
     context: AnswerContext,
+    /// What all chunks share, once it is known.
+    identity: Option<Identity>,
+    /// A chunk that came before there was an identity.
+    early: Option<Event>,
     /// A choice has told why it ended: from here on, the end of the connection is a proper end.
     finished: bool,
     /// The usage chunk that the client is still owed, as JSON text.
@@ -34,14 +44,16 @@ pub(super) struct Forwarder {
 /// What is looked at in a chunk; everything else is skipped.
 #[derive(Deserialize)]
 struct ChunkView<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     id: Option<&'a RawValue>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     object: Option<&'a RawValue>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     created: Option<&'a RawValue>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     model: Option<&'a RawValue>,
+    #[serde(borrow)]
+    service_tier: Option<&'a RawValue>,
     #[serde(borrow, default)]
     choices: Option<Vec<ChoiceView<'a>>>,
     #[serde(borrow)]
@@ -64,23 +76,20 @@ impl ChunkView<'_> {
         self.choices.as_deref().unwrap_or_default()
     }
 
-    /// The chunk that OpenAI ends a stream with when usage was asked for, around this chunk's usage.
-    fn usage_chunk(&self, usage: &str, context: &AnswerContext) -> String {
-        let own = |raw: Option<&RawValue>, ours: serde_json::Value| {
-            raw.map_or_else(|| ours.to_string(), |raw| raw.get().to_owned())
-        };
-        format!(
-            r#"{{"id":{},"object":"chat.completion.chunk","created":{},"model":{},"choices":[],"usage":{usage}}}"#,
-            own(self.id, context.id.as_str().into()),
-            own(self.created, context.created.into()),
-            own(self.model, context.model.as_str().into()),
-        )
+    const fn said(&self) -> Said<'_> {
+        Said { id: self.id, object: self.object, created: self.created, model: self.model }
     }
+}
+
+/// The chunk that OpenAI ends a stream with when usage was asked for, around this usage.
+fn usage_chunk(identity: &Identity, usage: &str) -> String {
+    let Identity { id, created, model } = identity;
+    format!(r#"{{"id":{id},"object":"{CHUNK}","created":{created},"model":{model},"choices":[],"usage":{usage}}}"#)
 }
 
 impl Forwarder {
     pub(super) const fn new(context: AnswerContext) -> Self {
-        Self { context, finished: false, owed: None, usage_chunk_seen: false }
+        Self { context, identity: None, early: None, finished: false, owed: None, usage_chunk_seen: false }
     }
 
     /// The provider's error in a chunk, wherever it stands.
@@ -101,15 +110,36 @@ impl Forwarder {
 
     fn account(&mut self, chunk: &ChunkView<'_>, out: &mut StreamOut) {
         for choice in chunk.choices() {
-            let generated = choice.delta.as_ref().map_or(0, MessageView::generated);
+            let generated = choice.generated();
             out.generated += generated as u64;
             self.finished |= choice.has_ended();
             out.content |= generated > 0 || choice.has_ended();
         }
     }
 
-    /// Forwards the event with what must change in it.
+    /// Forwards the event, or keeps it until it is known which answer it belongs to.
     fn forward(&mut self, event: &Event, chunk: &ChunkView<'_>, out: &mut StreamOut) {
+        let said = chunk.said();
+        if self.identity.is_none() && !said.is_real() && chunk.choices().is_empty() && self.early.is_none() {
+            self.early = Some(event.clone());
+            return;
+        }
+        let identity = self.identity.take().unwrap_or_else(|| Identity::of(&said, &self.context));
+        self.release(&identity, out);
+        self.write(event, chunk, &identity, out);
+        self.identity = Some(identity);
+    }
+
+    /// Writes the chunk that came too early.
+    fn release(&mut self, identity: &Identity, out: &mut StreamOut) {
+        let Some(event) = self.early.take() else { return };
+        if let Ok(chunk) = serde_json::from_slice(&event.data) {
+            self.write(&event, &chunk, identity, out);
+        }
+    }
+
+    /// Writes a chunk with what must change in it.
+    fn write(&mut self, event: &Event, chunk: &ChunkView<'_>, identity: &Identity, out: &mut StreamOut) {
         let alone = chunk.choices().is_empty();
         if alone && chunk.usage.is_some() {
             self.usage_chunk_seen = true;
@@ -119,12 +149,14 @@ impl Forwarder {
             }
         }
         let mut splice = Splice::new(&event.data);
+        identity.settle(&chunk.said(), CHUNK, &mut splice);
+        settle_tier(chunk.service_tier, &mut splice);
         if let Some(usage) = chunk.usage.filter(|_| self.context.include_usage && !alone) {
-            self.owed = Some(chunk.usage_chunk(usage.get(), &self.context));
+            self.owed = Some(usage_chunk(identity, usage.get()));
             splice.replace(usage.get(), "null");
         }
-        for choice in chunk.choices() {
-            choice.translate(&mut splice);
+        for (position, choice) in chunk.choices().iter().enumerate() {
+            choice.translate(position, false, &mut splice);
         }
         match splice.apply() {
             None => out.bytes.extend_from_slice(&event.raw),
@@ -134,6 +166,10 @@ impl Forwarder {
 
     /// Writes the usage chunk if the provider did not.
     fn settle(&mut self, out: &mut StreamOut) {
+        if self.early.is_some() {
+            let identity = Identity::of(&Said::default(), &self.context);
+            self.release(&identity, out);
+        }
         if let Some(chunk) = self.owed.take().filter(|_| !self.usage_chunk_seen) {
             write_line(out, chunk.into_bytes());
         }
@@ -187,10 +223,10 @@ mod tests {
     use crate::error::ErrorKind;
     use crate::provider::tests_support::{context, run};
 
-    const ROLE: &str = r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#;
-    const HELLO: &str = r#"{"choices":[{"index":0,"delta":{"content":"Hello"},"finish_reason":null}],"usage":null}"#;
-    const STOP: &str = r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
-    const USAGE: &str = r#"{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4}}"#;
+    const ROLE: &str = r#"{"id":"a","object":"chat.completion.chunk","created":7,"model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#;
+    const HELLO: &str = r#"{"id":"a","object":"chat.completion.chunk","created":7,"model":"m","choices":[{"index":0,"delta":{"content":"Hello"},"finish_reason":null}],"usage":null}"#;
+    const STOP: &str = r#"{"id":"a","object":"chat.completion.chunk","created":7,"model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
+    const USAGE: &str = r#"{"id":"a","object":"chat.completion.chunk","created":7,"model":"m","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4}}"#;
 
     fn forwarder(include_usage: bool) -> Forwarder {
         Forwarder::new(AnswerContext { include_usage, ..context("openai") })
@@ -237,12 +273,12 @@ mod tests {
         assert_eq!(kind("{not json"), ErrorKind::ProviderProtocol);
     }
 
-    const LAST: &str = r#"{"id":"a","created":7,"model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4,"cost":0.01}}"#;
+    const LAST: &str = r#"{"id":"a","object":"chat.completion.chunk","created":7,"model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4,"cost":0.01}}"#;
 
     #[test]
     fn usage_beside_choices_is_moved_to_where_openai_documents_it() {
         let (out, end) = run(&mut forwarder(true), &[ROLE, HELLO, LAST, "[DONE]"]);
-        let moved = r#"{"id":"a","created":7,"model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":null}"#;
+        let moved = r#"{"id":"a","object":"chat.completion.chunk","created":7,"model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":null}"#;
         let chunk = r#"{"id":"a","object":"chat.completion.chunk","created":7,"model":"m","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4,"cost":0.01}}"#;
         let expected = [ROLE, HELLO, moved, chunk, "[DONE]"].map(|data| format!("data: {data}\n\n")).concat();
         assert_eq!(String::from_utf8(out.bytes).unwrap(), expected);
@@ -258,6 +294,18 @@ mod tests {
         );
         let (out, _) = run(&mut forwarder(true), &[HELLO, LAST, USAGE, "[DONE]"]);
         assert_eq!(String::from_utf8(out.bytes).unwrap().matches("prompt_tokens").count(), 1);
+    }
+
+    #[test]
+    fn what_came_before_there_was_an_identity_gets_it_and_it_stays() {
+        let early = r#"{"choices":[],"created":0,"id":"","model":"","object":"","prompt_filter_results":[]}"#;
+        let other =
+            r#"{"id":"b","object":"chat.completion.done","model":"m","choices":[{"index":0,"delta":{"content":"x"}}]}"#;
+        let (out, _) = run(&mut forwarder(false), &[early, HELLO, other, STOP]);
+        let named = r#"{"choices":[],"created":7,"id":"a","model":"m","object":"chat.completion.chunk","prompt_filter_results":[]}"#;
+        let same = r#"{"created":7,"id":"a","object":"chat.completion.chunk","model":"m","choices":[{"index":0,"finish_reason":null,"delta":{"content":"x"}}]}"#;
+        let expected = [named, HELLO, same, STOP, "[DONE]"].map(|data| format!("data: {data}\n\n")).concat();
+        assert_eq!(String::from_utf8(out.bytes).unwrap(), expected);
     }
 
     #[test]
