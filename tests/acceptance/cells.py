@@ -10,7 +10,6 @@ import json
 from typing import Any
 
 import expect
-from requests_of import request_of
 
 TABLE: dict[str, dict[str, list[str]]] = json.loads((expect.HERE / "cells.json").read_text(encoding="utf-8"))
 # One red dot.
@@ -44,7 +43,7 @@ def ids(feature: str) -> list[str]:
 
 def request(identity: str) -> dict[str, Any]:
     """The body an app would have sent, in OpenAI's terms."""
-    return request_of(expect.load(identity)).body
+    return expect.request(identity)
 
 
 def saw_image(provider: str, body: dict[str, Any]) -> bool:

@@ -22,12 +22,18 @@ from replay import Replay
 ROOT = Path(__file__).resolve().parents[2]
 BINARY = Path(os.environ.get("PERPETUO_BIN") or ROOT / "target" / "release" / "perpetuo").resolve()
 START_SECONDS = 30
+# The providers that real clients are tried with.
+STAGED = ("openai", "anthropic", "groq")
+PROVIDERS = (
+    *STAGED, "azure", "bedrock", "cohere", "gemini", "vertex", "mistral", "ollama", "deepseek", "xai", "openrouter",
+    "together", "perplexity", "cerebras", "moonshot", "alibaba", "zai", "huggingface", "vllm", "llamacpp", "voyage",
+    "custom",
+)  # fmt: skip
 # Distinct from every text in the recordings, so that a leak is a leak.
-PROVIDER_KEYS = {
-    "openai": "sk-acceptance-openai-0123456789",
-    "anthropic": "sk-ant-acceptance-0123456789",
-    "groq": "gsk_acceptance0123456789",
-}
+PROVIDER_KEYS = {provider: f"sk-acceptance-{provider}-0123456789" for provider in PROVIDERS}
+# An AWS access key, for requests that are signed instead.
+AWS_KEY = {"access_key_id": "AKIAACCEPTANCE0123456", "secret_access_key": "acceptance/secret/0123456789", "region": "eu-west-3"}
+AWS_TOKEN = {"session_token": "acceptance-session-token-0123456789"}
 
 CONFIG = """\
 data_dir = {data}
@@ -185,7 +191,7 @@ class Stage:
 def stage(gateway: Gateway, name: str, resources: ExitStack, seed: int = 0) -> Stage:
     """Builds a stage that lives as long as `resources`."""
     replay = resources.enter_context(Replay(seed))
-    credentials = [{"provider": provider, "base_url": replay.base_url(provider)} for provider in PROVIDER_KEYS]
+    credentials = [{"provider": provider, "base_url": replay.base_url(provider)} for provider in STAGED]
     return Stage(replay, gateway.workspace(name, credentials))
 
 

@@ -48,7 +48,7 @@ def parameters(identity: str) -> tuple[str, list, list]:
 def test_a_chat(on: Stage, identity: str) -> None:
     on.replay.play(identity)
     model, messages, _ = parameters(identity)
-    check(chat(on.workspace, model).invoke(messages), expect.load(identity).reading())
+    check(chat(on.workspace, model).invoke(messages), expect.reading(identity))
 
 
 @pytest.mark.parametrize("identity", cells.ids("stream"))
@@ -58,14 +58,14 @@ def test_a_stream(on: Stage, identity: str) -> None:
     whole = None
     for chunk in chat(on.workspace, model).stream(messages):
         whole = chunk if whole is None else whole + chunk
-    check(whole, expect.load(identity).reading())
+    check(whole, expect.reading(identity))
 
 
 @pytest.mark.parametrize("identity", cells.ids("tools"))
 def test_tools(on: Stage, identity: str) -> None:
     on.replay.play(identity)
     model, messages, tools = parameters(identity)
-    check(chat(on.workspace, model).bind_tools(tools).invoke(messages), expect.load(identity).reading())
+    check(chat(on.workspace, model).bind_tools(tools).invoke(messages), expect.reading(identity))
 
 
 @pytest.mark.parametrize("identity", cells.ids("tools_stream"))
@@ -75,7 +75,7 @@ def test_streamed_tools(on: Stage, identity: str) -> None:
     whole = None
     for chunk in chat(on.workspace, model).bind_tools(tools).stream(messages):
         whole = chunk if whole is None else whole + chunk
-    check(whole, expect.load(identity).reading())
+    check(whole, expect.reading(identity))
 
 
 @pytest.mark.parametrize("identity", cells.ids("structured"))
@@ -84,7 +84,7 @@ def test_structured_output(on: Stage, identity: str) -> None:
     schema = {"title": "Answer", **cells.request(identity)["response_format"]["json_schema"]["schema"]}
     model, messages, _ = parameters(identity)
     structured = chat(on.workspace, model).with_structured_output(schema, method="json_schema", strict=True)
-    assert structured.invoke(messages) == json.loads(expect.load(identity).reading().choices[0].text)
+    assert structured.invoke(messages) == json.loads(expect.reading(identity).choices[0].text)
 
 
 @pytest.mark.parametrize("identity", cells.ids("vision"))
@@ -92,7 +92,7 @@ def test_an_image_reaches_the_provider_in_its_own_form(on: Stage, identity: str)
     on.replay.play(identity)
     model = cells.request(identity)["model"]
     message = chat(on.workspace, model).invoke([{"role": "user", "content": cells.LOOK}])
-    check(message, expect.load(identity).reading())
+    check(message, expect.reading(identity))
     assert cells.saw_image(model.split("/")[0], json.loads(received(on)["body"]))
 
 
@@ -105,7 +105,7 @@ def test_a_refusal_surfaces_as_openais_exception(on: Stage, identity: str) -> No
     if recording.status == 401:
         assert raised.value.code == "provider_key_invalid"
     else:
-        assert raised.value.body["message"] == recording.reading().error["message"]
+        assert raised.value.body["message"] == expect.reading(identity).error["message"]
 
 
 def test_an_upstream_that_hangs_ends_at_the_requests_own_deadline(on: Stage) -> None:
@@ -120,6 +120,6 @@ def test_a_failing_provider_is_replaced_unseen(failing, failure: str) -> None:
     pair = failing(failure)
     _, second, identity = cells.FAILOVERS[failure]
     chunks = list(chat(pair.workspace, "team-model", include_response_headers=True).stream("hi"))
-    assert "".join(chunk.text for chunk in chunks) == expect.load(identity).reading().choices[0].text
+    assert "".join(chunk.text for chunk in chunks) == expect.reading(identity).choices[0].text
     headers = next(chunk.response_metadata["headers"] for chunk in chunks if "headers" in chunk.response_metadata)
     assert (headers["x-perpetuo-provider"], headers["x-perpetuo-attempts"]) == (second, "2")

@@ -38,7 +38,7 @@ def arguments(identity: str) -> dict:
 
 
 def usage(value) -> Usage:
-    return expect.openai_usage(value.model_dump())
+    return expect.usage_of(value.model_dump())
 
 
 def calls(message) -> list[Call]:
@@ -52,7 +52,7 @@ def same_calls(ours: list[Call], theirs: list[Call]) -> bool:
 
 
 def wanted(identity: str) -> tuple[Choice, Usage]:
-    reading = expect.load(identity).reading()
+    reading = expect.reading(identity)
     return reading.choices[0], reading.usage
 
 
@@ -158,7 +158,7 @@ def test_a_refusal_is_the_sdks_own_exception(on: Stage, identity: str, stream: b
         messages = [{"role": "user", "content": "hi"}]
         client(on.workspace).chat.completions.create(model=model, messages=messages, stream=stream)
     error = raised.value
-    said = recording.reading().error["message"]
+    said = expect.reading(identity).error["message"]
     assert error.status_code == recording.status and error.request_id
     if recording.status == 401:
         assert error.code == "provider_key_invalid" and recording.provider in error.message

@@ -29,7 +29,7 @@ def address(workspace: Workspace) -> dict[str, str]:
 def cell(identity: str) -> dict[str, Any]:
     """One recording as the Node tests need it."""
     recording = expect.load(identity)
-    facts = recording.reading().facts()
+    facts = expect.reading(identity).facts()
     return {"id": identity, "provider": recording.provider, "request": cells.request(identity), "expected": facts}
 
 

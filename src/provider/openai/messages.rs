@@ -22,15 +22,17 @@ pub(super) fn rewrite(
     }
     let list: Vec<&RawValue> = serde_json::from_str(text)
         .map_err(|_| Error::invalid("messages", "Invalid type for 'messages': expected an array of objects."))?;
+    let mut changed = preface.is_some();
     let mut out = Vec::with_capacity(list.len() + 1);
     out.extend(preface);
     for (index, message) in list.into_iter().enumerate() {
         let message = Body::scan(body.bytes().slice_ref(message.get().as_bytes()))
             .map_err(|error| Error::invalid(format!("messages[{index}]"), error.message().to_owned()))?;
         let edited = one(dialect, &message, index, warnings);
+        changed |= edited != message.bytes();
         out.push(String::from_utf8_lossy(&edited).into_owned());
     }
-    Ok(Some(format!("[{}]", out.join(","))))
+    Ok(changed.then(|| format!("[{}]", out.join(","))))
 }
 
 /// Whether one of the words that would have to change occurs at all: most requests are spared the parsing.

@@ -197,6 +197,11 @@ mod tests {
         assert_eq!(sent.warnings, ["messages[0].name"]);
         let sent = send(&GROQ, &said(r#""reasoning_content":"hm""#)).unwrap();
         assert_eq!(sent.body, plain);
+        // A word that is looked for may stand where it is no member of a message.
+        let calls =
+            r#"[ {"role":"user", "content":"hi"} , {"role":"assistant","tool_calls":[{"function":{"name":"f"}}]} ]"#;
+        let kept = format!(r#"{{"model":"up","messages":{calls}}}"#);
+        assert_eq!(send(&GROQ, &kept).unwrap().body, kept);
         let kept = said(r#""reasoning_content":"hm""#);
         assert_eq!(send(&DEEPSEEK, &kept).unwrap().body, kept);
     }
