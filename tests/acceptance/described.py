@@ -3,7 +3,7 @@ gateway answers.
 
 `violations` judges one value: a whole answer, a chunk, an error, embeddings, models. `stream_violations` judges all chunks
 of a stream, and that they belong together. Both are pure and give texts, none when all is well. Where the description says
-less than clients need, a few rules are added here; where OpenAI itself answers otherwise than it describes, `LOOSER` says so.
+less than clients need, a few rules are added here; `LOOSER` says where it is too narrow, and `_modern` how it is read.
 
 Not here: what an answer means (`expect`). Needs the packages of requirements.txt; `AVAILABLE` tells whether they are there.
 """
@@ -31,6 +31,24 @@ KINDS = {
     "models": "ListModelsResponse",
     "model": "Model",
 }
+
+
+def _any_annotation(schema: dict[str, Any]) -> dict[str, Any]:
+    """What other providers annotate goes through under its own type; only OpenAI's `url_citation` is described."""
+    annotation = schema["properties"]["annotations"]["items"]
+    kind = {"properties": {"type": {"const": "url_citation"}}}
+    loose = {"type": "object", "required": ["type"], "if": kind, "then": annotation}
+    return {**schema, "properties": {**schema["properties"], "annotations": {"type": "array", "items": loose}}}
+
+
+def _or_base64(schema: dict[str, Any]) -> dict[str, Any]:
+    """`encoding_format: base64` is described, but not what it answers."""
+    forms = {"anyOf": [schema["properties"]["embedding"], {"type": "string"}]}
+    return {**schema, "properties": {**schema["properties"], "embedding": forms}}
+
+
+# Where the description is narrower than what must be able to pass.
+LOOSER = {"ChatCompletionResponseMessage": _any_annotation, "Embedding": _or_base64}
 COMPONENTS = "#/components/schemas/"
 # What all chunks of a stream share.
 IDENTITY = ("id", "object", "created", "model")
@@ -89,7 +107,7 @@ def _schemas() -> dict[str, Any]:
     while todo:
         name = todo.pop()
         if name not in needed:
-            needed[name] = _modern(described[name])
+            needed[name] = _modern(LOOSER.get(name, lambda schema: schema)(described[name]))
             todo.extend(_references(described[name]))
     return needed
 
@@ -105,10 +123,19 @@ def _references(schema: Any) -> list[str]:
 
 
 def _modern(schema: Any) -> Any:
-    """The schema with `nullable`, a word of OpenAPI 3.0 that the description still uses, said with a null type."""
+    """The schema as JSON Schema that also takes what OpenAI itself answers: `nullable` is a word of OpenAPI 3.0 that the
+    description still uses, and a member that may be missing may as well be null, as `system_fingerprint` often is."""
     if isinstance(schema, list):
         return [_modern(entry) for entry in schema]
     if not isinstance(schema, dict):
         return schema
-    kept = {name: _modern(entry) for name, entry in schema.items() if name != "nullable"}
-    return {"anyOf": [kept, {"type": "null"}]} if schema.get("nullable") is True else kept
+    kept = {name: _modern(entry) for name, entry in schema.items() if name not in ("nullable", "properties")}
+    if "properties" in schema:
+        required = schema.get("required", [])
+        members = {name: _modern(member) for name, member in schema["properties"].items()}
+        kept["properties"] = {name: member if name in required else _or_null(member) for name, member in members.items()}
+    return _or_null(kept) if schema.get("nullable") is True else kept
+
+
+def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": [schema, {"type": "null"}]}
