@@ -55,10 +55,11 @@ pub(crate) fn as_described(value: &mut Value, identity: &Value) {
     for (key, said) in identity.as_object().into_iter().flatten() {
         value[key] = said.clone();
     }
-    for (theirs, ours) in [("on_demand", "default"), ("provisioned", "scale")] {
-        if value["service_tier"] == theirs {
-            value["service_tier"] = ours.into();
-        }
+    let tiers = [("on_demand", json!("default")), ("provisioned", json!("scale")), ("", Value::Null)];
+    if let Some(tier) = value.get_mut("service_tier")
+        && let Some((_, ours)) = tiers.iter().find(|(theirs, _)| tier == theirs)
+    {
+        *tier = ours.clone();
     }
     for choice in value["choices"].as_array_mut().into_iter().flatten() {
         let defaults = if whole {
@@ -75,6 +76,9 @@ pub(crate) fn as_described(value: &mut Value, identity: &Value) {
             for call in choice["message"].get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten() {
                 let Some(function) = call.get_mut("function") else { continue };
                 add_missing(function, &json!({"arguments": "{}"}));
+                if function["arguments"] == "null" {
+                    function["arguments"] = json!("{}");
+                }
                 add_missing(call, &json!({"type": "function"}));
             }
         }

@@ -239,8 +239,8 @@ mod tests {
     #[test]
     fn an_answer_in_openais_shape_is_forwarded_as_the_bytes_it_is() {
         let body = Bytes::from_static(
-            br#"{ "id":"a","object":"chat.completion","created":7,"model":"m",
-                "choices":[{"index":0,"logprobs":null,"message":{"role":"assistant","refusal":null,"content":"hi","tool_calls":null},"finish_reason":"stop"}],
+            br#"{ "id":"a","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"logprobs":null,
+                "message":{"role":"assistant","refusal":null,"content":"hi","tool_calls":null},"finish_reason":"stop"}],
                 "usage":{"prompt_tokens":10,"completion_tokens":2,"total_tokens":12,"num_cached_tokens":4} }"#,
         );
         let answer = chat(&body, &context("mistral")).unwrap();

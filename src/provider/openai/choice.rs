@@ -1,19 +1,37 @@
 //! One choice of an answer or of a chunk: what is looked at, and what is put into OpenAI's words.
 //!
-//! Three things are changed, each by the smallest edit, because SDKs with closed types break on them or miss them:
+//! Four things are changed, each by the smallest edit, because SDKs with closed types break on them or miss them:
 //! * a finish reason outside OpenAI's vocabulary, where its meaning is known; any other goes through as it is;
 //! * reasoning under `reasoning` is given under `reasoning_content`, too, the name under which clients expect it;
+//! * tool calls: see `calls`; a choice ends once, though some servers say twice why;
 //! * a member that OpenAI's description requires and the provider left out is put in, `null` wherever that is allowed.
+
+use std::collections::BTreeMap;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::calls;
-use super::required::{present, settle_logprobs};
-use super::response::error_object;
+use super::calls::Calls;
+use super::failure::error_object;
+use super::required::settle_logprobs;
 use super::splice::Splice;
 use crate::error::{Error, ErrorKind, Result};
+
+/// The choices of a stream as far as they were seen, by their number.
+pub(super) type AllChoices = BTreeMap<u64, Seen>;
+
+/// What must be known of a choice to put its next piece right.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    calls: Calls,
+    ended: bool,
+}
+
+/// A member with its `null`; absent only where it is absent.
+pub(super) fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
 
 #[derive(Deserialize)]
 pub(super) struct ChoiceView<'a> {
@@ -33,6 +51,9 @@ pub(super) struct ChoiceView<'a> {
     /// OpenRouter: why this choice broke off.
     #[serde(borrow)]
     error: Option<&'a RawValue>,
+    /// Moonshot: the usage, in the last chunk.
+    #[serde(borrow)]
+    pub usage: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -68,6 +89,9 @@ struct MessageView<'a> {
     reasoning: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     reasoning_content: Option<&'a RawValue>,
+    /// OpenRouter: reasoning in parts, which may be encrypted and then stands nowhere else.
+    #[serde(borrow)]
+    reasoning_details: Option<&'a RawValue>,
     #[serde(borrow)]
     tool_calls: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -89,31 +113,34 @@ impl Part<'_> {
         if raw == "null" {
             return splice.replace(raw, EMPTY_MESSAGE);
         }
-        let MessageView { role, content, refusal, tool_calls, .. } = self.view;
+        let MessageView { role, content, refusal, .. } = self.view;
         let required = [("role", role, "\"assistant\""), ("content", content, "null"), ("refusal", refusal, "null")];
         let missing = required.into_iter().filter(|(_, said, _)| said.is_none());
         splice.insert_inside(raw, &missing.map(|(name, _, ours)| format!("\"{name}\":{ours}")).collect::<Vec<_>>());
-        if let Some(calls) = tool_calls {
-            calls::settle_whole(calls, splice);
-        }
     }
 
-    fn settle_delta(&self, splice: &mut Splice<'_>) {
-        if self.raw.get() == "null" {
-            splice.replace(self.raw.get(), "{}");
-        }
-        if let Some(calls) = self.view.tool_calls {
-            calls::settle_pieces(calls, splice);
-        }
+    fn calls(&self) -> Option<&RawValue> {
+        self.view.tool_calls.filter(|calls| says_something(calls))
     }
 }
 
 impl MessageView<'_> {
     /// Bytes of generated JSON text; zero for a delta that only opens the message.
     fn generated(&self) -> usize {
-        let Self { role: _, content, refusal, reasoning, reasoning_content, tool_calls, function_call, audio } = self;
-        // Some servers write the same reasoning under both names.
-        let reasoning = reasoning_content.filter(|raw| says_something(raw)).or(*reasoning);
+        let Self {
+            role: _,
+            content,
+            refusal,
+            reasoning,
+            reasoning_content,
+            reasoning_details,
+            tool_calls,
+            function_call,
+            audio,
+        } = self;
+        // Some servers write the same reasoning under several names.
+        let reasoning = [*reasoning_content, *reasoning, *reasoning_details];
+        let reasoning = reasoning.into_iter().flatten().find(|raw| says_something(raw));
         [*content, *refusal, reasoning, *tool_calls, *function_call, *audio]
             .into_iter()
             .flatten()
@@ -136,7 +163,7 @@ impl MessageView<'_> {
 impl ChoiceView<'_> {
     /// Whether it says why it ended. An empty text, as Snowflake writes it, says nothing.
     pub(super) fn has_ended(&self) -> bool {
-        self.finish_reason.is_some_and(says_something)
+        self.finish_reason.is_some_and(|reason| says_something(reason) && reason.get() != "\"null\"")
     }
 
     /// Fails when it ended because the provider failed: it must not look complete.
@@ -158,27 +185,51 @@ impl ChoiceView<'_> {
         self.delta.as_ref().map_or(0, |delta| delta.view.generated())
     }
 
-    /// Puts it into OpenAI's words. It stands at this place among its neighbours, in a chunk or in a whole answer.
-    pub(super) fn translate(&self, position: usize, whole: bool, splice: &mut Splice<'_>) {
-        for part in [&self.delta, &self.message].into_iter().flatten() {
-            part.view.name_reasoning(splice);
+    /// Puts a whole answer's choice into OpenAI's words. It stands at this place; `answer` is the answer's id, for calls without.
+    pub(super) fn translate_whole(&self, place: usize, answer: &str, splice: &mut Splice<'_>) {
+        if let Some(message) = &self.message {
+            message.view.name_reasoning(splice);
+            message.settle_message(splice);
+            if let Some(calls) = message.calls() {
+                Calls::whole(calls, answer, splice);
+            }
         }
-        self.translate_finish(whole, splice);
+        self.translate_finish(true, splice);
+        self.settle_logprobs(splice);
+        self.complete(place, true, splice);
+    }
+
+    /// Puts a chunk's choice into OpenAI's words, after those that were seen before.
+    pub(super) fn translate_piece(&self, place: usize, answer: &str, all: &mut AllChoices, splice: &mut Splice<'_>) {
+        let number = self.index.and_then(|index| index.get().parse().ok()).unwrap_or(place as u64);
+        let seen = all.entry(number).or_default();
+        if let Some(delta) = &self.delta {
+            delta.view.name_reasoning(splice);
+            if delta.raw.get() == "null" {
+                splice.replace(delta.raw.get(), "{}");
+            }
+            if let Some(calls) = delta.calls() {
+                seen.calls.pieces(calls, answer, splice);
+            }
+        }
+        match self.finish_reason {
+            Some(again) if seen.ended && self.has_ended() => splice.replace(again.get(), "null"),
+            _ => self.translate_finish(false, splice),
+        }
+        seen.ended |= self.has_ended();
+        self.settle_logprobs(splice);
+        self.complete(place, false, splice);
+    }
+
+    fn settle_logprobs(&self, splice: &mut Splice<'_>) {
         if let Some(logprobs) = self.logprobs {
             settle_logprobs(logprobs, splice);
         }
-        let part = if whole { &self.message } else { &self.delta };
-        match part {
-            Some(part) if whole => part.settle_message(splice),
-            Some(part) => part.settle_delta(splice),
-            None => {}
-        }
-        self.complete(position, whole, splice);
     }
 
     fn translate_finish(&self, whole: bool, splice: &mut Splice<'_>) {
         let Some(reason) = self.finish_reason.map(RawValue::get) else { return };
-        if reason == "\"\"" || (whole && reason == "null") {
+        if matches!(reason, "\"\"" | "\"null\"") || (whole && reason == "null") {
             splice.replace(reason, self.unnamed_end(whole));
         } else if let Some((_, ours)) = FINISH_REASONS.iter().find(|(theirs, _)| *theirs == reason) {
             splice.replace(reason, *ours);
@@ -237,6 +288,14 @@ const FINISH_REASONS: &[(&str, &str)] = &[
     // Z.AI.
     ("\"sensitive\"", "\"content_filter\""),
     ("\"model_context_window_exceeded\"", "\"length\""),
+    ("\"pause_turn\"", "\"stop\""),
+    ("\"refusal\"", "\"content_filter\""),
+    // Gemini's, and Bedrock's.
+    ("\"STOP\"", "\"stop\""),
+    ("\"MAX_TOKENS\"", "\"length\""),
+    ("\"SAFETY\"", "\"content_filter\""),
+    ("\"content_filtered\"", "\"content_filter\""),
+    ("\"guardrail_intervened\"", "\"content_filter\""),
     // Mistral's models behind other servers.
     ("\"model_length\"", "\"length\""),
 ];
@@ -250,7 +309,10 @@ mod tests {
     fn translated(text: &str) -> String {
         let choice: ChoiceView<'_> = serde_json::from_str(text).unwrap();
         let mut splice = Splice::new(text.as_bytes());
-        choice.translate(0, choice.delta.is_none(), &mut splice);
+        match choice.delta {
+            None => choice.translate_whole(0, "chatcmpl-1", &mut splice),
+            Some(_) => choice.translate_piece(0, "chatcmpl-1", &mut AllChoices::new(), &mut splice),
+        }
         splice.apply().map_or_else(|| text.to_owned(), |bytes| String::from_utf8(bytes).unwrap())
     }
 
@@ -265,6 +327,7 @@ mod tests {
         assert_eq!(whole("\"max_tokens\""), "length");
         assert_eq!(whole("\"\""), "stop");
         assert_eq!(whole("null"), "stop");
+        assert_eq!(whole("\"null\""), "stop");
         assert_eq!(whole("\"something new\""), "something new");
         assert_eq!(end(r#""message":{"tool_calls":[{"id":"a"}]},"finish_reason":"""#), "tool_calls");
         assert_eq!(end(r#""message":{},"finish_details":{"type":"max_tokens"}"#), "length");

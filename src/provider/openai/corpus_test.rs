@@ -3,7 +3,7 @@
 //!
 //! Not a place for recordings: they are read where they lie, beside the project, and their absence skips the tests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use bytes::Bytes;
@@ -170,6 +170,11 @@ fn edited(original: &Value) -> Value {
         }
         for part in ["delta", "message"] {
             let Some(message) = choice.get_mut(part).and_then(Value::as_object_mut) else { continue };
+            for call in message.get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten() {
+                if call["function"]["name"].is_string() && call["function"]["arguments"] == "null" {
+                    call["function"]["arguments"] = json!("{}");
+                }
+            }
             let reasoning = message.get("reasoning").filter(|reasoning| !text(reasoning).is_empty()).cloned();
             let missing = text(message.get("reasoning_content").unwrap_or(&Value::Null)).is_empty();
             if let Some(reasoning) = reasoning.filter(|_| missing) {
@@ -228,14 +233,13 @@ fn forward(record: &Record, stream: &str, include_usage: bool, mut seed: u64) ->
 /// The blocks that the client should see, and how many of them are not as they came. `None` for a block that is new.
 fn expected(blocks: &[(String, String)], include_usage: bool, identity: &Value) -> Vec<(Value, Option<String>)> {
     let mut seen = Vec::new();
-    let (mut moved, mut own_usage) = (None, false);
-    for (data, block) in blocks {
-        if data == "[DONE]" {
-            break;
-        }
-        let original: Value = serde_json::from_str(data).unwrap();
+    let (mut moved, mut own_usage, mut ended) = (None, false, BTreeSet::new());
+    let blocks = blocks.iter().take_while(|(data, _)| data != "[DONE]");
+    let chunks: Vec<(Value, &String)> =
+        blocks.map(|(data, block)| (serde_json::from_str(data).unwrap(), block)).collect();
+    for (original, block) in &chunks {
         let (choices, usage) = (list(&original["choices"]), &original["usage"]);
-        let mut value = edited(&original);
+        let mut value = edited(original);
         if choices.is_empty() && !usage.is_null() {
             own_usage = true;
             if !include_usage {
@@ -249,7 +253,12 @@ fn expected(blocks: &[(String, String)], include_usage: bool, identity: &Value) 
             value["usage"] = Value::Null;
         }
         as_described(&mut value, identity);
-        let unchanged = (value == original).then(|| block.clone());
+        for choice in value["choices"].as_array_mut().into_iter().flatten() {
+            if !choice["finish_reason"].is_null() && !ended.insert(choice["index"].to_string()) {
+                choice["finish_reason"] = Value::Null;
+            }
+        }
+        let unchanged = (value == *original).then(|| (*block).clone());
         seen.push((value, unchanged));
     }
     seen.extend(moved.filter(|_| !own_usage).map(|chunk| (chunk, None)));

@@ -1,85 +1,12 @@
-//! What OpenAI's description of its API requires of every answer and chunk, put in where a provider leaves it out: one real
-//! identity, the members of choices, messages and log probabilities, and a known service tier.
+//! Log probabilities and service tiers as OpenAI's description of its API has them: clients with closed types break on others.
 //!
-//! Clients with closed types break without them. Invariant: what the provider said stays, except for an identity that is
-//! none (an empty id, the moment zero) or that changes in the middle of a stream.
+//! Invariant: what has a meaning of its own stays.
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::AnswerContext;
+use super::choice::present;
 use super::splice::Splice;
-
-/// Reads a member with its `null`, because a second one must not be put beside it.
-pub(super) fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
-    T::deserialize(deserializer).map(Some)
-}
-
-/// Which answer this is, as far as the provider says it: JSON texts, `null` included.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Said<'a> {
-    pub id: Option<&'a RawValue>,
-    pub object: Option<&'a RawValue>,
-    pub created: Option<&'a RawValue>,
-    pub model: Option<&'a RawValue>,
-}
-
-impl Said<'_> {
-    /// Whether it names an answer. Azure's account of the prompt comes before there is one.
-    pub(super) fn is_real(&self) -> bool {
-        self.id.is_some_and(is_text) && self.model.is_some_and(is_text)
-    }
-}
-
-/// Which answer this is, as JSON texts: what the provider says, or what the gateway says where that is nothing.
-#[derive(Clone, Debug)]
-pub(super) struct Identity {
-    pub id: String,
-    pub created: String,
-    pub model: String,
-}
-
-impl Identity {
-    pub(super) fn of(said: &Said<'_>, context: &AnswerContext) -> Self {
-        let text = |raw: Option<&RawValue>, ours: &str| match raw.filter(|raw| is_text(raw)) {
-            Some(raw) => raw.get().to_owned(),
-            None => serde_json::Value::from(ours).to_string(),
-        };
-        Self {
-            id: text(said.id, &context.id),
-            created: said.created.and_then(moment).unwrap_or(context.created).to_string(),
-            model: text(said.model, &context.model),
-        }
-    }
-
-    /// Makes a value's identity this one.
-    pub(super) fn settle(&self, said: &Said<'_>, object: &str, splice: &mut Splice<'_>) {
-        let object = format!("\"{object}\"");
-        let wanted = [
-            ("id", said.id, &self.id),
-            ("object", said.object, &object),
-            ("created", said.created, &self.created),
-            ("model", said.model, &self.model),
-        ];
-        for (name, said, ours) in wanted {
-            match said {
-                None => splice.open(format!("\"{name}\":{ours}")),
-                Some(raw) if raw.get() == ours => {}
-                Some(raw) => splice.replace(raw.get(), ours.as_str()),
-            }
-        }
-    }
-}
-
-fn is_text(raw: &RawValue) -> bool {
-    raw.get().starts_with('"') && raw.get() != "\"\""
-}
-
-/// Seconds since 1970; some servers write them with a fraction.
-fn moment(raw: &RawValue) -> Option<i64> {
-    let text = raw.get().split('.').next()?;
-    text.parse().ok().filter(|seconds| *seconds > 0)
-}
 
 /// The log probabilities of a choice: OpenAI's two lists are always there, `null` where there is none.
 pub(super) fn settle_logprobs(raw: &RawValue, splice: &mut Splice<'_>) {
@@ -106,6 +33,8 @@ pub(super) fn settle_tier(tier: Option<&RawValue>, splice: &mut Splice<'_>) {
 
 /// Service tiers as JSON text: theirs and OpenAI's.
 const SERVICE_TIERS: &[(&str, &str)] = &[
+    // Snowflake.
+    ("\"\"", "null"),
     // Groq.
     ("\"on_demand\"", "\"default\""),
     ("\"performance\"", "\"priority\""),
@@ -117,23 +46,9 @@ const SERVICE_TIERS: &[(&str, &str)] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::tests_support::context;
 
     fn raw(text: &str) -> &RawValue {
         serde_json::from_str(text).unwrap()
-    }
-
-    #[test]
-    fn an_identity_is_the_providers_where_that_is_real() {
-        let (id, zero, model) = (raw(r#""a""#), raw("0"), raw(r#""""#));
-        let said = Said { id: Some(id), object: None, created: Some(zero), model: Some(model) };
-        let identity = Identity::of(&said, &context("openai"));
-        assert_eq!(
-            (identity.id.as_str(), identity.created.as_str(), identity.model.as_str()),
-            ("\"a\"", "1700000000", "\"model\"")
-        );
-        assert_eq!(moment(raw("1752731406.25")), Some(1_752_731_406));
-        assert!(!Said { id: Some(raw("null")), ..Said::default() }.is_real());
     }
 
     #[test]
