@@ -10,7 +10,6 @@ if an exemption is needed no more. See the package `recorded`.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import threading
 import time
@@ -26,6 +25,7 @@ from recorded.result import Result
 from recorded.table import report
 from recorded.wires import Placement, Wire, openai, wire_of
 from replay import Replay
+from staging import credential
 
 WORKERS = 6
 # In how many further ways each stream is cut: all there are.
@@ -46,13 +46,8 @@ class Bench:
         """The tenant of a credential, made when it is first needed."""
         if placement not in self.workspaces:
             self.made += 1
-            base_url = self.replay.root + placement.base_path
-            options = json.loads(placement.options)
-            credential = {"provider": placement.provider, "base_url": base_url, "options": options}
-            if placement.is_signed:
-                credential["api_key"] = None
             name = f"corpus {self.number} {self.made}"
-            self.workspaces[placement] = self.gateway.workspace(name, [credential])
+            self.workspaces[placement] = self.gateway.workspace(name, [credential(placement, self.replay.root)])
         return self.workspaces[placement]
 
     def ask(self, wire: Wire, result: Result, **item: object) -> Answer:
