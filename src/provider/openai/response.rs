@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::choice::{ChoiceView, present};
@@ -65,6 +66,13 @@ pub(super) fn embeddings(body: &Bytes, context: &AnswerContext) -> Result<Answer
         return Err(error.unwrap_or_else(|| protocol(context.provider, "the answer has no data")));
     }
     let mut splice = Splice::new(body);
+    // Copilot leaves both out.
+    if view.object.is_none() {
+        splice.open("\"object\":\"list\"");
+    }
+    if view.model.is_none() {
+        splice.open(format!("\"model\":{}", Value::from(context.model.as_str())));
+    }
     if let Some(usage) = view.usage
         && let Some(total) = usage::lone_total(usage)
         && let Some(inside) = usage.get().strip_suffix('}')
@@ -131,11 +139,13 @@ mod tests {
     }
 
     #[test]
-    fn an_embeddings_answer_has_the_count_that_openais_schema_requires() {
-        let body = Bytes::from_static(br#"{"data":[],"usage":{"total_tokens": 12}}"#);
+    fn an_embeddings_answer_has_what_openais_schema_requires() {
+        let body = Bytes::from_static(br#"{"object":"list","data":[],"model":"m","usage":{"total_tokens": 12}}"#);
         let answer = embeddings(&body, &context("voyage")).unwrap();
-        assert_eq!(answer.body, r#"{"data":[],"usage":{"total_tokens": 12,"prompt_tokens":12}}"#);
-        assert_eq!(answer.usage.unwrap().input, 12);
+        let counted = r#"{"object":"list","data":[],"model":"m","usage":{"total_tokens": 12,"prompt_tokens":12}}"#;
+        assert_eq!((answer.body.as_ref(), answer.usage.unwrap().input), (counted.as_bytes(), 12));
+        let nameless = embeddings(&Bytes::from_static(br#"{"data":[]}"#), &context("copilot")).unwrap();
+        assert_eq!(nameless.body, r#"{"object":"list","model":"model","data":[]}"#);
     }
 
     #[test]
