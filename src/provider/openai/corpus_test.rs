@@ -345,6 +345,11 @@ fn check_whole(record: &Record, body: &Value, counts: &mut Counts) {
         let identity = identity(std::slice::from_ref(body), "chat.completion", &context(record, false));
         as_described(&mut right, &identity);
     }
+    for (name, ours) in [("object", "list".to_owned()), ("model", context(record, false).model)] {
+        if !chat && body.get(name).is_none() {
+            right[name] = ours.into();
+        }
+    }
     if !chat && body["usage"].is_object() && body["usage"].get("prompt_tokens").is_none() {
         right["usage"]["prompt_tokens"] = body["usage"]["total_tokens"].clone();
     }
