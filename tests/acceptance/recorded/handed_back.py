@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from gateway import Answer, Stage, Workspace
+from gateway import Answer, Workspace
 
 from .reading import Reading, events
 from .recording import Recording
@@ -16,7 +16,7 @@ from .result import Result
 from .wires import HI, Wire
 
 
-def check(result: Result, wire: Wire, on: Stage, workspace: Workspace, reading: Reading) -> None:
+def check(result: Result, wire: Wire, on: Any, workspace: Workspace, reading: Reading) -> None:
     """The answer as part of the next request: Anthropic must get the very blocks that it gave."""
     message = message_of(reading)
     results = [{"role": "tool", "tool_call_id": call["id"], "content": "ok"} for call in message.get("tool_calls") or []]
