@@ -42,8 +42,9 @@ def ids(feature: str) -> list[str]:
 
 
 def request(identity: str) -> dict[str, Any]:
-    """The body an app would have sent, in OpenAI's terms."""
-    return expect.request(identity)
+    """The body an app would have sent, in OpenAI's terms; for a stream, with the wish to know the usage."""
+    body = expect.request(identity)
+    return {**body, "stream_options": {"include_usage": True}} if body.get("stream") else body
 
 
 def saw_image(provider: str, body: dict[str, Any]) -> bool:

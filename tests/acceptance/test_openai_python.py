@@ -1,4 +1,7 @@
-"""openai-python against the gateway: what an app with `OpenAI(base_url=…)` sees, for each provider."""
+"""openai-python against the gateway: what an app with `OpenAI(base_url=…)` sees, for each provider.
+
+Every answer and chunk is judged by OpenAI's description and by the SDK's own types, taken strictly.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from contextlib import ExitStack
 
 import openai
 import pytest
+from openai.resources import Embeddings
 from openai.resources.chat import Completions
 from pydantic import create_model
 
@@ -21,10 +25,12 @@ import expect
 from conftest import received
 from expect import Call, Choice, Usage
 from gateway import PROVIDER_KEYS, Gateway, Workspace
+from recorded.failures import about_the_key
 from staging import Stage, stage
 
 TYPES = {"string": str, "integer": int, "number": float}
 KNOWN = set(inspect.signature(Completions.create).parameters)
+KNOWN_EMBEDDINGS = set(inspect.signature(Embeddings.create).parameters)
 REFUSALS = {400: openai.BadRequestError, 401: openai.AuthenticationError, 404: openai.NotFoundError}
 
 
@@ -32,10 +38,10 @@ def client(workspace: Workspace, **options) -> openai.OpenAI:
     return openai.OpenAI(base_url=workspace.base_url, api_key=workspace.key, **{"max_retries": 0, **options})
 
 
-def arguments(identity: str) -> dict:
+def arguments(identity: str, known: set[str] = KNOWN) -> dict:
     """The recorded request as keyword arguments; what the SDK does not know goes through `extra_body`."""
     body = cells.request(identity)
-    extra = {name: body.pop(name) for name in list(body) if name not in KNOWN}
+    extra = {name: body.pop(name) for name in list(body) if name not in known}
     return {**body, "extra_body": extra}
 
 
@@ -125,7 +131,7 @@ def test_tools(on: Stage, identity: str) -> None:
     choice, counted = wanted(identity)
     assert same_calls(calls(answer.choices[0].message), choice.calls)
     assert answer.choices[0].finish_reason == "tool_calls"
-    assert answer.choices[0].message.content == (choice.text or None)
+    assert (answer.choices[0].message.content or "") == choice.text
     assert usage(answer.usage) == counted
 
 
@@ -148,7 +154,8 @@ def test_structured_output_is_parsed_into_the_apps_own_type(on: Stage, identity:
     answer = client(workspace).chat.completions.parse(**body, response_format=create_model("Answer", **fields))
     choice, _ = wanted(identity)
     assert answer.choices[0].message.parsed.model_dump() == json.loads(choice.text)
-    assert "json_schema" in received(on)["body"]
+    # Bedrock takes the schema as a text, in which quotes are escaped.
+    assert all(f'"{name}"' in received(on)["body"].replace("\\", "") for name in schema["properties"])
 
 
 @pytest.mark.parametrize("identity", cells.ids("vision"))
@@ -166,13 +173,13 @@ def test_a_refusal_is_the_sdks_own_exception(on: Stage, identity: str, stream: b
     workspace = on.play(identity)
     recording = expect.load(identity)
     model = cells.request(identity)["model"]
-    with pytest.raises(REFUSALS[recording.status]) as raised:
+    with pytest.raises(tuple(REFUSALS.values())) as raised:
         messages = [{"role": "user", "content": "hi"}]
         client(workspace).chat.completions.create(model=model, messages=messages, stream=stream)
     error = raised.value
     said = expect.reading(identity).error["message"]
-    assert error.status_code == recording.status and error.request_id
-    if recording.status == 401:
+    assert error.status_code == (401 if about_the_key(expect.reading(identity)) else recording.status) and error.request_id
+    if error.status_code == 401:
         assert error.code == "provider_key_invalid" and recording.provider in error.message
         assert said not in error.message and PROVIDER_KEYS[recording.provider] not in error.message
     else:
@@ -274,7 +281,7 @@ def floats(vector: str | list[float]) -> bytes:
 @pytest.mark.parametrize("identity", cells.ids("embeddings"))
 def test_embeddings_as_the_sdk_asks_for_them(on: Stage, identity: str) -> None:
     workspace = on.play(identity)
-    answer = client(workspace).embeddings.create(**arguments(identity))
+    answer = client(workspace).embeddings.create(**arguments(identity, KNOWN_EMBEDDINGS))
     reading = expect.reading(identity)
     assert [floats(entry.embedding) for entry in answer.data] == [floats(vector) for vector in reading.vectors]
     assert answer.usage.total_tokens == (reading.usage.total if reading.usage else 0)
@@ -293,7 +300,8 @@ def test_every_token_is_booked(gateway: Gateway) -> None:
             if isinstance(answer, openai.Stream):
                 join(answer)
             tenants[tenant.id] = tenant
-            expected[tenant.id] = expected.get(tenant.id, 0) + wanted(identity)[1].total
+            used = wanted(identity)[1]
+            expected[tenant.id] = expected.get(tenant.id, 0) + used.prompt + used.completion
         for name, tenant in tenants.items():
             booked = usage_once_booked(tenant, expected[name])
             tokens = {provider: entry["tokens"] for provider, entry in booked["by_provider"].items()}

@@ -18,6 +18,7 @@ from typing import Any
 import cells
 import expect
 from gateway import Gateway, Workspace, pair
+from recorded.failures import about_the_key
 from staging import Stage, stage
 
 CLIENTS = ("openai", "ai-openai", "ai-compatible")
@@ -31,7 +32,10 @@ def cell(identity: str) -> dict[str, Any]:
     """One recording as the Node tests need it."""
     recording = expect.load(identity)
     facts = expect.reading(identity).facts()
-    return {"id": identity, "provider": recording.provider, "request": cells.request(identity), "expected": facts}
+    refused = about_the_key(expect.reading(identity))
+    asked = cells.request(identity)
+    provider = asked["model"].split("/", 1)[0]
+    return {"id": identity, "provider": provider, "request": asked, "expected": facts, "about_the_key": refused}
 
 
 def failovers(impatient: Gateway, client: str, resources: ExitStack) -> list[dict[str, Any]]:
