@@ -118,7 +118,8 @@ impl Translator {
             return Err(self.fail("arguments of a call that has not begun"));
         };
         let arguments = call.get("function").map(|function| text_of(function, "arguments")).unwrap_or_default();
-        if arguments.is_empty() {
+        // For a tool without parameters it writes `null`.
+        if arguments.is_empty() || (!open.has_arguments && arguments == "null") {
             return Ok(());
         }
         open.has_arguments = true;

@@ -1,7 +1,7 @@
 //! What an answer and every chunk must say of itself by OpenAI's schema (`id`, `object`, `created`, `model`), given to those
 //! that don't: AI21 leaves three of them out, Azure's first chunk has them empty, Snowflake has no id.
 //!
-//! Invariant: a chunk that says them stays as it is; what is added is the same over a whole stream.
+//! Invariant: they are the same over a whole stream, and real; a chunk that says them so stays as it is.
 
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -21,13 +21,14 @@ pub(super) struct IdentityView<'a> {
 impl IdentityView<'_> {
     /// Whether it says what later chunks say, too.
     pub(super) fn is_named(&self) -> bool {
-        says_something(self.id) && says_something(self.model)
+        self.id.is_some_and(is_text) && self.model.is_some_and(is_text)
     }
+}
 
-    /// The moment; a zero beside an empty kind is none (Azure).
-    fn created(&self) -> Option<&RawValue> {
-        self.created.filter(|created| created.get() != "0" || says_something(self.object))
-    }
+/// Seconds since 1970. Zero is no moment, and some servers write a fraction.
+fn moment(raw: &RawValue) -> Option<i64> {
+    let text = raw.get().split('.').next()?;
+    text.parse().ok().filter(|seconds| *seconds > 0)
 }
 
 /// The values, as JSON texts: the provider's own as soon as it said them, this gateway's until then.
@@ -49,40 +50,34 @@ impl Identity {
 
     /// Takes over what the provider says.
     pub(super) fn learn(&mut self, view: IdentityView<'_>) {
-        for (ours, theirs) in
-            [(&mut self.id, view.id), (&mut self.created, view.created()), (&mut self.model, view.model)]
-        {
-            if let Some(theirs) = theirs.filter(|theirs| says_something(Some(*theirs)) && *ours != theirs.get()) {
+        for (ours, theirs) in [(&mut self.id, view.id), (&mut self.model, view.model)] {
+            if let Some(theirs) = theirs.filter(|theirs| is_text(theirs)) {
                 theirs.get().clone_into(ours);
             }
         }
+        if let Some(moment) = view.created.and_then(moment) {
+            self.created = moment.to_string();
+        }
     }
 
-    /// Adds what is missing in the answer or chunk whose text is `source`.
-    pub(super) fn complete(&self, view: IdentityView<'_>, source: &[u8], object: &str, splice: &mut Splice<'_>) {
+    /// Makes the answer or chunk whose text is spliced say this, and of which kind it is.
+    pub(super) fn complete(&self, view: IdentityView<'_>, object: &str, splice: &mut Splice<'_>) {
         let object = Value::from(object).to_string();
-        let mut missing = String::new();
         for (name, theirs, ours) in [
             ("id", view.id, &self.id),
             ("object", view.object, &object),
             ("created", view.created, &self.created),
             ("model", view.model, &self.model),
         ] {
-            let unsaid = name == "created" && view.created().is_none();
             match theirs {
-                None => missing.push_str(&format!("\"{name}\":{ours},")),
-                Some(empty) if unsaid || !says_something(theirs) => splice.replace(empty.get(), ours.as_str()),
-                Some(_) => {}
+                None => splice.open(format!("\"{name}\":{ours}")),
+                Some(same) if same.get() == ours => {}
+                Some(other) => splice.replace(other.get(), ours.as_str()),
             }
-        }
-        // An object that holds choices holds something after the brace.
-        let brace = source.iter().position(|byte| *byte == b'{').and_then(|at| source.get(at..=at));
-        if let Some(brace) = brace.and_then(|brace| std::str::from_utf8(brace).ok()).filter(|_| !missing.is_empty()) {
-            splice.insert_after(brace, missing);
         }
     }
 }
 
-fn says_something(raw: Option<&RawValue>) -> bool {
-    raw.is_some_and(|raw| !matches!(raw.get(), "null" | "\"\""))
+fn is_text(raw: &RawValue) -> bool {
+    raw.get().starts_with('"') && raw.get() != "\"\""
 }

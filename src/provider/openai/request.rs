@@ -251,6 +251,11 @@ mod tests {
         let other = with_model(&GROQ, "llama-3.3-70b", &said(r#""reasoning_content":"hm""#)).unwrap();
         assert_eq!(other.body, plain.replace(r#","reasoning":"hm""#, "").replace("gpt-oss-1", "llama-3.3-70b"));
         assert_eq!(other.warnings, ["messages[0].name", "messages[1].reasoning_content"]);
+        // A word that is looked for may stand where it is no member of a message.
+        let calls =
+            r#"[ {"role":"user", "content":"hi"} , {"role":"assistant","tool_calls":[{"function":{"name":"f"}}]} ]"#;
+        let kept = format!(r#"{{"model":"up","messages":{calls}}}"#);
+        assert_eq!(send(&GROQ, &kept).unwrap().body, kept);
         let kept = said(r#""reasoning_content":"hm""#);
         assert_eq!(send(&DEEPSEEK, &kept).unwrap().body, kept);
     }

@@ -3,11 +3,13 @@
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::choice::{AllCalls, ChoiceView, present};
+use super::choice::{ChoiceView, present};
 use super::failure::{error_object, misplaced_error};
 use super::identity::{Identity, IdentityView};
+use super::required::settle_tier;
 use super::splice::Splice;
 use super::{Answer, AnswerContext, usage};
 use crate::error::Result;
@@ -24,6 +26,8 @@ struct AnswerView<'a> {
     created: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     model: Option<&'a RawValue>,
+    #[serde(borrow)]
+    service_tier: Option<&'a RawValue>,
     #[serde(borrow)]
     choices: Option<Vec<ChoiceView<'a>>>,
     data: Option<Vec<IgnoredAny>>,
@@ -42,12 +46,15 @@ pub(super) fn chat(body: &Bytes, context: &AnswerContext) -> Result<Answer> {
         return Err(error.unwrap_or_else(|| protocol(context.provider, "the answer has no choices")));
     }
     let mut splice = Splice::new(body);
-    for choice in choices {
+    for (place, choice) in choices.iter().enumerate() {
         choice.check(context.provider)?;
-        choice.translate(&context.id, &mut AllCalls::new(), &mut splice);
+        choice.translate_whole(place, &context.id, &mut splice);
     }
+    settle_tier(view.service_tier, &mut splice);
     let said = IdentityView { id: view.id, object: view.object, created: view.created, model: view.model };
-    Identity::new(context).complete(said, body, "chat.completion", &mut splice);
+    let mut identity = Identity::new(context);
+    identity.learn(said);
+    identity.complete(said, "chat.completion", &mut splice);
     Ok(answer(body, &view, splice))
 }
 
@@ -59,6 +66,13 @@ pub(super) fn embeddings(body: &Bytes, context: &AnswerContext) -> Result<Answer
         return Err(error.unwrap_or_else(|| protocol(context.provider, "the answer has no data")));
     }
     let mut splice = Splice::new(body);
+    // Copilot leaves both out.
+    if view.object.is_none() {
+        splice.open("\"object\":\"list\"");
+    }
+    if view.model.is_none() {
+        splice.open(format!("\"model\":{}", Value::from(context.model.as_str())));
+    }
     if let Some(usage) = view.usage
         && let Some(total) = usage::lone_total(usage)
         && let Some(inside) = usage.get().strip_suffix('}')
@@ -83,6 +97,8 @@ fn view<'a>(body: &'a Bytes, context: &AnswerContext) -> Result<AnswerView<'a>> 
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
     use crate::error::ErrorKind;
     use crate::provider::tests_support::context;
@@ -90,13 +106,25 @@ mod tests {
     #[test]
     fn an_answer_is_forwarded_as_it_is_and_its_usage_read() {
         let body = Bytes::from_static(
-            br#"{ "id":"a","object":"chat.completion","created":1,"model":"m","choices":[{"x":1}], "usage":{"prompt_tokens":10,"completion_tokens":2,"total_tokens":12,
+            br#"{ "id":"a","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"finish_reason":"stop",
+                "logprobs":null,"message":{"role":"assistant","content":"x","refusal":null},"x":1}], "usage":{"prompt_tokens":10,"completion_tokens":2,"total_tokens":12,
                 "prompt_tokens_details":{"cached_tokens":4}}, "unknown": 1e999 }"#,
         );
         let answer = chat(&body, &context("openai")).unwrap();
         assert_eq!(answer.body.as_ptr(), body.as_ptr());
         let usage = answer.usage.unwrap();
         assert_eq!((usage.input, usage.cached_read, usage.output), (6, 4, 2));
+    }
+
+    #[test]
+    fn what_openai_requires_is_put_in_where_a_provider_leaves_it_out() {
+        let body = Bytes::from_static(br#"{"choices":[{"message":{"content":"x"}}],"service_tier":"on_demand"}"#);
+        let answer: Value = serde_json::from_slice(&chat(&body, &context("groq")).unwrap().body).unwrap();
+        let message = json!({"role": "assistant", "content": "x", "refusal": null});
+        let choice = json!({"index": 0, "finish_reason": "stop", "logprobs": null, "message": message});
+        let expected = json!({"id": "chatcmpl-test", "object": "chat.completion", "created": 1_700_000_000,
+            "model": "model", "choices": [choice], "service_tier": "default"});
+        assert_eq!(answer, expected);
     }
 
     #[test]
@@ -111,11 +139,13 @@ mod tests {
     }
 
     #[test]
-    fn an_embeddings_answer_has_the_count_that_openais_schema_requires() {
-        let body = Bytes::from_static(br#"{"data":[],"usage":{"total_tokens": 12}}"#);
+    fn an_embeddings_answer_has_what_openais_schema_requires() {
+        let body = Bytes::from_static(br#"{"object":"list","data":[],"model":"m","usage":{"total_tokens": 12}}"#);
         let answer = embeddings(&body, &context("voyage")).unwrap();
-        assert_eq!(answer.body, r#"{"data":[],"usage":{"total_tokens": 12,"prompt_tokens":12}}"#);
-        assert_eq!(answer.usage.unwrap().input, 12);
+        let counted = r#"{"object":"list","data":[],"model":"m","usage":{"total_tokens": 12,"prompt_tokens":12}}"#;
+        assert_eq!((answer.body.as_ref(), answer.usage.unwrap().input), (counted.as_bytes(), 12));
+        let nameless = embeddings(&Bytes::from_static(br#"{"data":[]}"#), &context("copilot")).unwrap();
+        assert_eq!(nameless.body, r#"{"object":"list","model":"model","data":[]}"#);
     }
 
     #[test]

@@ -15,9 +15,10 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::choice::{AllCalls, ChoiceView, MessageView, present};
+use super::choice::{AllChoices, ChoiceView, present};
 use super::failure::{error_object, misplaced_error};
 use super::identity::{Identity, IdentityView};
+use super::required::settle_tier;
 use super::splice::Splice;
 use super::{AnswerContext, usage};
 use crate::error::Result;
@@ -33,7 +34,7 @@ pub(super) struct Forwarder {
     identified: bool,
     /// The first chunk, where it has no choices and lacks a name (Azure's verdict on the prompt): it waits for the next one's.
     held: Option<Event>,
-    calls: AllCalls,
+    choices: AllChoices,
     /// Whether each choice that has begun has told why it ended: when all have, the end of the connection is a proper end.
     ended: BTreeMap<u64, bool>,
     /// The usage chunk that the client is still owed, as JSON text.
@@ -53,6 +54,8 @@ struct ChunkView<'a> {
     created: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     model: Option<&'a RawValue>,
+    #[serde(borrow)]
+    service_tier: Option<&'a RawValue>,
     #[serde(borrow, default)]
     choices: Option<Vec<ChoiceView<'a>>>,
     #[serde(borrow)]
@@ -102,7 +105,7 @@ impl Forwarder {
             context,
             identified: false,
             held: None,
-            calls: AllCalls::new(),
+            choices: AllChoices::new(),
             ended: BTreeMap::new(),
             owed: None,
             usage_chunk_seen: false,
@@ -129,7 +132,7 @@ impl Forwarder {
 
     fn account(&mut self, chunk: &ChunkView<'_>, out: &mut StreamOut) {
         for choice in chunk.choices() {
-            let generated = choice.delta.as_ref().map_or(0, MessageView::generated);
+            let generated = choice.generated();
             out.generated += generated as u64;
             *self.ended.entry(choice.index()).or_default() |= choice.has_ended();
             out.content |= generated > 0 || choice.has_ended();
@@ -153,11 +156,12 @@ impl Forwarder {
         if let Some(usage) = chunk.usage.filter(|_| self.context.include_usage && !alone) {
             splice.replace(usage.get(), "null");
         }
-        for choice in chunk.choices() {
-            choice.translate(&self.context.id, &mut self.calls, &mut splice);
+        for (place, choice) in chunk.choices().iter().enumerate() {
+            choice.translate_piece(place, &self.context.id, &mut self.choices, &mut splice);
         }
+        settle_tier(chunk.service_tier, &mut splice);
         if chunk.choices.is_some() {
-            self.identity.complete(chunk.identity(), &event.data, "chat.completion.chunk", &mut splice);
+            self.identity.complete(chunk.identity(), "chat.completion.chunk", &mut splice);
         }
         match splice.apply() {
             None => write_raw(out, &event.raw),
@@ -230,7 +234,9 @@ impl StreamTranslator for Forwarder {
             self.held = Some(event.clone());
             return Ok(());
         }
-        self.identity.learn(chunk.identity());
+        if !self.identified {
+            self.identity.learn(chunk.identity());
+        }
         self.release(out)?;
         self.identified = true;
         self.account(&chunk, out);
@@ -308,13 +314,13 @@ mod tests {
         assert_eq!(kind("{not json"), ErrorKind::ProviderProtocol);
     }
 
-    const LAST: &str = r#"{"id":"a","object":"chat.completion.chunk","created":7,"model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4,"cost":0.01}}"#;
+    const LAST: &str = r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4,"cost":0.01}}"#;
 
     #[test]
     fn usage_beside_choices_is_moved_to_where_openai_documents_it() {
         let (out, end) = run(&mut forwarder(true), &[ROLE, HELLO, LAST, "[DONE]"]);
-        let moved = r#"{"id":"a","object":"chat.completion.chunk","created":7,"model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":null}"#;
-        let chunk = r#"{"id":"a","object":"chat.completion.chunk","created":7,"model":"m","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4,"cost":0.01}}"#;
+        let moved = r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":null}"#;
+        let chunk = r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"m","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4,"cost":0.01}}"#;
         let expected = [ROLE, HELLO, moved, chunk, "[DONE]"].map(|data| format!("data: {data}\n\n")).concat();
         assert_eq!(String::from_utf8(out.bytes).unwrap(), expected);
         assert_eq!((end, out.usage.unwrap().output), (Ok(End::Complete), 1));
