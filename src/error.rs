@@ -52,6 +52,10 @@ pub enum ErrorKind {
     Conflict,
     /// The client left before the answer was complete.
     ClientGone,
+    /// A rate limit of the virtual key or the workspace is reached.
+    RateLimited,
+    /// The budget of the virtual key or the workspace is spent.
+    BudgetExceeded,
     /// This gateway sheds load or is draining.
     Overloaded,
     /// Every candidate is open or cooling down.
@@ -101,7 +105,7 @@ const fn row(status: u16, error_type: &'static str, code: &'static str, retryabl
 
 impl ErrorKind {
     /// Every kind, for tests and for metrics that must start at zero.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 27] = [
         Self::InvalidRequest,
         Self::UnsupportedParameter,
         Self::InvalidApiKey,
@@ -114,6 +118,8 @@ impl ErrorKind {
         Self::RequestTimeout,
         Self::Conflict,
         Self::ClientGone,
+        Self::RateLimited,
+        Self::BudgetExceeded,
         Self::Overloaded,
         Self::NoCandidate,
         Self::DeadlineExceeded,
@@ -151,6 +157,8 @@ impl ErrorKind {
             Self::RequestTimeout => row(408, INVALID, "request_timeout", false, Client),
             Self::Conflict => row(409, INVALID, "conflict", false, Client),
             Self::ClientGone => row(499, INVALID, "client_gone", false, Client),
+            Self::RateLimited => row(429, "rate_limit_error", "rate_limited", false, Client),
+            Self::BudgetExceeded => row(429, "insufficient_quota", "budget_exceeded", false, Client),
             Self::Overloaded => row(503, "server_error", "overloaded", false, Gateway),
             Self::NoCandidate => row(503, "server_error", "no_provider_available", false, Gateway),
             Self::DeadlineExceeded => row(504, "server_error", "deadline_exceeded", false, Gateway),

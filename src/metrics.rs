@@ -13,6 +13,8 @@ use prometheus::{
 use crate::api::strategy::StrategyName;
 use crate::error::{Error, ErrorKind, Result, Source};
 use crate::provider::{self, PROVIDERS};
+use crate::quota::Limit;
+use crate::shed::Shed;
 use crate::store::{AttemptRecord, RequestRecord};
 use crate::usage::Certainty;
 
@@ -88,6 +90,12 @@ pub struct Metrics {
     pub overhead: Histogram,
     /// Refused virtual keys and admin tokens; fed where they are refused.
     pub auth_failures: IntCounter,
+    /// Requests that ran into a limit of their key or workspace, by `limit`; fed where they are refused.
+    pub rate_limited: IntCounterVec,
+    /// Requests that were shed, by `scope` and `resource`; fed where they are refused.
+    pub shed: IntCounterVec,
+    /// Bytes of request bodies that are held; fed when the metrics are read.
+    pub buffered_bytes: IntGauge,
     /// Reloads of the configuration, by `result` (`success`, `failure`); fed where it is loaded.
     pub config_reloads: IntCounterVec,
     /// Bookings that never reached the ledger; fed by the meter.
@@ -249,6 +257,17 @@ impl Metrics {
                 &OVERHEAD_BUCKETS,
             )?,
             auth_failures: maker.counter("perpetuo_auth_failures_total", "Refused virtual keys and admin tokens.")?,
+            rate_limited: maker.counters(
+                "perpetuo_rate_limited_total",
+                "Requests that ran into a limit of their virtual key or workspace.",
+                &["limit"],
+            )?,
+            shed: maker.counters(
+                "perpetuo_shed_total",
+                "Requests that were shed because too much was under way.",
+                &["scope", "resource"],
+            )?,
+            buffered_bytes: maker.gauge("perpetuo_buffered_bytes", "Bytes of request bodies that are held now.")?,
             config_reloads: maker.counters(
                 "perpetuo_config_reloads_total",
                 "Reloads of the configuration.",
@@ -270,6 +289,12 @@ impl Metrics {
     /// Series that exist from the start, so that a first failure is a rise from zero and not a new series.
     fn start_at_zero(&self) {
         self.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        for limit in Limit::ALL {
+            self.rate_limited.with_label_values(&[limit.as_str()]);
+        }
+        for shed in Shed::ALL {
+            self.shed.with_label_values(&shed.labels());
+        }
         for result in ["success", "failure"] {
             self.config_reloads.with_label_values(&[result]);
         }
@@ -403,7 +428,7 @@ mod tests {
         record.attempts[1].certainty = Certainty::Unpriced;
         metrics.observe(&record);
         let families = registry.gather();
-        assert_eq!(families.len(), 22, "a metric has no series or is not registered");
+        assert_eq!(families.len(), 25, "a metric has no series or is not registered");
         for family in families {
             let name = family.name();
             assert!(name.starts_with("gen_ai_") || name.starts_with("perpetuo_"), "{name}");

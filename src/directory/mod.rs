@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
+use jiff::civil::Date;
 use serde_json::Map;
 use uuid::Uuid;
 
@@ -26,12 +27,14 @@ use crate::config::Secret;
 use crate::error::{Error, ErrorKind, Result};
 use crate::guard::Guard;
 use crate::provider::{self, Endpoint, Provider};
-use crate::store::{CredentialRecord, Store, Tenancy, WorkspaceRecord};
+use crate::quota::Allowance;
+use crate::store::{CredentialRecord, DayRange, Store, Tenancy, WorkspaceRecord};
 use crate::vault::{Vault, VirtualKeys, hex, well_formed};
 
 pub use check::{CredentialChange, NewKey, WorkspaceChange, is_upstream_model};
 pub use sealed::SEALED;
 use sealed::Secrets;
+use tenant::stored_allowance;
 pub use tenant::{Caller, Credential, VirtualKey, Workspace};
 
 /// The next revision; of the process, so that a cache that is keyed by it can't mistake one workspace for another.
@@ -72,6 +75,22 @@ impl Directory {
     pub fn open(store: Arc<dyn Store>, vault: Vault, keys: VirtualKeys) -> Result<Self> {
         let tenants = RwLock::new(Tenants::load(store.tenancy()?, &vault));
         Ok(Self { store, vault, keys, guard: ArcSwap::default(), tenants, turn: Mutex::new(()) })
+    }
+
+    /// Charges every account with what the ledger says was spent this month, so that a restart opens no budget again.
+    ///
+    /// Errors: the store's.
+    pub fn recall_spending(&self, today: Date) -> Result<()> {
+        let days = DayRange { start: Some(today.first_of_month()), end: Some(today) };
+        for tenant in self.read().by_id.values() {
+            for spent in self.store.spent(&tenant.workspace.id, days)? {
+                tenant.workspace.account.spent_before(spent.day, spent.cost);
+                if let Some(key) = tenant.keys.get(&spent.key) {
+                    key.account.spent_before(spent.day, spent.cost);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Lets credentials that are made from now on point at what this guard allows; before the first call, at public hosts.
@@ -208,6 +227,9 @@ impl Directory {
             workspace: workspace.id.clone(),
             name: new.name.unwrap_or_else(|| "default".to_owned()),
             strategy: new.strategy,
+            allowance: Allowance::read(&new.limits)?,
+            limits: new.limits,
+            account: Arc::default(),
             expires_at: new.expires_at,
             revoked_at: None,
             last_four: secret.last_four(),
@@ -247,6 +269,7 @@ impl Directory {
         workspace.name = change.name.unwrap_or(workspace.name);
         workspace.strategy = change.strategy.unwrap_or(workspace.strategy);
         workspace.limits = change.limits.unwrap_or(workspace.limits);
+        workspace.allowance = Allowance::read(&workspace.limits)?;
         self.store.put_workspace(&workspace.record())?;
         Ok(self.publish(workspace))
     }
@@ -456,6 +479,8 @@ fn assemble(
 /// A workspace without its credentials.
 fn unfilled(record: WorkspaceRecord) -> Workspace {
     Workspace {
+        allowance: stored_allowance(&record.limits, &record.id),
+        account: Arc::default(),
         id: record.id,
         name: record.name,
         strategy: record.strategy,

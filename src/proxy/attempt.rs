@@ -14,6 +14,7 @@ use super::stream::LiveStream;
 use super::upstream::{Exchange, Upstream};
 use crate::api::head::ChatHead;
 use crate::api::scan::Body;
+use crate::balance::Estimate;
 use crate::balance::discovery::Resolver;
 use crate::balance::group::{Choice, UNRESOLVED};
 use crate::catalog::Kind;
@@ -36,6 +37,8 @@ pub(super) struct Call {
     pub head: ChatHead,
     /// Whether the client refuses to have anything dropped or changed.
     pub strict: bool,
+    /// What it is expected to use.
+    pub estimate: Estimate,
     /// For ids of answers whose provider gives none.
     pub request_id: String,
     /// Seconds since 1970, for the same.

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use pingora::connectors::ConnectorOptions;
 use pingora::connectors::http::Connector;
 use pingora::server::configuration::ServerConf;
@@ -27,6 +28,7 @@ use crate::error::{Error, Result};
 use crate::guard::Guard;
 use crate::meter::{Meter, MeterOptions};
 use crate::metrics::Metrics;
+use crate::shed::Load;
 use crate::store::Store;
 use crate::store::sled::SledStore;
 use crate::vault::{MasterKey, Vault, VirtualKeys};
@@ -43,6 +45,7 @@ pub(super) struct Lasting {
     pub(super) store: Arc<dyn Store>,
     pub(super) meter: Meter,
     stats: Arc<StatsBook>,
+    pub(super) load: Arc<Load>,
 }
 
 impl Gateway {
@@ -61,6 +64,7 @@ impl Gateway {
         let master = master_key(&config)?;
         let keys = VirtualKeys::new(&master)?;
         let directory = Directory::open(Arc::clone(&store), Vault::new(master), keys)?;
+        directory.recall_spending(Timestamp::now().to_zoned(TimeZone::UTC).date())?;
         let registry = prometheus::Registry::new();
         let metrics = Arc::new(Metrics::register(&registry)?);
         let meter = Meter::start(Arc::clone(&store), Arc::clone(&metrics), meter_options(&config))?;
@@ -70,6 +74,7 @@ impl Gateway {
             store,
             meter,
             stats: Arc::default(),
+            load: Arc::default(),
         };
         let started = Instant::now();
         let snapshot = snapshot(config, &lasting, started)?;

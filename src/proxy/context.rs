@@ -13,6 +13,8 @@ use crate::balance::Candidate;
 use crate::balance::stats::InFlight;
 use crate::directory::Caller;
 use crate::error::Error;
+use crate::quota::{Reservation, Standing};
+use crate::shed::Permit;
 use crate::store::{AttemptRecord, Booking};
 use crate::usage::{Usage, estimate_tokens};
 use crate::{meter, metrics};
@@ -47,6 +49,12 @@ pub struct RequestContext {
     pub in_flight: Option<metrics::InFlight>,
     /// The method that the path allows, for a 405.
     pub allow: Option<http::Method>,
+    /// What it holds of the load that the gateway takes.
+    pub permit: Option<Permit>,
+    /// What it took of its limits, until it is booked.
+    pub reservation: Option<Reservation>,
+    /// What is left of its limits, for the answer's head.
+    pub standing: Standing,
 }
 
 /// What a request asks for.
@@ -155,6 +163,9 @@ impl RequestContext {
             booked: false,
             in_flight: None,
             allow: None,
+            permit: None,
+            reservation: None,
+            standing: Standing::default(),
         }
     }
 

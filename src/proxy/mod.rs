@@ -42,6 +42,7 @@ use crate::config::{Config, WhenFull};
 use crate::directory::Directory;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::Metrics;
+use crate::quota::Amount;
 use attempt::Attempts;
 use builder::Lasting;
 pub use builder::jwt_secret;
@@ -168,6 +169,7 @@ impl Gateway {
     }
 
     async fn render_metrics(&self, session: &mut Session, context: &mut RequestContext) -> Result<()> {
+        self.metrics.buffered_bytes.set(i64::try_from(self.lasting.load.bytes()).unwrap_or(i64::MAX));
         let text = Metrics::render(&self.registry)?;
         respond::own(session, context, 200, "text/plain; version=0.0.4; charset=utf-8", text).await
     }
@@ -193,6 +195,9 @@ impl Gateway {
         self.metrics.overhead.observe(context.started.elapsed().saturating_sub(upstream).as_secs_f64());
         if let Some(booking) = context.booking() {
             tracing::debug!(request_id = %booking.request_id, status = booking.status, "request finished");
+            if let Some(reservation) = context.reservation.take() {
+                reservation.settle(Amount { tokens: booking.tokens(), cost: booking.cost() });
+            }
             self.lasting.meter.book(booking);
         }
     }
@@ -273,7 +278,7 @@ async fn admin(
     snapshot: &Snapshot,
     metrics: &Metrics,
 ) -> Result<()> {
-    let body = admit::read_body(session, snapshot, MAX_ADMIN_BODY).await?;
+    let body = admit::read_body(session, snapshot, MAX_ADMIN_BODY, None).await?;
     let head = session.req_header();
     let mut request = Request::builder().method(head.method.clone()).uri(head.uri.clone());
     if let Some(headers) = request.headers_mut() {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::admit;
 use super::attempt::Attempts;
 use crate::admin::{TestResult, UpstreamOps};
 use crate::api::head::ChatHead;
@@ -15,13 +16,12 @@ use crate::api::scan::Body;
 use crate::api::strategy::StrategyName;
 use crate::balance::group::{Excluded, excluded};
 use crate::balance::plan::Planner;
-use crate::balance::{Candidate, Estimate, Moment, strategy};
+use crate::balance::{Candidate, Moment, strategy};
 use crate::catalog::Kind;
 use crate::config::Config;
 use crate::directory::{Credential, Workspace};
 use crate::error::{Error, Result};
 use crate::provider::{Failure, Target, failure};
-use crate::usage::estimate_tokens;
 
 /// The proxy, as the admin API sees it.
 pub(super) struct Operations {
@@ -58,10 +58,7 @@ impl UpstreamOps for Operations {
         let head = ChatHead::read(&body)?;
         let group = self.planner.group(workspace, &head.model, Kind::Chat).await?;
         let name = asked.or(workspace.strategy).unwrap_or(self.config.routing.strategy);
-        let estimate = Estimate {
-            prompt_tokens: estimate_tokens(body.bytes().len() as u64),
-            output_tokens: head.max_output.unwrap_or(super::serve::USUAL_OUTPUT),
-        };
+        let estimate = admit::estimate(&body, &head);
         let now = Moment::now(self.started);
         let ranking = strategy::find(name);
         let order = strategy::rank(ranking, group.candidates().iter().map(Arc::as_ref), estimate);

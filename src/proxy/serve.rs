@@ -10,21 +10,17 @@ use pingora::proxy::Session;
 use tokio::sync::watch;
 
 use super::admit::Admitted;
-use super::attempt::{Attempts, Call, Started};
+use super::attempt::{Attempts, Started};
 use super::context::{RequestContext, Trace};
 use super::respond;
 use super::stream::LiveStream;
 use super::{Gateway, Snapshot, shutting_down};
+use crate::balance::Candidate;
 use crate::balance::group::Choice;
 use crate::balance::stats::Verdict;
-use crate::balance::{Candidate, Estimate};
 use crate::config::Timeouts;
 use crate::error::{Error, ErrorKind, Result, Source};
 use crate::provider::Outgoing;
-use crate::usage::estimate_tokens;
-
-/// Completion tokens that are expected when the client sets no limit.
-pub(super) const USUAL_OUTPUT: u64 = 256;
 
 /// How one round of the loop ended.
 enum Round {
@@ -99,12 +95,11 @@ impl Serving<'_> {
     fn select(&self, tried: &HashSet<usize>, panic: bool) -> Option<Choice> {
         let Admitted { group, strategy, call } = self.admitted;
         let now = self.gateway.now();
-        let estimate = estimate(call);
         let fresh = |candidate: &Candidate| !tried.contains(&candidate.slot);
         let ready = |candidate: &Candidate| fresh(candidate) && candidate.cooling.cooling(now).is_none();
         let healthy = |candidate: &Candidate| ready(candidate) && candidate.stats.breaker.enter(now);
-        let choice = group.select(*strategy, estimate, healthy);
-        choice.or_else(|| if panic { group.select(*strategy, estimate, ready) } else { None })
+        let choice = group.select(*strategy, call.estimate, healthy);
+        choice.or_else(|| if panic { group.select(*strategy, call.estimate, ready) } else { None })
     }
 
     /// Why no candidate can be asked at all.
@@ -267,11 +262,4 @@ fn verdict(error: &Error) -> Verdict {
 
 fn cool_down(error: &Error) -> Option<Duration> {
     if error.kind() == ErrorKind::ProviderRateLimited { error.retry_after() } else { None }
-}
-
-fn estimate(call: &Call) -> Estimate {
-    Estimate {
-        prompt_tokens: estimate_tokens(call.body.bytes().len() as u64),
-        output_tokens: call.head.max_output.unwrap_or(USUAL_OUTPUT),
-    }
 }

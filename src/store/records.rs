@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -81,6 +82,9 @@ pub struct KeyRecord {
     /// Since when it is refused for good.
     #[serde(default)]
     pub revoked_at: Option<Timestamp>,
+    /// Limits of the key, by name.
+    #[serde(default)]
+    pub limits: Map<String, Value>,
     /// When it was made.
     pub created_at: Timestamp,
 }
@@ -167,6 +171,17 @@ impl RequestRecord {
 
 /// What is appended in one piece: a request and its tries.
 pub type Booking = RequestRecord;
+
+/// What one virtual key spent on one day.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spent {
+    /// The key's id.
+    pub key: String,
+    /// The day, in UTC.
+    pub day: Date,
+    /// The cost of all tries.
+    pub cost: Money,
+}
 
 /// Sums over one day (or several) of one provider in one workspace. Every field but `latency` is about attempts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

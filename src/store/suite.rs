@@ -82,6 +82,7 @@ fn key(workspace: &str, id: &str) -> KeyRecord {
         strategy: Some(StrategyName::Cheapest),
         expires_at: None,
         revoked_at: None,
+        limits: Map::new(),
         created_at: at("2026-01-01T00:00:00Z"),
     }
 }

@@ -20,15 +20,16 @@ from queue import Empty, Queue
 
 from gateway import Answer, Gateway, Workspace
 from recorded import exempt, failures, handed_back, judge, recording
+from recorded.outcome import Outcome
 from recorded.recording import Recording
 from recorded.result import Result
-from recorded.table import Outcome, report
+from recorded.table import report
 from recorded.wires import Placement, Wire, openai, wire_of
 from replay import Replay
 
 WORKERS = 6
 # How many further ways each stream is cut in.
-MORE_WAYS = 1
+MORE_WAYS = 5
 
 
 @dataclass
@@ -68,6 +69,7 @@ def exchange(bench: Bench, recording: Recording, refusal: str | None) -> Result:
     """Plays one recording and compares both directions."""
     wire = wire_of(recording)
     result = Result(recording, sent=wire.request_of(recording))
+    workspace = bench.workspace(wire.placement(recording))
     answer = bench.ask(wire, result)
     seen = list(bench.replay.seen)
     if refusal is not None:
@@ -77,9 +79,10 @@ def exchange(bench: Bench, recording: Recording, refusal: str | None) -> Result:
         return result
     result.compare("request", "requests to the provider", len(seen), 1)
     for received in seen[:1]:
-        judge.received(result, wire, received, bench.workspace(wire.placement(recording)).key)
+        judge.received(result, wire, received, workspace.key)
     judge.answer_of(result, wire, answer)
     if answer.status == 200:
+        judge.booked(result, wire, bench.gateway.newest_log(workspace), answer)
         again(bench, wire, result, answer)
     return result
 
@@ -90,8 +93,8 @@ def again(bench: Bench, wire: Wire, result: Result, answer: Answer) -> None:
     streams = played.stream and bool(result.sent.body.get("stream"))
     for way in range(1, MORE_WAYS + 1) if streams else ():
         judge.answer_of(result, wire, bench.ask(wire, result, way=way))
-    failures.broken_off(result, bench.ask(wire, result, cut=len(played.body) * 2 // 3), streams)
-    if played.endpoint == "messages":
+    failures.broken_off(result, bench.ask(wire, result, cut=failures.place_to_break(played)), streams)
+    if wire.operation == "/chat/completions":
         workspace = bench.workspace(wire.placement(played))
         handed_back.check(result, wire, bench, workspace, openai.read(200, answer.text, streams))
 
@@ -123,12 +126,12 @@ def run(gateway: Gateway, todo: Queue[tuple[Recording, str | None]], seed: int, 
     return sorted(done, key=lambda result: result.recording.id)
 
 
-def sort(recordings: list[Recording], exemptions: list[exempt.Exemption]) -> tuple[Queue, Outcome]:
+def sort(recordings: list[Recording], exemptions: exempt.Exemptions) -> tuple[Queue, Outcome]:
     """What is asked, with the parameter that the gateway must refuse it for, if any; and what is not."""
     todo: Queue[tuple[Recording, str | None]] = Queue()
-    outcome = Outcome([])
+    outcome = Outcome(exemptions)
     for played in recordings:
-        whole = next((entry for entry in exemptions if not entry.aspects and entry.fits(played)), None)
+        whole = next((entry for entry in exemptions.entries if not entry.aspects and entry.fits(played)), None)
         refused = whole is not None and whole.refused is not None
         if wire_of(played) is None and whole:
             outcome.exempted[played.id] = whole
@@ -153,13 +156,12 @@ def main() -> int:
         print(recording.NO_CORPUS)
         return 0
     recordings = [one for one in recording.everything() if one.id.startswith(tuple(options.names or [""]))]
-    exemptions = exempt.load()
-    todo, outcome = sort(recordings, exemptions)
+    todo, outcome = sort(recordings, exempt.load())
     with Gateway() as gateway:
         started = time.monotonic()
         outcome.results = run(gateway, todo, options.seed, options.workers)
-        outcome.apply(exemptions, whole_corpus=not options.names)
-        return 0 if report(outcome, exemptions, time.monotonic() - started) else 1
+        outcome.apply(whole_corpus=not options.names)
+        return 0 if report(outcome, time.monotonic() - started) else 1
 
 
 if __name__ == "__main__":

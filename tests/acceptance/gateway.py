@@ -179,6 +179,10 @@ class Gateway:
         key = self.admin("POST", f"/workspaces/{workspace}/api-keys", {"name": "acceptance"})["key"]
         return Workspace(self, workspace, key)
 
+    def newest_log(self, workspace: Workspace) -> dict[str, Any]:
+        """The last request in the log of a tenant."""
+        return self.admin("GET", f"/workspaces/{workspace.id}/logs?limit=1")["logs"][0]
+
 
 @dataclass
 class Stage:

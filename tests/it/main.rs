@@ -14,6 +14,7 @@ mod bodies;
 mod clients;
 mod fallback;
 mod layout;
+mod limits;
 mod metering;
 mod process;
 mod routing;

@@ -1,6 +1,7 @@
 """What is not judged, and why: `exemptions.toml`, read strictly.
 
-An entry that matches nothing, or that exempts what would pass, is a failure, so that the file can only tell the truth.
+An entry that matches nothing, or that exempts what would pass, is a failure, so that the file can only tell the truth. Parts
+of requests that are left out of a comparison (`Sent.lost`) must stand in it, too.
 """
 
 from __future__ import annotations
@@ -45,13 +46,22 @@ class Exemption:
         return all(tests[name](wanted) for name, wanted in self.select.items())
 
 
-def load() -> list[Exemption]:
-    """All entries, checked for what they must have."""
+@dataclass
+class Exemptions:
+    """The whole file: entries, and why parts of requests can't be compared, by what `Sent.lost` says of them."""
+
+    entries: list[Exemption]
+    lost: dict[str, str]
+
+
+def load() -> Exemptions:
+    """The file, its entries checked for what they must have."""
+    whole = tomllib.loads(FILE.read_text(encoding="utf-8"))
     entries = []
-    for raw in tomllib.loads(FILE.read_text(encoding="utf-8"))["exempt"]:
+    for raw in whole["exempt"]:
         reason, aspects, refused = raw.pop("reason"), tuple(raw.pop("aspects", ())), raw.pop("refused", None)
         unknown = (set(aspects) - set(ASPECTS)) | (set(raw) - set(SELECTORS))
         if unknown or not reason or not raw:
             raise ValueError(f"an exemption with unknown or missing parts: {reason!r} {sorted(unknown)}")
         entries.append(Exemption(reason, aspects, raw, refused))
-    return entries
+    return Exemptions(entries, {entry["what"]: entry["reason"] for entry in whole["lost"]})

@@ -1,6 +1,8 @@
-"""Anthropic's answers handed back as part of the conversation, as agents do it.
+"""An answer handed back as part of the conversation, as agents do it.
 
-The provider must get its own blocks again, reasoning and signatures included.
+The provider must get its own turn again, reasoning and signatures included: a tool loop continues only so. `given` reads the
+turn from the recording, `taken` from the next request. Here are the wires that sign what they say; OpenAI's own and compatible
+ones have nothing but texts and calls, which any request shows.
 """
 
 from __future__ import annotations
@@ -10,14 +12,28 @@ from typing import Any
 
 from gateway import Answer, Stage, Workspace
 
+from . import eventstream
 from .reading import Reading, events
 from .recording import Recording
 from .result import Result
 from .wires import HI, Wire
 
+ANTHROPIC, GOOGLE, BEDROCK = "anthropic", "google", "bedrock"
+DIALECTS = {
+    "messages": ANTHROPIC,
+    "generateContent": GOOGLE,
+    "streamGenerateContent": GOOGLE,
+    "converse": BEDROCK,
+    "converse_stream": BEDROCK,
+}
+
 
 def check(result: Result, wire: Wire, on: Stage, workspace: Workspace, reading: Reading) -> None:
-    """The answer as part of the next request: Anthropic must get the very blocks that it gave."""
+    """Sends the answer back with results for its calls, and compares the turn that arrives with the one that was given."""
+    dialect = DIALECTS.get(result.recording.endpoint)
+    # A refusal has nothing to go on with.
+    if dialect is None or not reading.choices or reading.choices[0].refusal:
+        return
     message = message_of(reading)
     results = [{"role": "tool", "tool_call_id": call["id"], "content": "ok"} for call in message.get("tool_calls") or []]
     messages = [HI[0], message, *results, {"role": "user", "content": "go on"}]
@@ -27,11 +43,9 @@ def check(result: Result, wire: Wire, on: Stage, workspace: Workspace, reading: 
     if answer.status != 200:
         result.fail("request", f"handed back: {answer.status} {answer.text}")
         return
-    turns = wire.normal(json.loads(on.replay.seen[0]["body"]))["messages"]
-    got = [block for turn in turns if turn["role"] == "assistant" for block in turn["content"]]
-    wanted = wire.normal({"messages": [{"role": "assistant", "content": blocks_of(result.recording)}]})["messages"]
-    blocks = wanted[0]["content"] if wanted else []
-    ours, theirs = ([plain(block, answer) for block in some] for some in (got, blocks))
+    got = TAKEN[dialect](wire, json.loads(on.replay.seen[0]["body"]))
+    wanted = GIVEN[dialect](wire, result.recording)
+    ours, theirs = ([plain(block, answer) for block in some] for some in (got, wanted))
     result.compare("request", "handed back", ours, theirs)
 
 
@@ -41,18 +55,48 @@ def message_of(reading: Reading) -> dict[str, Any]:
         return reading.body["choices"][0]["message"]
     choice = reading.choices[0]
     message: dict[str, Any] = {"role": "assistant", "content": choice.text}
+    if choice.reasoning:
+        message["reasoning_content"] = choice.reasoning
+    calls = [{"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+             for call in choice.calls]  # fmt: skip
     for chunk in reading.chunks:
-        for entry in chunk["choices"]:
-            delta = entry["delta"]
-            for name in ("thinking_blocks", "annotations"):
-                if delta.get(name):
-                    message.setdefault(name, []).extend(delta[name])
-            if delta.get("provider_specific_fields"):
-                message.setdefault("provider_specific_fields", {}).update(delta["provider_specific_fields"])
-    if choice.calls:
-        functions = [(call.id, {"name": call.name, "arguments": call.arguments}) for call in choice.calls]
-        message["tool_calls"] = [{"id": name, "type": "function", "function": called} for name, called in functions]
-    return message
+        for entry in chunk["choices"][:1]:
+            _add_delta(message, calls, entry["delta"])
+    return {**message, "tool_calls": calls} if calls else message
+
+
+def _add_delta(message: dict[str, Any], calls: list[dict[str, Any]], delta: dict[str, Any]) -> None:
+    """What agents keep of a delta beyond OpenAI's own members."""
+    for name in ("thinking_blocks", "annotations"):
+        if delta.get(name):
+            message.setdefault(name, []).extend(delta[name])
+    if delta.get("provider_specific_fields"):
+        message.setdefault("provider_specific_fields", {}).update(delta["provider_specific_fields"])
+    for piece in delta.get("tool_calls") or []:
+        if piece.get("extra_content"):
+            calls[piece["index"]]["extra_content"] = piece["extra_content"]
+
+
+def plain(block: dict[str, Any], answer: Answer) -> dict[str, Any]:
+    """A block without what says nothing (`caller` of a plain call), or is said to be left out (citations)."""
+    kept = dict(block)
+    if kept.get("caller") == {"type": "direct"}:
+        del kept["caller"]
+    if "annotations" in answer.headers.get("x-perpetuo-warnings", ""):
+        kept.pop("citations", None)
+    return kept
+
+
+# --- Anthropic ---------------------------------------------------------------------------------------------------------
+
+
+def _anthropic_taken(wire: Wire, body: dict[str, Any]) -> list[dict[str, Any]]:
+    turns = wire.normal(body)["messages"]
+    return [block for turn in turns if turn["role"] == "assistant" for block in turn["content"]]
+
+
+def _anthropic_given(wire: Wire, recording: Recording) -> list[dict[str, Any]]:
+    return _anthropic_taken(wire, {"messages": [{"role": "assistant", "content": blocks_of(recording)}]})
 
 
 def blocks_of(recording: Recording) -> list[dict[str, Any]]:
@@ -86,11 +130,87 @@ def add_to_block(block: dict[str, Any], delta: dict[str, Any]) -> None:
             block["citations"] = [*(block.get("citations") or []), delta["citation"]]
 
 
-def plain(block: dict[str, Any], answer: Answer) -> dict[str, Any]:
-    """A block without what says nothing (`caller` of a plain call), or is said to be left out (citations)."""
-    kept = dict(block)
-    if kept.get("caller") == {"type": "direct"}:
-        del kept["caller"]
-    if "annotations" in answer.headers.get("x-perpetuo-warnings", ""):
-        kept.pop("citations", None)
-    return kept
+# --- Google ------------------------------------------------------------------------------------------------------------
+
+
+def _google_taken(_wire: Wire, body: dict[str, Any]) -> list[dict[str, Any]]:
+    turns = [turn for turn in body["contents"] if turn.get("role") == "model"]
+    return _merged([part for turn in turns for part in turn["parts"]])
+
+
+def _google_given(_wire: Wire, recording: Recording) -> list[dict[str, Any]]:
+    pieces = [json.loads(recording.text)] if not recording.stream else [json.loads(data) for _, data in events(recording.text)]
+    candidates = [candidate for piece in pieces for candidate in piece.get("candidates") or []]
+    return _merged([part for candidate in candidates for part in (candidate.get("content") or {}).get("parts") or []])
+
+
+def _merged(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Parts without ids of calls, which the gateway makes where Google gives none, and neighbouring texts joined: a stream
+    has the signature of a text at any of its pieces."""
+    merged: list[dict[str, Any]] = []
+    for part in parts:
+        part = dict(part)
+        if "functionCall" in part:
+            part["functionCall"] = {name: value for name, value in part["functionCall"].items() if name != "id"}
+        if "text" in part and merged and "text" in merged[-1] and merged[-1].get("thought") == part.get("thought"):
+            merged[-1] = {**merged[-1], **part, "text": merged[-1]["text"] + part["text"]}
+        else:
+            merged.append(part)
+    return [part for part in merged if part != {"text": ""}]
+
+
+# --- Bedrock -----------------------------------------------------------------------------------------------------------
+
+
+def _bedrock_taken(_wire: Wire, body: dict[str, Any]) -> list[dict[str, Any]]:
+    return _plain_blocks([block for turn in body["messages"] if turn["role"] == "assistant" for block in turn["content"]])
+
+
+def _plain_blocks(blocks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Reasoning first, where models that sign nothing may put it last; texts joined, whose citations are annotations."""
+    plain: list[dict[str, Any]] = []
+    for block in sorted(blocks, key=lambda block: "reasoningContent" not in block):
+        if "citationsContent" in block:
+            block = {"text": "".join(piece["text"] for piece in block["citationsContent"]["content"])}
+        if block.get("toolUse", {}).get("type") == "tool_use":
+            block = {"toolUse": {name: value for name, value in block["toolUse"].items() if name != "type"}}
+        if "text" in block and plain and "text" in plain[-1]:
+            plain[-1] = {"text": plain[-1]["text"] + block["text"]}
+        else:
+            plain.append({name: value for name, value in block.items() if name != "type"})
+    return plain
+
+
+def _bedrock_given(_wire: Wire, recording: Recording) -> list[dict[str, Any]]:
+    if not recording.stream:
+        return _plain_blocks(json.loads(recording.text)["output"]["message"]["content"])
+    blocks: dict[int, dict[str, Any]] = {}
+    for name, payload in eventstream.decode(recording.body):
+        block = blocks.setdefault(payload.get("contentBlockIndex", -1), {})
+        if name == "contentBlockStart":
+            block.update(payload["start"])
+        elif name == "contentBlockDelta":
+            _add_converse_delta(block, payload["delta"])
+    for block in blocks.values():
+        if "toolUse" in block:
+            block["toolUse"]["input"] = json.loads(block["toolUse"].get("input") or "{}")
+    return _plain_blocks([block for index, block in sorted(blocks.items()) if index >= 0 and block])
+
+
+def _add_converse_delta(block: dict[str, Any], delta: dict[str, Any]) -> None:
+    if "text" in delta:
+        block["text"] = block.get("text", "") + delta["text"]
+    elif "toolResult" in delta:
+        block["toolResult"].setdefault("content", []).extend(delta["toolResult"])
+    elif "toolUse" in delta:
+        block["toolUse"]["input"] = block["toolUse"].get("input", "") + delta["toolUse"]["input"]
+    elif "redactedContent" in delta.get("reasoningContent", {}):
+        block["reasoningContent"] = delta["reasoningContent"]
+    elif "reasoningContent" in delta:
+        inner = block.setdefault("reasoningContent", {}).setdefault("reasoningText", {})
+        for name, piece in delta["reasoningContent"].items():
+            inner[name] = inner.get(name, "") + piece
+
+
+TAKEN = {ANTHROPIC: _anthropic_taken, GOOGLE: _google_taken, BEDROCK: _bedrock_taken}
+GIVEN = {ANTHROPIC: _anthropic_given, GOOGLE: _google_given, BEDROCK: _bedrock_given}

@@ -90,8 +90,8 @@ class GoogleEmbeddings(Embeddings):
 
     def usage(self, body: dict[str, Any]) -> Usage | None:
         counted = [entry["embeddings"]["statistics"]["token_count"] for entry in body.get("predictions") or []]
-        tokens = sum(counted) or (body.get("usageMetadata") or {}).get("promptTokenCount") or 0
-        return Usage(prompt=tokens, total=tokens)
+        tokens = sum(counted) or (body.get("usageMetadata") or {}).get("promptTokenCount")
+        return Usage(prompt=tokens, total=tokens) if tokens else None
 
 
 class GeminiEmbeddings(GoogleEmbeddings, Gemini):

@@ -98,7 +98,7 @@ def _in_openais_words(choice: Choice, whole: bool) -> None:
     choice.finish = FINISH.get(choice.finish or "", choice.finish) or None
     if whole and choice.finish is None:
         choice.finish = "tool_calls" if choice.calls else "stop"
-    for call in choice.calls if whole else []:
+    for call in choice.calls:
         call.arguments = "{}" if call.arguments in ("", "null") else call.arguments
 
 
