@@ -286,6 +286,6 @@ pub(super) fn estimate(body: &Body, head: &ChatHead) -> Estimate {
 fn dearest(group: &Group, estimate: Estimate) -> Amount {
     let Estimate { prompt_tokens, output_tokens } = estimate;
     let prices = group.candidates().iter().filter_map(|candidate| candidate.prices.as_ref());
-    let costs = prices.map(|prices| prices.input.times(prompt_tokens) + prices.output.times(output_tokens));
+    let costs = prices.map(|prices| prices.expected(prompt_tokens, output_tokens));
     Amount { tokens: prompt_tokens.saturating_add(output_tokens), cost: costs.max().unwrap_or(Money::ZERO) }
 }

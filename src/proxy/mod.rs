@@ -150,8 +150,7 @@ impl Gateway {
         id: &str,
     ) -> Result<()> {
         let caller = self.authenticate(session, snapshot)?;
-        let known = snapshot.planner.models(&caller.workspace).into_iter().find(|(name, _)| name == id);
-        match known {
+        match snapshot.planner.model(&caller.workspace, id) {
             Some(found) => json(session, context, 200, &model(found)).await,
             None => Err(Error::new(ErrorKind::ModelNotFound, format!("The model '{id}' does not exist here."))
                 .with_param("model")),

@@ -125,8 +125,8 @@ fn describe(candidate: &Candidate, score: f64, now: Moment) -> Value {
         "priority": candidate.credential.priority,
         "score": if score.is_finite() { json!(score) } else { Value::Null },
         "price": candidate.prices.as_ref().map(|prices| json!({
-            "input": per_million(prices.input),
-            "output": per_million(prices.output),
+            "input": per_million(prices.base.input),
+            "output": per_million(prices.base.output),
         })),
         "state": candidate.stats.breaker.state(now).as_str(),
         "error_rate": candidate.stats.error_rate(),

@@ -96,7 +96,7 @@ def again(bench: Bench, wire: Wire, result: Result, answer: Answer) -> None:
     failures.broken_off(result, bench.ask(wire, result, cut=failures.place_to_break(played)), streams)
     if wire.operation == "/chat/completions":
         workspace = bench.workspace(wire.placement(played))
-        handed_back.check(result, wire, bench, workspace, openai.read(200, answer.text, streams))
+        handed_back.check(result, wire, bench.replay, workspace, openai.read(200, answer.text, streams))
 
 
 def work(bench: Bench, todo: Queue[tuple[Recording, str | None]], done: list[Result]) -> None:

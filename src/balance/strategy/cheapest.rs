@@ -5,6 +5,7 @@
 
 use super::{Candidate, Estimate, Strategy};
 use crate::api::strategy::StrategyName;
+use crate::money::Money;
 
 /// Least expected cost.
 pub(super) struct Cheapest;
@@ -15,8 +16,8 @@ impl Strategy for Cheapest {
     }
 
     fn score(&self, candidate: &Candidate, estimate: Estimate) -> f64 {
-        let Some(prices) = &candidate.prices else { return f64::INFINITY };
-        let cost = prices.input.times(estimate.prompt_tokens) + prices.output.times(estimate.output_tokens);
-        cost.dollars()
+        let cost =
+            candidate.prices.as_ref().map(|prices| prices.expected(estimate.prompt_tokens, estimate.output_tokens));
+        cost.map_or(f64::INFINITY, Money::dollars)
     }
 }

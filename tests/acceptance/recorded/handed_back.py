@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from gateway import Answer, Stage, Workspace
+from gateway import Answer, Workspace
+from replay import Replay
 
 from . import eventstream
 from .reading import Reading, events
@@ -28,7 +29,7 @@ DIALECTS = {
 }
 
 
-def check(result: Result, wire: Wire, on: Stage, workspace: Workspace, reading: Reading) -> None:
+def check(result: Result, wire: Wire, replay: Replay, workspace: Workspace, reading: Reading) -> None:
     """Sends the answer back with results for its calls, and compares the turn that arrives with the one that was given."""
     dialect = DIALECTS.get(result.recording.endpoint)
     # A refusal has nothing to go on with.
@@ -37,13 +38,13 @@ def check(result: Result, wire: Wire, on: Stage, workspace: Workspace, reading: 
     message = message_of(reading)
     results = [{"role": "tool", "tool_call_id": call["id"], "content": "ok"} for call in message.get("tool_calls") or []]
     messages = [HI[0], message, *results, {"role": "user", "content": "go on"}]
-    on.replay.play(result.recording.id)
+    replay.play(result.recording.id)
     body = {"model": wire.address(result.recording), "messages": messages, "stream": result.recording.stream}
     answer = workspace.post("/chat/completions", body)
     if answer.status != 200:
         result.fail("request", f"handed back: {answer.status} {answer.text}")
         return
-    got = TAKEN[dialect](wire, json.loads(on.replay.seen[0]["body"]))
+    got = TAKEN[dialect](wire, json.loads(replay.seen[0]["body"]))
     wanted = GIVEN[dialect](wire, result.recording)
     ours, theirs = ([plain(block, answer) for block in some] for some in (got, wanted))
     result.compare("request", "handed back", ours, theirs)
