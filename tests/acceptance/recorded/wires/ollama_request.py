@@ -9,7 +9,8 @@ from ..recording import Recording
 from .base import Sent
 
 # Members of `options` that OpenAI has, too; the gateway takes the others by their own names.
-OPTIONS = {"num_predict": "max_completion_tokens", "temperature": "temperature", "top_p": "top_p", "stop": "stop", "seed": "seed"}
+SAME = ("temperature", "top_p", "stop", "seed", "presence_penalty", "frequency_penalty")
+OPTIONS = {"num_predict": "max_completion_tokens", **{name: name for name in SAME}}
 
 
 def request_of(recording: Recording, address: str) -> Sent:
