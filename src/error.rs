@@ -11,6 +11,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
+use serde_json::{Map, Value};
+
 /// The result of everything here that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -194,6 +196,7 @@ struct Details {
     code: Option<String>,
     retry_after: Option<Duration>,
     cause: Option<String>,
+    more: Map<String, Value>,
 }
 
 impl Error {
@@ -252,6 +255,14 @@ impl Error {
         self
     }
 
+    /// What a provider's error says beyond OpenAI's members, for the envelope.
+    pub fn with_more(mut self, more: Map<String, Value>) -> Self {
+        if !more.is_empty() {
+            self.details_mut().more = more;
+        }
+        self
+    }
+
     /// What happened inside; for the log only.
     pub fn with_cause(mut self, cause: impl fmt::Display) -> Self {
         self.details_mut().cause = Some(cause.to_string());
@@ -268,6 +279,8 @@ impl Error {
                 for text in texts.into_iter().flatten() {
                     *text = clean(text);
                 }
+                let more = clean(&Value::Object(std::mem::take(&mut details.more)).to_string());
+                details.more = serde_json::from_str(&more).unwrap_or_default();
             }
         }
         self
@@ -316,6 +329,11 @@ impl Error {
     /// The inner cause; never for the client.
     pub fn cause(&self) -> Option<&str> {
         self.details.as_ref().and_then(|d| d.cause.as_deref())
+    }
+
+    /// What the provider's error says beyond OpenAI's members; never a member that the envelope has.
+    pub fn more(&self) -> Option<&Map<String, Value>> {
+        self.details.as_ref().map(|details| &details.more)
     }
 
     /// Whether the next candidate may be tried while the client has seen nothing.

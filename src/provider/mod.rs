@@ -10,6 +10,7 @@ pub mod anthropic;
 pub mod azure;
 pub mod bedrock;
 pub mod cohere;
+mod detail;
 mod endpoint;
 mod failure;
 pub mod gemini;
@@ -19,6 +20,7 @@ pub mod openai;
 mod refusal;
 #[cfg(test)]
 mod tests_support;
+mod wait;
 mod warnings;
 
 use std::cell::OnceCell;
@@ -38,7 +40,7 @@ use crate::sse::Event;
 use crate::usage::Usage;
 
 pub use endpoint::Endpoint;
-pub use failure::{Failure, ProviderMessage, event_failure, failure, retry_after};
+pub use failure::{Failure, ProviderMessage, event_failure, failure};
 
 /// One provider: a row of constants over a dialect.
 pub struct Provider {

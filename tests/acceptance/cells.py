@@ -38,7 +38,7 @@ EXPECTED_STATUS = {"500": 502, "429": 429, "reset": 502, "hang": 504}
 
 def ids(feature: str) -> list[str]:
     """The recordings of a feature, of all providers."""
-    return [name for provider in TABLE.values() for name in provider[feature]]
+    return [name for provider in TABLE.values() for name in provider.get(feature, [])]
 
 
 def request(identity: str) -> dict[str, Any]:

@@ -10,7 +10,6 @@ if an exemption is needed no more. See the package `recorded`.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import threading
 import time
@@ -19,17 +18,18 @@ from dataclasses import dataclass, field
 from queue import Empty, Queue
 
 from gateway import Answer, Gateway, Workspace
-from recorded import exempt, failures, handed_back, judge, recording
+from recorded import cutting, exempt, failures, handed_back, judge, recording
 from recorded.outcome import Outcome
 from recorded.recording import Recording
 from recorded.result import Result
 from recorded.table import report
 from recorded.wires import Placement, Wire, openai, wire_of
 from replay import Replay
+from staging import credential
 
 WORKERS = 6
-# How many further ways each stream is cut in.
-MORE_WAYS = 5
+# In how many further ways each stream is cut: all there are.
+MORE_WAYS = len(cutting.WAYS) - 1
 
 
 @dataclass
@@ -46,13 +46,8 @@ class Bench:
         """The tenant of a credential, made when it is first needed."""
         if placement not in self.workspaces:
             self.made += 1
-            base_url = self.replay.root + placement.base_path
-            options = json.loads(placement.options)
-            credential = {"provider": placement.provider, "base_url": base_url, "options": options}
-            if placement.is_signed:
-                credential["api_key"] = None
             name = f"corpus {self.number} {self.made}"
-            self.workspaces[placement] = self.gateway.workspace(name, [credential])
+            self.workspaces[placement] = self.gateway.workspace(name, [credential(placement, self.replay.root)])
         return self.workspaces[placement]
 
     def ask(self, wire: Wire, result: Result, **item: object) -> Answer:
@@ -91,8 +86,8 @@ def again(bench: Bench, wire: Wire, result: Result, answer: Answer) -> None:
     """What a success is good for beyond its first playing."""
     played = result.recording
     streams = played.stream and bool(result.sent.body.get("stream"))
-    for way in range(1, MORE_WAYS + 1) if streams else ():
-        judge.answer_of(result, wire, bench.ask(wire, result, way=way))
+    for more in range(1, MORE_WAYS + 1) if streams else ():
+        judge.answer_of(result, wire, bench.ask(wire, result, way=bench.replay.seed + more))
     failures.broken_off(result, bench.ask(wire, result, cut=failures.place_to_break(played)), streams)
     if wire.operation == "/chat/completions":
         workspace = bench.workspace(wire.placement(played))
@@ -132,23 +127,20 @@ def sort(recordings: list[Recording], exemptions: exempt.Exemptions) -> tuple[Qu
     outcome = Outcome(exemptions)
     for played in recordings:
         whole = next((entry for entry in exemptions.entries if not entry.aspects and entry.fits(played)), None)
-        refused = whole is not None and whole.refused is not None
-        if wire_of(played) is None and whole:
-            outcome.exempted[played.id] = whole
-        elif wire_of(played) is None:
-            outcome.unspoken.append(played)
-        elif whole and not refused:
-            outcome.exempted[played.id] = whole
-        else:
+        if wire_of(played) is not None:
             todo.put((played, whole.refused if whole else None))
             if whole:
-                whole.needed.append(played.id)
+                (whole.needed if whole.refused else whole.idle).append(played.id)
+        elif whole:
+            outcome.exempted[played.id] = whole
+        else:
+            outcome.unspoken.append(played)
     return todo, outcome
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, default=0, help="in which way streams are cut (default 0)")
+    parser.add_argument("--seed", type=int, default=0, help="in which way streams are cut first, and where (default 0)")
     parser.add_argument("--workers", type=int, default=WORKERS)
     parser.add_argument("names", nargs="*", help="only recordings whose ids begin so")
     options = parser.parse_args()

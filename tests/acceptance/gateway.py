@@ -22,7 +22,7 @@ from replay import Replay
 ROOT = Path(__file__).resolve().parents[2]
 BINARY = Path(os.environ.get("PERPETUO_BIN") or ROOT / "target" / "release" / "perpetuo").resolve()
 START_SECONDS = 30
-# The providers that real clients are tried with.
+# The providers that one tenant of the clients has together; every other has one of its own.
 STAGED = ("openai", "anthropic", "groq")
 PROVIDERS = (
     *STAGED, "azure", "bedrock", "cohere", "gemini", "vertex", "mistral", "ollama", "deepseek", "xai", "openrouter",
@@ -182,21 +182,6 @@ class Gateway:
     def newest_log(self, workspace: Workspace) -> dict[str, Any]:
         """The last request in the log of a tenant."""
         return self.admin("GET", f"/workspaces/{workspace.id}/logs?limit=1")["logs"][0]
-
-
-@dataclass
-class Stage:
-    """One tenant whose three providers are one replay."""
-
-    replay: Replay
-    workspace: Workspace
-
-
-def stage(gateway: Gateway, name: str, resources: ExitStack, seed: int = 0) -> Stage:
-    """Builds a stage that lives as long as `resources`."""
-    replay = resources.enter_context(Replay(seed))
-    credentials = [{"provider": provider, "base_url": replay.base_url(provider)} for provider in STAGED]
-    return Stage(replay, gateway.workspace(name, credentials))
 
 
 @dataclass

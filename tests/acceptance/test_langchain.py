@@ -13,7 +13,8 @@ import cells
 import expect
 from conftest import received
 from expect import Choice, Reading
-from gateway import Stage, Workspace
+from gateway import Workspace
+from staging import Stage
 
 REFUSALS = {400: openai.BadRequestError, 401: openai.AuthenticationError, 404: openai.NotFoundError}
 
@@ -46,62 +47,62 @@ def parameters(identity: str) -> tuple[str, list, list]:
 
 @pytest.mark.parametrize("identity", cells.ids("chat"))
 def test_a_chat(on: Stage, identity: str) -> None:
-    on.replay.play(identity)
+    workspace = on.play(identity)
     model, messages, _ = parameters(identity)
-    check(chat(on.workspace, model).invoke(messages), expect.reading(identity))
+    check(chat(workspace, model).invoke(messages), expect.reading(identity))
 
 
 @pytest.mark.parametrize("identity", cells.ids("stream"))
 def test_a_stream(on: Stage, identity: str) -> None:
-    on.replay.play(identity)
+    workspace = on.play(identity)
     model, messages, _ = parameters(identity)
     whole = None
-    for chunk in chat(on.workspace, model).stream(messages):
+    for chunk in chat(workspace, model).stream(messages):
         whole = chunk if whole is None else whole + chunk
     check(whole, expect.reading(identity))
 
 
 @pytest.mark.parametrize("identity", cells.ids("tools"))
 def test_tools(on: Stage, identity: str) -> None:
-    on.replay.play(identity)
+    workspace = on.play(identity)
     model, messages, tools = parameters(identity)
-    check(chat(on.workspace, model).bind_tools(tools).invoke(messages), expect.reading(identity))
+    check(chat(workspace, model).bind_tools(tools).invoke(messages), expect.reading(identity))
 
 
 @pytest.mark.parametrize("identity", cells.ids("tools_stream"))
 def test_streamed_tools(on: Stage, identity: str) -> None:
-    on.replay.play(identity)
+    workspace = on.play(identity)
     model, messages, tools = parameters(identity)
     whole = None
-    for chunk in chat(on.workspace, model).bind_tools(tools).stream(messages):
+    for chunk in chat(workspace, model).bind_tools(tools).stream(messages):
         whole = chunk if whole is None else whole + chunk
     check(whole, expect.reading(identity))
 
 
 @pytest.mark.parametrize("identity", cells.ids("structured"))
 def test_structured_output(on: Stage, identity: str) -> None:
-    on.replay.play(identity)
+    workspace = on.play(identity)
     schema = {"title": "Answer", **cells.request(identity)["response_format"]["json_schema"]["schema"]}
     model, messages, _ = parameters(identity)
-    structured = chat(on.workspace, model).with_structured_output(schema, method="json_schema", strict=True)
+    structured = chat(workspace, model).with_structured_output(schema, method="json_schema", strict=True)
     assert structured.invoke(messages) == json.loads(expect.reading(identity).choices[0].text)
 
 
 @pytest.mark.parametrize("identity", cells.ids("vision"))
 def test_an_image_reaches_the_provider_in_its_own_form(on: Stage, identity: str) -> None:
-    on.replay.play(identity)
+    workspace = on.play(identity)
     model = cells.request(identity)["model"]
-    message = chat(on.workspace, model).invoke([{"role": "user", "content": cells.LOOK}])
+    message = chat(workspace, model).invoke([{"role": "user", "content": cells.LOOK}])
     check(message, expect.reading(identity))
     assert cells.saw_image(model.split("/")[0], json.loads(received(on)["body"]))
 
 
 @pytest.mark.parametrize("identity", cells.ids("errors"))
 def test_a_refusal_surfaces_as_openais_exception(on: Stage, identity: str) -> None:
-    on.replay.play(identity)
+    workspace = on.play(identity)
     recording = expect.load(identity)
     with pytest.raises(REFUSALS[recording.status]) as raised:
-        chat(on.workspace, cells.request(identity)["model"]).invoke("hi")
+        chat(workspace, cells.request(identity)["model"]).invoke("hi")
     if recording.status == 401:
         assert raised.value.code == "provider_key_invalid"
     else:

@@ -223,6 +223,7 @@ fn said(wire: ErrorWire) -> ProviderMessage {
         code: no_model.then(|| "model_not_found".to_owned()),
         param: no_model.then(|| "model".to_owned()),
         retry_after: None,
+        ..ProviderMessage::default()
     }
 }
 
@@ -329,7 +330,7 @@ mod tests {
         let table = [
             ("invalid_request_error", ErrorKind::ProviderError),
             ("authentication_error", ErrorKind::ProviderKeyInvalid),
-            ("billing_error", ErrorKind::ProviderError),
+            ("billing_error", ErrorKind::ProviderRateLimited),
             ("permission_error", ErrorKind::ProviderKeyInvalid),
             ("not_found_error", ErrorKind::ProviderError),
             ("request_too_large", ErrorKind::ProviderError),

@@ -167,6 +167,7 @@ fn said(error: &Value) -> ProviderMessage {
         param: if no_model { Some("model".to_owned()) } else { field },
         key_invalid,
         retry_after: wait,
+        ..ProviderMessage::default()
     }
 }
 

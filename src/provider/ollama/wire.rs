@@ -105,9 +105,10 @@ pub(super) struct Line<'a> {
 }
 
 impl Line<'_> {
-    /// Seconds since 1970, where the answer says it.
+    /// Seconds since 1970, where the answer says it. Proxies that keep no time write the first of them.
     pub(super) fn created(&self) -> Option<i64> {
-        self.created_at.as_ref()?.0.parse::<jiff::Timestamp>().ok().map(|time| time.as_second())
+        let time = self.created_at.as_ref()?.0.parse::<jiff::Timestamp>().ok()?;
+        Some(time.as_second()).filter(|seconds| *seconds > 0)
     }
 
     /// The tokens. A zero is left out by Ollama, a prompt that was wholly in its cache among them; without either figure,

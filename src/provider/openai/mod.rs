@@ -2,14 +2,18 @@
 //! only what must change is changed. Compatible providers are rows of constants over it: see [`compatible`].
 //!
 //! Invariant: a body that needs no change, in either direction, passes as the very same bytes. The changes to answers are
-//! listed in `choice` and `stream`; OpenAI's own answers need none of them.
+//! listed in `choice`, `calls`, `identity`, `required` and `stream`; OpenAI's own answers need none of them.
 
+mod calls;
 mod choice;
 pub mod compatible;
 #[cfg(test)]
 mod corpus_test;
+mod failure;
+mod identity;
 mod messages;
 mod request;
+mod required;
 mod response;
 mod splice;
 mod stream;
@@ -95,7 +99,7 @@ impl Dialect for OpenAi {
     }
 
     fn read_error(&self, body: &[u8]) -> ProviderMessage {
-        response::read_error(body)
+        failure::read_error(body)
     }
 
     fn probe(&self, target: &Target<'_>) -> Result<Outgoing> {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import described
+
 from .reading import Reading
 from .result import Result, short
 
@@ -13,12 +15,11 @@ IDENTITY = (("id", str), ("model", str), ("created", int))
 def check(result: Result, got: Reading, wanted: Reading, streams: bool) -> None:
     """A whole answer, or all chunks of a stream."""
     values = [value for value in (got.chunks if streams else [got.body]) if not value.get("error")]
-    object_name = "chat.completion.chunk" if streams else "chat.completion"
-    result.compare("shape", "object", sorted({short(value.get("object")) for value in values}), [object_name])
-    for value in values:
-        for choice in value.get("choices", []):
-            missing = {"index", "finish_reason", "delta" if streams else "message"} - set(choice)
-            result.compare("shape", "missing keys of a choice", sorted(missing), [])
+    if described.AVAILABLE:
+        kind = "chunk" if streams else "answer"
+        found = described.stream_violations(values) if streams else described.violations(got.body, kind)
+        for text in found:
+            result.fail("shape", text)
     identity(result, values, wanted)
     if streams:
         order(result, values, got)
