@@ -306,6 +306,18 @@ impl Conversation {
         Ok(by_address(&uri))
     }
 
+    /// Takes the ids of calls and results out again. The v1 API of Vertex AI has none ("Unknown name \"id\" at
+    /// 'contents[1].parts[0].function_call'"): a result belongs to its call by name and order.
+    pub(super) fn forget_ids(&mut self) {
+        for part in self.turns.iter_mut().flat_map(|turn| &mut turn.parts) {
+            for name in ["functionCall", "functionResponse"] {
+                if let Some(members) = part.get_mut(name).and_then(Value::as_object_mut) {
+                    members.remove("id");
+                }
+            }
+        }
+    }
+
     /// Gives calls of the current turn that lack a signature the one that is not checked: the first call of each step.
     fn sign(&mut self) {
         let asks =

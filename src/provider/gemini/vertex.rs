@@ -225,6 +225,7 @@ fn option<'a>(target: &Target<'a>, name: &str) -> Result<Option<&'a str>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::chat::ChatRequest;
     use crate::api::head::ChatHead;
     use crate::provider::tests_support::context;
 
@@ -277,6 +278,26 @@ mod tests {
         let answer = Vertex.answer(Bytes::from(answered.to_string()), &claude).unwrap();
         let answer: Value = serde_json::from_slice(&answer.body).unwrap();
         assert_eq!(answer["choices"][0]["message"]["content"], "Hi");
+    }
+
+    #[test]
+    fn calls_and_results_go_without_the_ids_that_the_api_does_not_know() {
+        let call = json!({"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}});
+        let given = json!([{"executableCode": {"code": "1"}}, {"functionCall": {"name": "f", "args": {}}}]);
+        let messages = json!([
+            {"role": "user", "content": "q"},
+            {"role": "assistant", "tool_calls": [call], "provider_specific_fields": {"content_parts": given}},
+            {"role": "tool", "tool_call_id": "1", "content": "a"},
+            {"role": "assistant", "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "1", "content": "b"},
+        ]);
+        let body = json!({"model": "m", "messages": messages}).to_string();
+        let request = ChatRequest::parse(&Body::scan(Bytes::from(body)).unwrap()).unwrap();
+        let sent = |provider| Value::from(request::translate(&request, "gemini-2.5-pro", provider).unwrap().body);
+        assert!(!sent("vertex").to_string().contains("\"id\""));
+        let parts = &sent("vertex")["contents"][1]["parts"];
+        assert_eq!(*parts, given);
+        assert_eq!(sent("gemini").to_string().matches("\"id\":\"1\"").count(), 4);
     }
 
     #[test]

@@ -45,6 +45,8 @@ def head(result: Result, wire: Wire, answer: Answer) -> None:
     result.compare("shape", "content-type", kind, "text/event-stream" if streams else "application/json")
     provider = wire.placement(result.recording).provider
     result.compare("shape", "x-perpetuo-provider", answer.headers.get("x-perpetuo-provider"), provider)
+    if result.sent.expected is not None and not result.sent.lost:
+        result.compare("request", "warnings about a request that is whole", answer.headers.get("x-perpetuo-warnings"), None)
 
 
 # --- completions -------------------------------------------------------------------------------------------------------

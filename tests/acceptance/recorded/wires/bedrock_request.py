@@ -15,7 +15,7 @@ from ..recording import Recording
 from .base import HI, Sent
 
 INFERENCE = {"maxTokens": "max_tokens", "temperature": "temperature", "topP": "top_p", "stopSequences": "stop"}
-# Models that are held to no schema, as far as Bedrock's pages tell. A client that knows better says so in Bedrock's own terms.
+# Models that are held to no schema, as far as Bedrock's pages tell. A client that knows better says so in Bedrock's terms.
 UNSTRUCTURED = ("anthropic.claude-3",)
 MARK = {"type": "ephemeral"}
 # Media types of documents whose format is not their name.

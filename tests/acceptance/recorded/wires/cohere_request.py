@@ -5,15 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from ..recording import Recording
-from .base import HI, Sent
+from .base import Sent
 
 # Parameters of Cohere's API that the gateway takes by these names, because OpenAI's has no word for them.
 NATIVE = ("citation_options", "documents", "k", "p", "priority", "raw_prompting", "safety_mode", "strict_tools", "thinking")
 NATIVE_EMBEDDINGS = ("input_type", "max_tokens", "priority", "truncate")
-
-
-class _NoForm(Exception):
-    """A content that OpenAI's API has no form for."""
 
 
 def request_of(recording: Recording, address: str) -> Sent:
@@ -25,7 +21,7 @@ def request_of(recording: Recording, address: str) -> Sent:
     for name, value in recorded.items():
         match name:
             case "messages":
-                sent.body[name] = _messages(sent, value)
+                sent.body[name] = [_message(sent, message) for message in value]
             case "stop_sequences":
                 sent.body["stop"] = value
             case "tool_choice":
@@ -44,23 +40,15 @@ def request_of(recording: Recording, address: str) -> Sent:
     return sent
 
 
-def _messages(sent: Sent, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    try:
-        return [_message(message) for message in messages]
-    except _NoForm as reason:
-        sent.lost.append(f"messages: {reason}")
-        del sent.expected["messages"]
-        return HI
-
-
-def _message(message: dict[str, Any]) -> dict[str, Any]:
+def _message(sent: Sent, message: dict[str, Any]) -> dict[str, Any]:
     made = {name: value for name, value in message.items() if name not in ("tool_plan", "content")}
     if message.get("tool_plan"):
         made["reasoning_content"] = message["tool_plan"]
     content = message.get("content")
     if isinstance(content, list):
         if any(item["type"] == "document" for item in content):
-            raise _NoForm("a tool's result as a document")
+            sent.native.append("a tool's result as a document")
+            return {**made, "content": None, "provider_specific_fields": {"content_items": content}}
         thinking = [item for item in content if item["type"] == "thinking"]
         content = [item for item in content if item["type"] != "thinking"]
         made.update({"thinking_blocks": thinking} if thinking else {})

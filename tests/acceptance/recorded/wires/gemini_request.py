@@ -49,7 +49,7 @@ def request_of(recording: Recording, address: str) -> Sent:
     if recording.endpoint == "streamGenerateContent":
         sent.body.update(stream=True, stream_options={"include_usage": True})
     try:
-        sent.body["messages"] = _Conversation(sent).messages(body)
+        sent.body["messages"] = _Conversation(sent, recording.provider != "vertex").messages(body)
     except _NoForm as reason:
         return Sent(sent.body, None, lost=[str(reason)])
     for name, value in body.items():
@@ -149,10 +149,14 @@ class _Answer:
 
 
 class _Conversation:
-    """Contents as messages. Results name their functions, at OpenAI the ids of their calls: `open` are those without one."""
+    """Contents as messages. Results name their functions, at OpenAI the ids of their calls: `open` are those without one.
 
-    def __init__(self, sent: Sent):
-        self.sent = sent
+    The ids are also put into the contents, because the gateway passes them on, or taken out of them: Vertex AI's API knows
+    none.
+    """
+
+    def __init__(self, sent: Sent, has_ids: bool):
+        self.sent, self.has_ids = sent, has_ids
         self.open: deque[tuple[str, str]] = deque()
         self.made = 0
 
@@ -209,11 +213,17 @@ class _Conversation:
         self.made += 1
         identity = call.get("id") or f"made_{self.made}"
         self.open.append((identity, call["name"]))
+        self._mark(call, identity)
         function = {"name": call["name"], "arguments": json.dumps(call.get("args") or {})}
         made = {"id": identity, "type": "function", "function": function}
         if signature:
             made["extra_content"] = {"google": {"thought_signature": signature}}
         return made
+
+    def _mark(self, part: dict[str, Any], identity: str) -> None:
+        part.pop("id", None)
+        if self.has_ids:
+            part["id"] = identity
 
     def _user(self, parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
         messages = []
@@ -230,6 +240,7 @@ class _Conversation:
         if call is None:
             raise _NoForm("a result without its call")
         self.open.remove(call)
+        self._mark(response, call[0])
         content = [{"type": "text", "text": json.dumps(response["response"])}]
         content += [_part(part) for part in response.get("parts") or []]
         return {"role": "tool", "tool_call_id": call[0], "content": content}
@@ -321,13 +332,12 @@ def _turns(contents: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _normal_part(part: dict[str, Any]) -> dict[str, Any]:
-    """Without ids, which one of Google's two APIs refuses, and without the type of a file that has an address."""
+    """Without the signature that stands for none, and without the type of a file that has an address."""
     part = dict(part)
     if part.get("thoughtSignature") == NO_SIGNATURE:
         del part["thoughtSignature"]
-    for name, left in (("functionCall", "id"), ("functionResponse", "id"), ("fileData", "mimeType")):
-        if name in part:
-            part[name] = {key: value for key, value in part[name].items() if key != left}
+    if "fileData" in part:
+        part["fileData"] = {key: value for key, value in part["fileData"].items() if key != "mimeType"}
     return part
 
 

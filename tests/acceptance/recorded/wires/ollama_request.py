@@ -9,7 +9,8 @@ from ..recording import Recording
 from .base import Sent
 
 # Members of `options` that OpenAI has, too; the gateway takes the others by their own names.
-OPTIONS = {"num_predict": "max_completion_tokens", "temperature": "temperature", "top_p": "top_p", "stop": "stop", "seed": "seed"}
+SAME = ("temperature", "top_p", "stop", "seed", "presence_penalty", "frequency_penalty")
+OPTIONS = {"num_predict": "max_completion_tokens", **{name: name for name in SAME}}
 
 
 def request_of(recording: Recording, address: str) -> Sent:
@@ -21,7 +22,7 @@ def request_of(recording: Recording, address: str) -> Sent:
             case "model":
                 pass
             case "messages":
-                sent.body[name] = _Conversation().messages(value)
+                sent.body[name], sent.expected[name] = _Conversation().messages(value)
             case "think" if isinstance(value, bool):
                 sent.body["reasoning_effort"] = "medium" if value else "none"
             case "format" if value == "json":
@@ -42,24 +43,33 @@ def request_of(recording: Recording, address: str) -> Sent:
 
 
 class _Conversation:
-    """Messages in OpenAI's form. Results follow their calls in order, and OpenAI's results name them by an id."""
+    """Messages in OpenAI's form. Results follow their calls in order, and OpenAI's results name them by an id.
+
+    The gateway passes the ids on, which newer versions know, and names the function of a result.
+    """
 
     def __init__(self) -> None:
-        self.open: list[str] = []
+        self.open: list[tuple[str, str]] = []
         self.made = 0
 
-    def messages(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [self._message(message) for message in messages]
+    def messages(self, messages: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """The messages, and what must come out for them."""
+        pairs = [self._message(message) for message in messages]
+        return [made for made, _ in pairs], [expected for _, expected in pairs]
 
-    def _message(self, message: dict[str, Any]) -> dict[str, Any]:
+    def _message(self, message: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         made: dict[str, Any] = {"role": message["role"], "content": self._content(message)}
+        expected = dict(message)
         if message["role"] == "tool":
-            made["tool_call_id"] = self.open.pop(0)
+            made["tool_call_id"], called = self.open.pop(0)
+            expected.update(tool_call_id=made["tool_call_id"], tool_name=called)
         if message.get("thinking"):
             made["reasoning_content"] = message["thinking"]
         if message.get("tool_calls"):
             made["tool_calls"] = [self._call(call) for call in message["tool_calls"]]
-        return made
+            given = zip(message["tool_calls"], made["tool_calls"])
+            expected["tool_calls"] = [{**call, "id": called["id"], "type": "function"} for call, called in given]
+        return made, expected
 
     @staticmethod
     def _content(message: dict[str, Any]) -> Any:
@@ -72,25 +82,15 @@ class _Conversation:
     def _call(self, call: dict[str, Any]) -> dict[str, Any]:
         self.made += 1
         identity = call.get("id") or f"call_{self.made}"
-        self.open.append(identity)
         function = call["function"]
+        self.open.append((identity, function["name"]))
         called = {"name": function["name"], "arguments": json.dumps(function.get("arguments") or {})}
         return {"id": identity, "type": "function", "function": called}
 
 
 def normal(body: dict[str, Any]) -> dict[str, Any]:
-    """The same meaning in one form: nothing that says nothing, and no ids, which older versions don't have. The function of
-    a result is that of its call, whether it is named again or not."""
+    """The same meaning in one form: nothing that says nothing."""
     result = {name: value for name, value in body.items() if value not in (None, "", {}, [])}
-    calls: list[str] = []
-    messages = []
-    for message in result.get("messages") or []:
-        kept = {name: value for name, value in message.items() if value not in (None, []) and name != "tool_call_id"}
-        if "tool_calls" in kept:
-            kept["tool_calls"] = [{"function": call["function"]} for call in kept["tool_calls"]]
-            calls += [call["function"]["name"] for call in kept["tool_calls"]]
-        if kept.get("role") == "tool" and calls:
-            called = calls.pop(0)
-            kept = {"tool_name": called, **kept}
-        messages.append(kept)
-    return {**result, "messages": messages}
+    messages = result.get("messages") or []
+    kept = [{name: value for name, value in message.items() if value not in (None, [])} for message in messages]
+    return {**result, "messages": kept}
