@@ -21,6 +21,8 @@ use super::{Candidate, Moment};
 
 /// From this error rate on, a route that has failed within [`OUTAGE_MS`] is behind every healthy one.
 const UNHEALTHY: f64 = 0.2;
+/// Attempts, decayed, that are enough to judge by: fewer are left to the breaker.
+const ENOUGH: f64 = 8.0;
 /// How long ago a failure still counts for that.
 const OUTAGE_MS: u64 = 30_000;
 
@@ -186,7 +188,7 @@ fn is_late(candidate: &Candidate, context: &Context<'_>) -> bool {
 
 fn is_unhealthy(candidate: &Candidate, now: Moment) -> bool {
     let lately = candidate.stats.since_failure(now).is_some_and(|age| age < OUTAGE_MS);
-    lately && candidate.stats.error_rate(now) >= UNHEALTHY
+    lately && candidate.stats.attempts(now) >= ENOUGH && candidate.stats.error_rate(now) >= UNHEALTHY
 }
 
 impl Ranking {

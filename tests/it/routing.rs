@@ -170,10 +170,9 @@ async fn a_strict_request_is_served_by_the_candidate_that_can_express_it() {
     let (world, simulator) = trio().await;
     let mut body = hello("claude-v2");
     body["logit_bias"] = json!({"50256": -100});
+    // The alias begins with Anthropic at equal priorities.
     for credential in &world.gateway.directory().workspace(&world.workspace).unwrap().credentials {
-        let first = credential.provider.name == "anthropic";
-        let priority = Some(if first { 1 } else { 2 });
-        let change = perpetuo::directory::CredentialChange { priority, ..Default::default() };
+        let change = perpetuo::directory::CredentialChange { priority: Some(1), ..Default::default() };
         world.gateway.directory().update_credential(&world.workspace, &credential.id, change).unwrap();
     }
     assert_eq!(world.chat(&body).await.provider(), "anthropic");

@@ -128,9 +128,14 @@ impl RouteStats {
 
     /// Smoothed share of failures: decayed over two minutes, with a prior of 2 % worth ten attempts.
     pub fn error_rate(&self, now: Moment) -> f64 {
-        let attempts = self.attempts.sum(ERROR_TAU_MS, now);
+        let attempts = self.attempts(now);
         let failed = self.failed.sum(ERROR_TAU_MS, now).min(attempts);
         (failed + PRIOR.1) / (attempts + PRIOR.0)
+    }
+
+    /// Attempts, decayed over two minutes.
+    pub fn attempts(&self, now: Moment) -> f64 {
+        self.attempts.sum(ERROR_TAU_MS, now)
     }
 
     /// How many milliseconds ago it failed last.

@@ -153,7 +153,8 @@ async fn cheapest_stays_where_the_cache_is_warm_as_long_as_that_pays() {
 #[tokio::test]
 async fn cheapest_asks_who_fails_after_who_does_not_and_comes_back() {
     let mut stage = Stage::new(StrategyName::Cheapest, &[priced(1.0, 1.0), priced(9.0, 9.0)]).await;
-    (0..3).for_each(|_| stage.ends(0, Verdict::Failure));
+    (0..6).for_each(|_| stage.answers(0, 300, 5));
+    (0..4).for_each(|_| stage.ends(0, Verdict::Failure));
     let request = stage.request();
     let (order, _) = stage.group.explain(&request);
     assert_eq!(order.iter().map(|placed| placed.slot).collect::<Vec<_>>(), [1, 0]);
@@ -189,6 +190,15 @@ async fn default_goes_by_priority_and_shares_equal_ones_by_weight() {
     assert!((MANY * 70 / 100..MANY * 80 / 100).contains(&shares[1]), "three in four: {shares:?}");
     let request = Request { tried: vec![1, 2], ..stage.request() };
     assert_eq!(stage.group.explain(&request).0[0].slot, 0, "then comes the next priority");
+}
+
+#[tokio::test]
+async fn among_equal_priorities_the_order_of_an_alias_stands_until_someone_sets_weights() {
+    let cast = |rank, weight| Cast { rank, weight, ..Cast::default() };
+    let mut stage = Stage::new(StrategyName::Default, &[cast(1, 1), cast(0, 1)]).await;
+    assert_eq!(stage.shares(100), [0, 100]);
+    let mut stage = Stage::new(StrategyName::Default, &[cast(1, 3), cast(0, 1)]).await;
+    assert!(stage.shares(MANY)[0] > MANY * 7 / 10);
 }
 
 #[tokio::test]
