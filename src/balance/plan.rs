@@ -63,7 +63,7 @@ impl Planner {
     }
 
     fn candidates(&self, workspace: &Workspace, model: &str, kind: Kind) -> Vec<Candidate> {
-        let known = !self.catalog.by_name(model).is_empty() || self.catalog.alias(model).is_some();
+        let (asked, known) = (model, !self.catalog.by_name(model).is_empty() || self.catalog.alias(model).is_some());
         let enabled = workspace.credentials.iter().filter(|credential| credential.enabled);
         enabled
             .filter_map(|credential| {
@@ -74,7 +74,7 @@ impl Planner {
             .map(|(slot, (credential, model, rank))| {
                 let prices = self.catalog.price(credential.provider.name, &model).cloned();
                 let place = Place { slot, rank, revision: workspace.revision };
-                Candidate::new(place, Arc::clone(credential), model, prices, &self.stats)
+                Candidate::new(place, asked, Arc::clone(credential), model, prices, &self.stats)
             })
             .collect()
     }

@@ -48,6 +48,7 @@ enum Class {
     Unhealthy,
     OverDeadline,
     NoPrice,
+    SlowStart,
     Open,
 }
 
@@ -70,20 +71,21 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// The median of the speeds that were measured lately in this group: milliseconds to the first token and per token.
+    /// The median of the speeds in this group as they were measured last: milliseconds to the first token and per token. Of an
+    /// even number the slower one, or of two routes the slower would soon be thought as quick as the other.
     pub fn usual_speed(&self) -> (f64, f64) {
         *self.usual.get_or_init(|| {
             let now = self.request.now;
             let (mut ttft, mut tpot): (Vec<_>, Vec<_>) =
-                self.candidates.iter().filter_map(|candidate| candidate.stats.fresh_speed(now)).unzip();
+                self.candidates.iter().filter_map(|candidate| candidate.stats.measured_speed(now)).unzip();
             (median(&mut ttft).unwrap_or(SEED_TTFT_MS), median(&mut tpot).unwrap_or(SEED_TPOT_MS))
         })
     }
 }
 
 fn median(values: &mut [f64]) -> Option<f64> {
-    let middle = values.len().checked_sub(1)? / 2;
-    Some(*values.select_nth_unstable_by(middle, f64::total_cmp).1)
+    let middle = values.len() / 2;
+    (!values.is_empty()).then(|| *values.select_nth_unstable_by(middle, f64::total_cmp).1)
 }
 
 impl Ranking {
@@ -116,24 +118,29 @@ pub fn rank(candidates: &[Arc<Candidate>], request: &Request) -> Ranking {
     let panic = panics(candidates, request);
     let mut ranking = Ranking { order: Vec::with_capacity(candidates.len()), ..Ranking::default() };
     for candidate in candidates {
-        match excluded(candidate, request) {
-            Some(Excluded::Open) if panic => ranking.order.push(placed(strategy, candidate, &context, true)),
-            Some(why) => ranking.excluded.push((candidate.slot, why)),
-            None => ranking.order.push(placed(strategy, candidate, &context, false)),
-        }
+        let against = match excluded(candidate, request) {
+            None => Class::Ready,
+            Some(Excluded::Open) if panic => Class::Open,
+            Some(Excluded::SlowStart) if panic => Class::SlowStart,
+            Some(why) => {
+                ranking.excluded.push((candidate.slot, why));
+                continue;
+            }
+        };
+        ranking.order.push(placed(strategy, candidate, &context, against));
     }
     ranking.keep_the_best_class();
     ranking.draw(strategy, &context);
     ranking
 }
 
-/// Whether breakers are ignored: more than half of the group is open, or nobody else can be asked at all.
+/// Whether breakers are ignored: they keep more than half of the group, or nobody else can be asked at all.
 fn panics(candidates: &[Arc<Candidate>], request: &Request) -> bool {
-    let is_open = |candidate: &Candidate| candidate.stats.breaker.state(request.now) == State::Open;
-    let open = candidates.iter().filter(|candidate| is_open(candidate)).count();
+    let closed = |candidate: &Candidate| !candidate.stats.breaker.admits(request.now);
+    let kept = candidates.iter().filter(|candidate| closed(candidate)).count();
     let first = request.tried.is_empty();
-    open > 0
-        && (open * 2 > candidates.len()
+    kept > 0
+        && (kept * 2 > candidates.len()
             || (first && candidates.iter().all(|candidate| excluded(candidate, request).is_some())))
 }
 
@@ -156,10 +163,11 @@ pub fn excluded(candidate: &Candidate, request: &Request) -> Option<Excluded> {
     }
 }
 
-fn placed(strategy: &dyn Strategy, candidate: &Candidate, context: &Context<'_>, open: bool) -> Placed {
+/// `against` is what the breaker has against it.
+fn placed(strategy: &dyn Strategy, candidate: &Candidate, context: &Context<'_>, against: Class) -> Placed {
     let (score, now) = (strategy.score(candidate, context), context.request.now);
-    let class = if open {
-        Class::Open
+    let class = if against > Class::Ready {
+        against
     } else if score.is_none() {
         Class::NoPrice
     } else if is_late(candidate, context) {
@@ -174,7 +182,7 @@ fn placed(strategy: &dyn Strategy, candidate: &Candidate, context: &Context<'_>,
         Class::Unhealthy => Reason::Unhealthy,
         Class::OverDeadline => Reason::OverDeadline,
         Class::NoPrice => Reason::NoPrice,
-        Class::Open => Reason::Panic,
+        Class::SlowStart | Class::Open => Reason::Panic,
     };
     let score = score.unwrap_or_else(|| fastest::cost(candidate, context));
     let probe = candidate.stats.breaker.state(now) == State::HalfOpen;
@@ -201,6 +209,7 @@ impl Ranking {
             let why = match placed.class {
                 class if class <= worst => return true,
                 Class::NoPrice => Excluded::NoPrice,
+                Class::SlowStart => Excluded::SlowStart,
                 Class::Open => Excluded::Open,
                 _ => Excluded::OverDeadline,
             };

@@ -57,7 +57,7 @@ impl Stage {
                 ..Prices::default()
             });
             let place = Place { slot, rank: cast.rank, revision: 1 };
-            Candidate::new(place, credential, "model".to_owned(), prices, &book)
+            Candidate::new(place, "model", credential, "model".to_owned(), prices, &book)
         });
         let candidates: Vec<_> = candidates.collect();
         let addresses = vec![SocketAddr::from(([127, 0, 0, 1], 9)); candidates.len()];

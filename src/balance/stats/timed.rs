@@ -39,6 +39,11 @@ impl Timed {
         });
     }
 
+    /// Keeps this share of the number.
+    pub(super) fn scale(&self, share: f64, now: Moment) {
+        self.update(now, |old| old.map_or(f64::NAN, |(old, _)| old * share));
+    }
+
     /// Adds to a sum that decays by `e^(-dt/tau)`.
     pub(super) fn add(&self, amount: f64, tau_ms: f64, now: Moment) {
         self.update(now, |old| amount + old.map_or(0.0, |(old, age)| old * keep(age, tau_ms)));

@@ -41,7 +41,7 @@ pub(crate) async fn group(providers: &[Provider]) -> Group {
             };
             // Each its own model, as different providers have it: another tokenizer, other lengths.
             let model = format!("model-{slot}");
-            Candidate::new(Place { slot, rank: 0, revision: 1 }, credential, model, Some(prices), &book)
+            Candidate::new(Place { slot, rank: 0, revision: 1 }, "model", credential, model, Some(prices), &book)
         })
         .collect();
     let addresses = vec![SocketAddr::from(([127, 0, 0, 1], 9)); candidates.len()];
