@@ -39,6 +39,8 @@ pub struct Placed {
     class: Class,
     /// Asking it would be the probe of a route that was open.
     pub probe: bool,
+    /// It has never been asked, nor is it being asked now.
+    pub new: bool,
 }
 
 /// What can be said against a candidate that can be asked.
@@ -186,7 +188,8 @@ fn placed(strategy: &dyn Strategy, candidate: &Candidate, context: &Context<'_>,
     };
     let score = score.unwrap_or_else(|| fastest::cost(candidate, context));
     let probe = candidate.stats.breaker.state(now) == State::HalfOpen;
-    Placed { slot: candidate.slot, score, reason, class, probe }
+    let new = !candidate.stats.is_known(now) && candidate.stats.in_flight() == 0;
+    Placed { slot: candidate.slot, score, reason, class, probe, new }
 }
 
 fn is_late(candidate: &Candidate, context: &Context<'_>) -> bool {

@@ -51,7 +51,7 @@ fn failures() -> Vec<(&'static str, Step, &'static str)> {
     vec![
         // First, while no connection is kept: on a kept one it would be taken for one that had gone stale.
         ("a reset before the head", Step::Reset, "provider_unreachable"),
-        ("429", Step::status(429), "rate_limit_exceeded"),
+        ("429", Step::retry_after(429, 0), "rate_limit_exceeded"),
         ("500", Step::status(500), "provider_error"),
         ("502", Step::status(502), "provider_error"),
         ("503", Step::status(503), "provider_overloaded"),

@@ -95,18 +95,16 @@ async fn twenty_requests_share_one_connection_over_http2() {
 async fn a_connection_survives_refusals_and_errors() {
     let (simulator, world) = (simulator("acme").await, World::plain().await);
     world.add("openai", &simulator, |_| ());
-    let id = world.gateway.directory().workspace(&world.workspace).unwrap().credentials[0].id.clone();
-    for status in [429, 500, 400, 503, 401, 404, 502] {
+    // The refused key comes last: nobody is asked after it.
+    for status in [429, 500, 400, 503, 404, 502, 401] {
         simulator.then([Step::retry_after(status, 0)]);
         let answer = world.chat(&hello("gpt-4o")).await;
         assert_ne!(answer.status, 200, "{status}");
-        if status == 401 {
-            let change = perpetuo::directory::CredentialChange { weight: Some(2), ..Default::default() };
-            world.gateway.directory().update_credential(&world.workspace, &id, change).unwrap();
+        if status != 401 {
+            assert_eq!(world.chat(&hello("gpt-4o")).await.status, 200, "after {status}");
         }
-        assert_eq!(world.chat(&hello("gpt-4o")).await.status, 200, "after {status}");
     }
-    assert_eq!((simulator.seen().len(), simulator.connections()), (14, 1));
+    assert_eq!((simulator.seen().len(), simulator.connections()), (13, 1));
 }
 
 #[tokio::test]

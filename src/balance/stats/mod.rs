@@ -97,11 +97,7 @@ impl RouteStats {
     /// `usual`, which is what the group's routes have: otherwise a route that was slow once would never be tried again.
     pub fn speed(&self, now: Moment, usual: impl FnOnce() -> (f64, f64)) -> (f64, f64) {
         let (ttft, tpot) = (self.ttft.read(now), self.tpot.read(now));
-        let beyond = |age: u64, tau: f64| age.saturating_sub((IDLE_TAUS * tau) as u64);
-        let penalty = self
-            .penalty
-            .read(now)
-            .map_or(0.0, |(penalty, age)| blend(penalty, 0.0, beyond(age, TTFT_TAU_MS), TTFT_TAU_MS));
+        let penalty = self.penalty.read(now).map_or(0.0, |(penalty, age)| faded_penalty(penalty, age));
         let (first, each) = self.measured_speed(now).unwrap_or((SEED_TTFT_MS, SEED_TPOT_MS));
         let idle_first = ttft.map_or(0, |(_, age)| beyond(age, TTFT_TAU_MS));
         let idle_each = tpot.map_or(0, |(_, age)| beyond(age, STEADY_TAU_MS));
@@ -190,7 +186,7 @@ impl RouteStats {
     /// It answered.
     pub(super) fn answered(&self, timing: Timing, now: Moment) {
         self.attempts.add(1.0, ERROR_TAU_MS, now);
-        self.penalty.scale(FORGIVEN, now);
+        self.penalty.change(now, |penalty, age| faded_penalty(penalty, age) * FORGIVEN);
         // Only an answer shows that a load is carried: while a provider stalls, what is usual stays as it was.
         self.load.mean(f64::from(self.in_flight()), LOAD_TAU_MS, now);
         let total = millis(timing.total);
@@ -239,6 +235,16 @@ impl RouteStats {
         let [cold, hot] = &self.cached;
         if warm { hot } else { cold }
     }
+}
+
+/// By how much an age is more than can be believed.
+fn beyond(age: u64, tau_ms: f64) -> u64 {
+    age.saturating_sub((IDLE_TAUS * tau_ms) as u64)
+}
+
+/// What is left of a penalty of this age.
+fn faded_penalty(penalty: f64, age: u64) -> f64 {
+    blend(penalty, 0.0, beyond(age, TTFT_TAU_MS), TTFT_TAU_MS)
 }
 
 fn millis(duration: Duration) -> f64 {

@@ -39,9 +39,9 @@ impl Timed {
         });
     }
 
-    /// Keeps this share of the number.
-    pub(super) fn scale(&self, share: f64, now: Moment) {
-        self.update(now, |old| old.map_or(f64::NAN, |(old, _)| old * share));
+    /// Makes of the number, if there is one, and its age another.
+    pub(super) fn change(&self, now: Moment, next: impl Fn(f64, u64) -> f64) {
+        self.update(now, |old| old.map_or(f64::NAN, |(old, age)| next(old, age)));
     }
 
     /// Adds to a sum that decays by `e^(-dt/tau)`.

@@ -97,6 +97,16 @@ async fn fastest_gives_one_that_was_slow_long_ago_another_chance() {
 }
 
 #[tokio::test]
+async fn whoever_is_new_is_soon_tried() {
+    let mut stage = Stage::new(StrategyName::Fastest, &[Cast::default(); 2]).await;
+    stage.answers(0, 100, 1);
+    let shares = stage.shares(MANY);
+    assert!((MANY / 8..MANY / 3).contains(&shares[1]), "although it is thought to be slower: {shares:?}");
+    let _under_way = stage.attempt(1);
+    assert!(stage.shares(MANY)[1] < MANY / 20, "by one request at a time");
+}
+
+#[tokio::test]
 async fn among_many_fastest_draws_two() {
     let mut stage = Stage::new(StrategyName::Fastest, &[Cast::default(); 12]).await;
     (0..12).for_each(|slot| stage.answers(slot, 100 + 100 * slot as u64, 1));
@@ -259,6 +269,7 @@ async fn an_open_route_is_left_alone_until_its_probe_and_most_being_open_is_a_pa
     let request = Request { tried: vec![2], ..stage.request() };
     assert_eq!(stage.group.select(&request).unwrap().0.reason, Reason::Panic, "but the others are asked again");
     stage.now = 13_000;
+    stage.answers(2, 300, 5);
     stage.strategy = StrategyName::Reliable;
     let probed = (0..MANY).find_map(|_| Some(stage.ask()).filter(|(_, reason)| *reason == "probe"));
     assert!(probed.is_some(), "whoever explores looks at a route that waits for its probe");
