@@ -235,14 +235,16 @@ fn no_candidate(nobody: Nobody) -> Error {
             "Every provider that serves this model is rate limited; see Retry-After.",
         )
         .with_retry_after(wait),
-        Nobody { refused: Some(Refusal::Key), .. } => Error::new(
-            ErrorKind::ProviderKeyInvalid,
-            "The provider refused the credential that is stored for it; it is not asked again until that is changed.",
-        ),
-        Nobody { refused: Some(Refusal::Quota), .. } => Error::new(
-            ErrorKind::ProviderQuotaExhausted,
-            "The quota of the stored credential is used up; it is not asked again until the credential is changed.",
-        ),
+        Nobody { refused: Some((refusal, provider)), .. } => {
+            let (kind, what) = match refusal {
+                Refusal::Key => (ErrorKind::ProviderKeyInvalid, "was refused"),
+                Refusal::Quota => (ErrorKind::ProviderQuotaExhausted, "has used up its quota"),
+            };
+            let message = format!(
+                "The credential that is stored for the provider '{provider}' {what}; it is not asked again until it is changed."
+            );
+            Error::new(kind, message).with_provider(provider)
+        }
         _ => Error::new(ErrorKind::NoCandidate, "No provider that serves this model is available now."),
     }
 }
