@@ -11,6 +11,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
+use serde_json::{Map, Value};
+
 /// The result of everything here that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -52,6 +54,12 @@ pub enum ErrorKind {
     Conflict,
     /// The client left before the answer was complete.
     ClientGone,
+    /// Another attempt of the same request had content earlier.
+    HedgeLost,
+    /// A rate limit of the virtual key or the workspace is reached.
+    RateLimited,
+    /// The budget of the virtual key or the workspace is spent.
+    BudgetExceeded,
     /// This gateway sheds load or is draining.
     Overloaded,
     /// Every candidate is open or cooling down.
@@ -103,7 +111,7 @@ const fn row(status: u16, error_type: &'static str, code: &'static str, retryabl
 
 impl ErrorKind {
     /// Every kind, for tests and for metrics that must start at zero.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 29] = [
         Self::InvalidRequest,
         Self::UnsupportedParameter,
         Self::InvalidApiKey,
@@ -116,6 +124,9 @@ impl ErrorKind {
         Self::RequestTimeout,
         Self::Conflict,
         Self::ClientGone,
+        Self::HedgeLost,
+        Self::RateLimited,
+        Self::BudgetExceeded,
         Self::Overloaded,
         Self::NoCandidate,
         Self::DeadlineExceeded,
@@ -154,6 +165,9 @@ impl ErrorKind {
             Self::RequestTimeout => row(408, INVALID, "request_timeout", false, Client),
             Self::Conflict => row(409, INVALID, "conflict", false, Client),
             Self::ClientGone => row(499, INVALID, "client_gone", false, Client),
+            Self::HedgeLost => row(499, INVALID, "hedge_lost", false, Gateway),
+            Self::RateLimited => row(429, "rate_limit_error", "rate_limited", false, Client),
+            Self::BudgetExceeded => row(429, "insufficient_quota", "budget_exceeded", false, Client),
             Self::Overloaded => row(503, "server_error", "overloaded", false, Gateway),
             Self::NoCandidate => row(503, "server_error", "no_provider_available", false, Gateway),
             Self::DeadlineExceeded => row(504, "server_error", "deadline_exceeded", false, Gateway),
@@ -190,6 +204,7 @@ struct Details {
     code: Option<String>,
     retry_after: Option<Duration>,
     cause: Option<String>,
+    more: Map<String, Value>,
 }
 
 impl Error {
@@ -248,6 +263,14 @@ impl Error {
         self
     }
 
+    /// What a provider's error says beyond OpenAI's members, for the envelope.
+    pub fn with_more(mut self, more: Map<String, Value>) -> Self {
+        if !more.is_empty() {
+            self.details_mut().more = more;
+        }
+        self
+    }
+
     /// What happened inside; for the log only.
     pub fn with_cause(mut self, cause: impl fmt::Display) -> Self {
         self.details_mut().cause = Some(cause.to_string());
@@ -264,6 +287,8 @@ impl Error {
                 for text in texts.into_iter().flatten() {
                     *text = clean(text);
                 }
+                let more = clean(&Value::Object(std::mem::take(&mut details.more)).to_string());
+                details.more = serde_json::from_str(&more).unwrap_or_default();
             }
         }
         self
@@ -312,6 +337,11 @@ impl Error {
     /// The inner cause; never for the client.
     pub fn cause(&self) -> Option<&str> {
         self.details.as_ref().and_then(|d| d.cause.as_deref())
+    }
+
+    /// What the provider's error says beyond OpenAI's members; never a member that the envelope has.
+    pub fn more(&self) -> Option<&Map<String, Value>> {
+        self.details.as_ref().map(|details| &details.more)
     }
 
     /// Whether the next candidate may be tried while the client has seen nothing.

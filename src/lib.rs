@@ -14,6 +14,8 @@
 //! | [`balance`] | candidates → order: planning, live counters, breaker, strategies, discovery |
 //! | [`meter`] | the only writer of usage: prices it, books it, feeds the metrics |
 //! | [`directory`] | tenants in memory: what the request path reads and the admin API writes through |
+//! | [`shed`] | bounded load: requests under way, bytes of bodies |
+//! | [`quota`] | rate limits and budgets of workspaces and virtual keys |
 //! | [`guard`] | which upstream addresses may be reached |
 //! | [`provider`] | upstream dialects, sans-I/O: one folder per API, one row per provider |
 //! | [`store`] | what outlives the process: tenants, the ledger, roll-ups; sled or memory |
@@ -81,6 +83,8 @@ pub mod money;
 pub mod ndjson;
 pub mod provider;
 pub mod proxy;
+pub mod quota;
+pub mod shed;
 pub mod simulator;
 pub mod sse;
 pub mod store;

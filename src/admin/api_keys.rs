@@ -3,7 +3,7 @@
 use axum::extract::State;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::input::Input;
 use super::respond::{Answer, Created, Data, deleted};
@@ -19,6 +19,7 @@ pub(super) struct View {
     name: String,
     strategy: Option<StrategyName>,
     last_four: String,
+    limits: Map<String, Value>,
     expires_at: Option<Timestamp>,
     revoked_at: Option<Timestamp>,
     created_at: Timestamp,
@@ -33,6 +34,7 @@ impl From<&VirtualKey> for View {
             id: key.id.clone(),
             name: key.name.clone(),
             strategy: key.strategy,
+            limits: key.limits.clone(),
             last_four: key.last_four.clone(),
             expires_at: key.expires_at,
             revoked_at: key.revoked_at,
@@ -49,6 +51,8 @@ pub(super) struct Body {
     name: Option<String>,
     strategy: Option<StrategyName>,
     expires_at: Option<Timestamp>,
+    #[serde(default)]
+    limits: Map<String, Value>,
 }
 
 pub(super) async fn list(State(state): State<AdminState>, Tenant(workspace): Tenant) -> Data<Vec<View>> {
@@ -60,7 +64,8 @@ pub(super) async fn create(
     Tenant(workspace): Tenant,
     Input(body): Input<Body>,
 ) -> Answer<Created<View>> {
-    let new = NewKey { name: body.name, strategy: body.strategy, expires_at: body.expires_at };
+    let Body { name, strategy, expires_at, limits } = body;
+    let new = NewKey { name, strategy, expires_at, limits };
     let (key, secret) = blocking(move || state.directory.create_key(&workspace.id, new, (state.now)())).await?;
     Ok(Created(View { key: Some(secret.expose().to_owned()), ..View::from(&*key) }))
 }

@@ -132,6 +132,13 @@ impl Group {
         (ranking.into_order(), excluded)
     }
 
+    /// Who can't be asked now, by provider, and why; what a strategy thinks of the others is not in it.
+    pub fn passed_over(&self, request: &Request) -> Vec<(&'static str, &'static str)> {
+        let candidates = self.candidates.iter();
+        let why = candidates.map(|candidate| (candidate.credential.provider.name, excluded(candidate, request)));
+        why.filter_map(|(provider, why)| Some((provider, why?.as_str()))).collect()
+    }
+
     fn nobody(&self, request: &Request) -> Nobody {
         let waits = self.candidates.iter().filter_map(|candidate| match excluded(candidate, request)? {
             Excluded::Cooling(wait) => Some(wait),

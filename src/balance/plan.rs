@@ -1,16 +1,17 @@
 //! A workspace and a model name → candidates; and the groups in which they are kept between requests.
 //!
 //! For each enabled credential the upstream name is the first of: the credential's own `models` map, the alias, the
-//! catalogue, an explicit `provider/model`, and, for a name nobody knows, the provider's declared prefixes.
+//! catalogue, an explicit `provider/model`, a name as the provider itself spells it, and, for a name nobody knows, the
+//! provider's declared prefixes. A name that the catalogue gives to some providers is never tried at others.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::discovery::Resolver;
 use super::group::Group;
 use super::stats::StatsBook;
 use super::{Candidate, Place};
-use crate::catalog::{Catalog, Kind};
+use crate::catalog::{ALIAS_OWNER, Catalog, Kind};
 use crate::directory::{Credential, Workspace, is_upstream_model};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -63,11 +64,10 @@ impl Planner {
     }
 
     fn candidates(&self, workspace: &Workspace, model: &str, kind: Kind) -> Vec<Candidate> {
-        let (asked, known) = (model, !self.catalog.by_name(model).is_empty() || self.catalog.alias(model).is_some());
-        let enabled = workspace.credentials.iter().filter(|credential| credential.enabled);
-        enabled
+        let (asked, form) = (model, self.form(model));
+        enabled(workspace)
             .filter_map(|credential| {
-                let (upstream, rank) = self.upstream(credential, model, kind, known)?;
+                let (upstream, rank) = self.upstream(credential, model, kind, form)?;
                 Some((credential, upstream, rank))
             })
             .enumerate()
@@ -79,53 +79,103 @@ impl Planner {
             .collect()
     }
 
+    fn form(&self, model: &str) -> Form {
+        let pinned =
+            || model.split_once('/').is_some_and(|(provider, rest)| self.catalog.entry(provider, rest).is_some());
+        if !self.catalog.by_name(model).is_empty() || self.catalog.alias(model).is_some() {
+            Form::Public
+        } else if !pinned() && self.catalog.is_upstream(model) {
+            Form::Upstream
+        } else {
+            Form::Free
+        }
+    }
+
     /// The upstream name of a model at a credential, and its place in the alias.
-    fn upstream(&self, credential: &Credential, model: &str, kind: Kind, known: bool) -> Option<(String, usize)> {
+    fn upstream(&self, credential: &Credential, model: &str, kind: Kind, form: Form) -> Option<(String, usize)> {
         let provider = credential.provider.name;
         if let Some(upstream) = credential.models.get(model) {
             return Some((upstream.clone(), 0));
         }
-        if let Some(entries) = self.catalog.alias(model) {
-            let place = entries.iter().position(|entry| entry.provider == provider && entry.kind == kind);
-            return place.and_then(|rank| Some((entries.get(rank)?.upstream.clone(), rank)));
+        match form {
+            Form::Public => self.public(provider, model, kind),
+            Form::Upstream => {
+                let entry = self.catalog.entry(provider, model).filter(|entry| entry.kind == kind);
+                entry.map(|entry| (entry.upstream.clone(), 0))
+            }
+            Form::Free => {
+                let explicit = model.strip_prefix(provider).and_then(|rest| rest.strip_prefix('/'));
+                let own =
+                    || credential.provider.prefixes.iter().any(|prefix| model.starts_with(prefix)).then_some(model);
+                let name = explicit.or_else(own).filter(|name| is_upstream_model(name))?;
+                Some((name.to_owned(), 0))
+            }
         }
-        let mut entries = self.catalog.by_name(model).iter();
-        if let Some(entry) = entries.find(|entry| entry.provider == provider && entry.kind == kind) {
-            return Some((entry.upstream.clone(), 0));
-        }
-        if known {
-            return None;
-        }
-        if let Some(rest) = model.strip_prefix(provider).and_then(|rest| rest.strip_prefix('/')) {
-            return is_upstream_model(rest).then(|| (rest.to_owned(), 0));
-        }
-        let own = credential.provider.prefixes.iter().any(|prefix| model.starts_with(prefix));
-        (own && is_upstream_model(model)).then(|| (model.to_owned(), 0))
     }
 
-    /// The names this workspace can call: public name → owner, sorted.
-    pub fn models(&self, workspace: &Workspace) -> Vec<(String, String)> {
-        let enabled = || workspace.credentials.iter().filter(|credential| credential.enabled);
-        let mut names: Vec<(String, String)> = self
-            .catalog
-            .names()
-            .filter(|(name, _)| {
-                enabled().any(|credential| {
-                    [Kind::Chat, Kind::Embeddings]
-                        .into_iter()
-                        .any(|kind| self.upstream(credential, name, kind, true).is_some())
-                })
-            })
-            .map(|(name, owner)| (name.to_owned(), owner.to_owned()))
-            .collect();
-        for credential in enabled() {
-            let own = credential.models.keys().map(|name| (name.clone(), credential.provider.name.to_owned()));
-            names.extend(own);
-        }
-        names.sort();
-        names.dedup_by(|left, right| left.0 == right.0);
-        names
+    /// What a provider calls an alias or a name of the catalogue, and its place in the alias.
+    fn public(&self, provider: &str, model: &str, kind: Kind) -> Option<(String, usize)> {
+        let alias = self.catalog.alias(model);
+        let mut entries = alias.unwrap_or_else(|| self.catalog.by_name(model)).iter().enumerate();
+        let (place, entry) = entries.find(|(_, entry)| entry.provider == provider && entry.kind == kind)?;
+        Some((entry.upstream.clone(), if alias.is_some() { place } else { 0 }))
     }
+
+    /// The names this workspace can call: public name → owner, sorted, each once. The owner is the provider of the
+    /// credential with the first priority, or [`ALIAS_OWNER`].
+    pub fn models(&self, workspace: &Workspace) -> Vec<(String, String)> {
+        let credentials: Vec<_> = enabled(workspace).collect();
+        let mut names = BTreeMap::new();
+        for credential in &credentials {
+            for name in credential.models.keys() {
+                names.entry(name.as_str()).or_insert(credential.provider.name);
+            }
+        }
+        for (alias, entries) in self.catalog.aliases() {
+            let reached =
+                |credential: &&Arc<Credential>| entries.iter().any(|entry| entry.provider == credential.provider.name);
+            if credentials.iter().any(reached) {
+                names.entry(alias).or_insert(ALIAS_OWNER);
+            }
+        }
+        for credential in &credentials {
+            for name in self.catalog.served_by(credential.provider.name) {
+                names.entry(name).or_insert(credential.provider.name);
+            }
+        }
+        names.into_iter().map(|(name, owner)| (name.to_owned(), owner.to_owned())).collect()
+    }
+
+    /// One model that this workspace can call, and its owner: a name of [`Planner::models`], or any other way to write one
+    /// that the catalogue has. A name nobody has heard of may be served, too; only its provider can tell.
+    pub fn model(&self, workspace: &Workspace, name: &str) -> Option<(String, String)> {
+        let listed = self.models(workspace).into_iter().find(|(listed, _)| listed == name);
+        listed.or_else(|| {
+            let form = self.form(name);
+            let mut credentials = enabled(workspace);
+            let serves = |credential: &&Arc<Credential>| {
+                let upstream = |kind| self.upstream(credential, name, kind, form).map(|(upstream, _)| upstream);
+                let mut known = [Kind::Chat, Kind::Embeddings].into_iter().filter_map(upstream);
+                known.any(|upstream| self.catalog.entry(credential.provider.name, &upstream).is_some())
+            };
+            credentials.find(serves).map(|credential| (name.to_owned(), credential.provider.name.to_owned()))
+        })
+    }
+}
+
+/// How a client wrote the name of a model.
+#[derive(Clone, Copy)]
+enum Form {
+    /// An alias, or a public name of the catalogue.
+    Public,
+    /// As a provider of the catalogue spells it; `provider/model` is not among them where the provider has that model.
+    Upstream,
+    /// `provider/model`, or a name nobody knows.
+    Free,
+}
+
+fn enabled(workspace: &Workspace) -> impl Iterator<Item = &Arc<Credential>> {
+    workspace.credentials.iter().filter(|credential| credential.enabled)
 }
 
 fn not_found(model: &str) -> Error {

@@ -12,7 +12,7 @@ use super::request::Request;
 use super::stats::StatsBook;
 use super::{Candidate, Moment, Place};
 use crate::api::strategy::StrategyName;
-use crate::catalog::Prices;
+use crate::catalog::{Prices, Rates};
 use crate::config::Secret;
 use crate::directory::{Credential, CredentialChange, Directory, WorkspaceChange};
 use crate::money::Money;
@@ -50,11 +50,14 @@ impl Stage {
         let book = StatsBook::default();
         let credentials = credentials(cast);
         let candidates = credentials.into_iter().zip(cast).enumerate().map(|(slot, (credential, cast))| {
-            let prices = cast.price.map(|(input, output)| Prices {
-                input: Money::per_token(input).unwrap(),
-                output: Money::per_token(output).unwrap(),
-                cached_read: Money::per_token(input / 10.0),
-                ..Prices::default()
+            let prices = cast.price.map(|(input, output)| {
+                let base = Rates {
+                    input: Money::per_token(input).unwrap(),
+                    output: Money::per_token(output).unwrap(),
+                    cached_read: Money::per_token(input / 10.0),
+                    ..Rates::default()
+                };
+                Prices { base, tiers: Vec::new() }
             });
             let place = Place { slot, rank: cast.rank, revision: 1 };
             Candidate::new(place, "model", credential, "model".to_owned(), prices, &book)

@@ -16,7 +16,7 @@ use crate::provider::PROVIDERS;
 /// The catalogue that is compiled in.
 const BUILT_IN: &str = include_str!("../../conf/models.toml");
 
-/// The provider that [`Catalog::names`] gives for an alias.
+/// Who owns an alias, where a list of models says who owns each.
 pub const ALIAS_OWNER: &str = "perpetuo";
 
 /// What a model is for.
@@ -29,9 +29,9 @@ pub enum Kind {
     Embeddings,
 }
 
-/// Prices per token.
+/// What the tokens of one request cost, each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Prices {
+pub struct Rates {
     /// A prompt token that no cache had.
     pub input: Money,
     /// A completion token, reasoning included.
@@ -42,6 +42,44 @@ pub struct Prices {
     pub cache_write: Option<Money>,
     /// A prompt token written to a cache for an hour; `cache_write` applies when absent.
     pub cache_write_1h: Option<Money>,
+    /// A prompt token that was sound; `input` applies when absent.
+    pub audio_input: Option<Money>,
+    /// A completion token that is sound; `output` applies when absent.
+    pub audio_output: Option<Money>,
+    /// Every completion token of an answer that was thought about; `output` applies when absent.
+    pub thinking_output: Option<Money>,
+}
+
+/// What a model charges: more for long prompts, where its provider does so.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prices {
+    /// For prompts that are above no tier's threshold.
+    pub base: Rates,
+    /// For longer prompts, the lowest threshold first.
+    pub tiers: Vec<Tier>,
+}
+
+/// The rates for prompts longer than a threshold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tier {
+    /// The threshold: a prompt of more tokens than this, cached ones included, has these rates.
+    pub above: u64,
+    /// They apply to all tokens of the request, not only to those above the threshold.
+    pub rates: Rates,
+}
+
+impl Prices {
+    /// The rates for a request whose whole prompt, cached or not, has so many tokens.
+    pub fn for_prompt(&self, prompt_tokens: u64) -> &Rates {
+        let tier = self.tiers.iter().rev().find(|tier| prompt_tokens > tier.above);
+        tier.map_or(&self.base, |tier| &tier.rates)
+    }
+
+    /// What a request of so many tokens costs without caches, sound and thought: for planning, not for the bill.
+    pub fn expected(&self, prompt_tokens: u64, output_tokens: u64) -> Money {
+        let rates = self.for_prompt(prompt_tokens);
+        rates.input.times(prompt_tokens) + rates.output.times(output_tokens)
+    }
 }
 
 /// What a model can do beyond text.
@@ -141,14 +179,19 @@ impl Catalog {
         found.map(|entry| &entry.prices)
     }
 
-    /// Every public name with its provider, and every alias with [`ALIAS_OWNER`]; sorted by name, then provider.
-    /// A name that several providers serve stands once for each.
-    pub fn names(&self) -> impl Iterator<Item = (&str, &str)> {
-        let models = self.by_name.values().flatten().map(|entry| (entry.name.as_str(), entry.provider));
-        let aliases = self.aliases.keys().map(|name| (name.as_str(), ALIAS_OWNER));
-        let mut names: Vec<_> = models.chain(aliases).collect();
-        names.sort_unstable();
-        names.into_iter()
+    /// Whether any provider calls a model so.
+    pub fn is_upstream(&self, name: &str) -> bool {
+        self.by_upstream.values().any(|models| models.contains_key(name))
+    }
+
+    /// The public names of a provider's models, in no order.
+    pub fn served_by(&self, provider: &str) -> impl Iterator<Item = &str> {
+        self.by_upstream.get(provider).into_iter().flat_map(HashMap::values).map(|entry| entry.name.as_str())
+    }
+
+    /// Every alias with the models that it stands for, by name.
+    pub fn aliases(&self) -> impl Iterator<Item = (&str, &[Arc<ModelEntry>])> {
+        self.aliases.iter().map(|(name, entries)| (name.as_str(), entries.as_slice()))
     }
 
     /// Adds a model. Says why not when it is there already.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use toml::de::DeValue;
 
-use super::{Capabilities, Catalog, Kind, ModelEntry, Prices};
+use super::{Capabilities, Catalog, Kind, ModelEntry, Prices, Rates, Tier};
 use crate::config::reader::{Reader, Source};
 use crate::config::setting::{Setting, Words};
 use crate::config::{Place, Problem, Problems};
@@ -49,17 +49,50 @@ impl<'t> Reading<'t> {
 
     fn model(&mut self, item: toml::Spanned<DeValue<'t>>) {
         let offset = item.span().start;
-        let DeValue::Table(table) = item.into_inner() else {
+        let DeValue::Table(mut table) = item.into_inner() else {
             let place = self.source.place(offset);
             return self.refuse(place, "model", "expected a table under [[model]]");
         };
+        let tiers = table.remove("tiers").map(|written| self.tiers(written)).unwrap_or_default();
         let mut reader = Reader::entry(self.source, "model.", offset, table);
-        if let Some(entry) = read_model(&mut reader, self.providers)
-            && let Err(why) = self.catalog.insert(entry)
-        {
-            reader.refuse("name", why);
+        if let Some(mut entry) = read_model(&mut reader, self.providers) {
+            entry.prices.tiers = tiers;
+            if let Err(why) = self.catalog.insert(entry) {
+                reader.refuse("name", why);
+            }
         }
         self.found.extend(reader.finish());
+    }
+
+    fn tiers(&mut self, written: toml::Spanned<DeValue<'t>>) -> Vec<Tier> {
+        let offset = written.span().start;
+        let DeValue::Array(list) = written.into_inner() else {
+            self.refuse_tiers(offset, "expected a list of tables, each with `above` and its prices");
+            return Vec::new();
+        };
+        let tiers: Vec<Tier> = list.into_iter().filter_map(|item| self.tier(item)).collect();
+        if !tiers.is_sorted_by(|left, right| left.above < right.above) {
+            self.refuse_tiers(offset, "the lowest threshold must come first, and each only once");
+        }
+        tiers
+    }
+
+    fn refuse_tiers(&mut self, offset: usize, message: &str) {
+        self.refuse(self.source.place(offset), "model.tiers", message);
+    }
+
+    fn tier(&mut self, item: toml::Spanned<DeValue<'t>>) -> Option<Tier> {
+        let offset = item.span().start;
+        let DeValue::Table(table) = item.into_inner() else {
+            self.refuse_tiers(offset, "expected a table with `above` and its prices");
+            return None;
+        };
+        let mut reader = Reader::entry(self.source, "model.tiers.", offset, table);
+        let above = reader.required("above");
+        // Only chat models have tiers.
+        let rates = read_rates(&mut reader, Kind::Chat);
+        self.found.extend(reader.finish());
+        Some(Tier { above: above?, rates: rates? })
     }
 
     fn alias(&mut self, name: &str, place: Place, value: &DeValue<'_>) {
@@ -93,14 +126,7 @@ fn read_model(reader: &mut Reader<'_>, providers: &[&'static str]) -> Option<Mod
     let provider: Option<String> = reader.required("provider");
     let upstream: Option<String> = reader.optional("upstream");
     let kind = reader.take("kind", Kind::Chat);
-    let input: Option<Price> = reader.required("input");
-    let output: Option<Price> = match kind {
-        Kind::Chat => reader.required("output"),
-        Kind::Embeddings => Some(reader.take("output", Price(Money::ZERO))),
-    };
-    let cached_read: Option<Price> = reader.optional("cached_read");
-    let cache_write: Option<Price> = reader.optional("cache_write");
-    let cache_write_1h: Option<Price> = reader.optional("cache_write_1h");
+    let rates = read_rates(reader, kind);
     let context_window = reader.optional("context_window");
     let max_output = reader.optional("max_output");
     let capabilities = reader.take("capabilities", Vec::new());
@@ -111,24 +137,37 @@ fn read_model(reader: &mut Reader<'_>, providers: &[&'static str]) -> Option<Mod
         }
         known
     });
-    let prices = Prices {
-        input: input?.0,
-        output: output?.0,
-        cached_read: cached_read.map(|price| price.0),
-        cache_write: cache_write.map(|price| price.0),
-        cache_write_1h: cache_write_1h.map(|price| price.0),
-    };
     let name = name?;
     Some(ModelEntry {
         upstream: upstream.unwrap_or_else(|| name.clone()),
         name,
         provider: known?,
         kind,
-        prices,
+        prices: Prices { base: rates?, tiers: Vec::new() },
         context_window,
         max_output,
         capabilities: together(&capabilities),
     })
+}
+
+/// The prices of a model, or of one of its tiers.
+fn read_rates(reader: &mut Reader<'_>, kind: Kind) -> Option<Rates> {
+    let input: Option<Price> = reader.required("input");
+    let output: Option<Price> = match kind {
+        Kind::Chat => reader.required("output"),
+        Kind::Embeddings => Some(reader.take("output", Price(Money::ZERO))),
+    };
+    let mut optional = |key| reader.optional(key).map(|Price(price)| price);
+    let special = Rates {
+        cached_read: optional("cached_read"),
+        cache_write: optional("cache_write"),
+        cache_write_1h: optional("cache_write_1h"),
+        audio_input: optional("audio_input"),
+        audio_output: optional("audio_output"),
+        thinking_output: optional("thinking_output"),
+        ..Rates::default()
+    };
+    Some(Rates { input: input?.0, output: output?.0, ..special })
 }
 
 /// A price as one would publish it.

@@ -19,11 +19,11 @@ fn the_shipped_catalogue_has_models_of_the_providers_with_published_prices() {
     for (provider, least) in
         [("openai", 50), ("anthropic", 15), ("groq", 10), ("fireworks", 40), ("openrouter", 50), ("xai", 10)]
     {
-        let count = catalog.names().filter(|(_, owner)| *owner == provider).count();
+        let count = catalog.served_by(provider).count();
         assert!(count >= least, "{count} models of {provider}");
     }
     let embeddings = catalog.entry("openai", "text-embedding-3-small").unwrap();
-    assert_eq!((embeddings.kind, embeddings.prices.output), (Kind::Embeddings, Money::ZERO));
+    assert_eq!((embeddings.kind, embeddings.prices.base.output), (Kind::Embeddings, Money::ZERO));
 }
 
 #[test]
@@ -31,12 +31,12 @@ fn a_model_is_read_as_it_was_written() {
     let catalog = shipped();
     let model = catalog.entry("openai", "gpt-4o").unwrap();
     assert_eq!((model.provider, model.upstream.as_str(), model.kind), ("openai", "gpt-4o", Kind::Chat));
-    assert_eq!(model.prices.input, Money(2_500_000));
-    assert_eq!(model.prices.output, Money(10_000_000));
-    assert_eq!(model.prices.cached_read, Some(Money(1_250_000)));
+    assert_eq!(model.prices.base.input, Money(2_500_000));
+    assert_eq!(model.prices.base.output, Money(10_000_000));
+    assert_eq!(model.prices.base.cached_read, Some(Money(1_250_000)));
     assert_eq!((model.context_window, model.max_output), (Some(128_000), Some(16_384)));
     assert!(model.capabilities.tools && model.capabilities.vision && !model.capabilities.audio);
-    let sonnet = &catalog.entry("anthropic", "claude-sonnet-4-6").unwrap().prices;
+    let sonnet = &catalog.entry("anthropic", "claude-sonnet-4-6").unwrap().prices.base;
     assert_eq!(sonnet.cache_write, Some(Money(3_750_000)));
     assert_eq!(sonnet.cache_write_1h, Some(Money(6_000_000)));
     assert_eq!(catalog.by_name("no-such-model"), []);
@@ -46,13 +46,25 @@ fn a_model_is_read_as_it_was_written() {
 fn every_price_in_the_shipped_file_makes_sense() {
     let catalog = shipped();
     for entry in catalog.by_name.values().flatten() {
-        let prices = &entry.prices;
-        let name = &entry.name;
+        let name = format!("{} at {}", entry.name, entry.provider);
         // A model server that needs no key bills nobody by the token.
         let unbilled = crate::provider::find(entry.provider).is_some_and(|provider| provider.keyless);
-        assert!(prices.input > Money::ZERO || unbilled, "{name} is free");
-        assert!(prices.cached_read.is_none_or(|read| read <= prices.input), "{name}: reading a cache costs extra");
-        assert!(prices.output >= prices.input || entry.kind == Kind::Embeddings, "{name}: answers are too cheap");
+        let mut shorter = &entry.prices.base;
+        for rates in std::iter::once(&entry.prices.base).chain(entry.prices.tiers.iter().map(|tier| &tier.rates)) {
+            assert!(rates.input > Money::ZERO || unbilled, "{name} is free");
+            assert!(rates.cached_read.is_none_or(|read| read <= rates.input), "{name}: reading a cache costs extra");
+            let longer = rates.cache_write_1h.is_none_or(|hour| Some(hour) >= rates.cache_write);
+            assert!(longer, "{name}: a longer cache is cheaper");
+            assert!(rates.output >= rates.input || entry.kind == Kind::Embeddings, "{name}: answers are too cheap");
+            assert!(rates.thinking_output.is_none_or(|thought| thought > rates.output), "{name}: thinking is cheaper");
+            assert!(rates.input >= shorter.input && rates.output >= shorter.output, "{name}: a long prompt is cheaper");
+            assert_eq!(rates.cached_read.is_some(), shorter.cached_read.is_some(), "{name}: a tier forgot the cache");
+            assert_eq!(rates.cache_write.is_some(), shorter.cache_write.is_some(), "{name}: a tier forgot the cache");
+            shorter = rates;
+        }
+        let window = entry.context_window.unwrap_or(u64::MAX);
+        assert!(entry.prices.tiers.iter().all(|tier| tier.above >= 32_000), "{name}: a tier for short prompts");
+        assert!(window >= 512 && entry.max_output.unwrap_or(1) > 0, "{name}: {window} tokens of context");
     }
 }
 
@@ -61,7 +73,7 @@ fn a_dated_name_has_the_price_of_the_undated_one() {
     let text = "[[model]]\nname = \"m\"\nprovider = \"openai\"\ninput = 1\noutput = 2\n\
         [[model]]\nname = \"m-2024-05-13\"\nprovider = \"openai\"\ninput = 5\noutput = 15\n";
     let catalog = Catalog::parse(text, "m.toml", &PROVIDERS).unwrap();
-    let input = |name| catalog.price("openai", name).map(|prices| prices.input);
+    let input = |name| catalog.price("openai", name).map(|prices| prices.base.input);
     for name in ["m", "m-2024-08-06", "m-20250929", "m@20250929"] {
         assert_eq!(input(name), Some(Money(1_000_000)), "{name}");
     }
@@ -74,7 +86,7 @@ fn a_dated_name_has_the_price_of_the_undated_one() {
 }
 
 #[test]
-fn the_names_of_the_guide_resolve_at_all_three_providers() {
+fn the_names_of_the_guide_work_with_any_one_of_three_providers() {
     let catalog = shipped();
     let homes = [
         ("gpt-4", "openai"),
@@ -87,26 +99,120 @@ fn the_names_of_the_guide_resolve_at_all_three_providers() {
     for (name, home) in homes {
         let entries = catalog.alias(name).unwrap_or_else(|| panic!("{name} is no alias"));
         assert_eq!(entries[0].provider, home, "{name}");
-        let providers: std::collections::HashSet<_> = entries.iter().map(|entry| entry.provider).collect();
-        assert_eq!(providers.len(), 3, "{name} lacks a provider");
-        assert!(entries.iter().all(|entry| entry.capabilities.tools), "{name} can't call tools everywhere");
+        for provider in PROVIDERS {
+            assert!(entries.iter().any(|entry| entry.provider == provider), "{name} lacks {provider}");
+        }
     }
-    assert!(catalog.alias("gpt-4o").is_none());
+    assert!(catalog.alias("gpt-4o").is_none(), "an exact name is no alias");
 }
 
 #[test]
-fn names_are_sorted_and_say_whose_they_are() {
+fn what_stands_for_each_other_can_do_the_same() {
+    let catalog = shipped();
+    for (alias, entries) in catalog.aliases() {
+        let providers: std::collections::HashSet<_> = entries.iter().map(|entry| entry.provider).collect();
+        assert_eq!(
+            providers.len(),
+            entries.len(),
+            "{alias} names a provider twice; only its first model would be asked"
+        );
+        assert!(providers.len() >= 2, "{alias} has nothing to fall back to");
+        for entry in entries {
+            assert_eq!(entry.kind, Kind::Chat, "{alias}: vectors of two models do not compare");
+            // The oldest names of the guide stand for what their providers still answer to.
+            let old = entry.name == alias;
+            assert!(entry.capabilities.tools || old, "{alias}: {} at {} calls no tools", entry.name, entry.provider);
+        }
+    }
+}
+
+#[test]
+fn one_name_is_one_model_wherever_it_is_served() {
+    let catalog = shipped();
+    let providers = |name: &str| -> Vec<_> { catalog.by_name(name).iter().map(|entry| entry.provider).collect() };
+    for (name, some) in [
+        ("gpt-4o", &["azure", "openai", "openrouter"][..]),
+        ("claude-sonnet-4-5", &["anthropic", "bedrock", "openrouter"]),
+        ("claude-opus-5-5", &["anthropic", "bedrock", "openrouter", "vertex"]),
+        ("gemini-3.5-flash", &["gemini", "openrouter", "vertex"]),
+        ("gpt-oss-120b", &["bedrock", "cerebras", "fireworks", "groq", "openrouter", "sambanova", "together"]),
+        ("llama-3.3-70b", &["bedrock", "fireworks", "groq", "openrouter", "sambanova", "together"]),
+        ("deepseek-v4-pro", &["alibaba", "deepseek", "fireworks", "openrouter"]),
+        ("kimi-k3", &["bedrock", "fireworks", "moonshot", "openrouter", "together"]),
+        ("glm-5.2", &["alibaba", "fireworks", "mistral", "openrouter", "together", "zai"]),
+        ("qwen3-32b", &["bedrock", "fireworks", "groq", "openrouter"]),
+    ] {
+        let found = providers(name);
+        assert!(some.iter().all(|provider| found.contains(provider)), "{name} is at {found:?} only");
+    }
+    for entries in catalog.by_name.values() {
+        let kinds: std::collections::HashSet<_> = entries.iter().map(|entry| entry.kind).collect();
+        assert_eq!(kinds.len(), 1, "{} is for chat here and for embeddings there", entries[0].name);
+        let bare = |entry: &Arc<ModelEntry>| entry.upstream.rsplit('/').next().unwrap_or_default().to_lowercase();
+        let vectors = entries.iter().filter(|entry| entry.kind == Kind::Embeddings);
+        for entry in vectors {
+            assert!(entry.name.to_lowercase().ends_with(&bare(entry)), "{} is {} there", entry.name, entry.upstream);
+        }
+    }
+}
+
+#[test]
+fn a_model_has_a_public_name_and_the_name_that_its_provider_gave_it() {
     let text = "[alias]\nfast = [\"groq/b\", \"openai/b\"]\n\
         [[model]]\nname = \"b\"\nprovider = \"openai\"\ninput = 1\noutput = 2\n\
         [[model]]\nname = \"b\"\nprovider = \"groq\"\ninput = 1\noutput = 2\n\
         [[model]]\nname = \"a\"\nupstream = \"x/a\"\nprovider = \"groq\"\ninput = 1\noutput = 2\n";
     let catalog = Catalog::parse(text, "m.toml", &PROVIDERS).unwrap();
-    let names: Vec<_> = catalog.names().collect();
-    assert_eq!(names, [("a", "groq"), ("b", "groq"), ("b", "openai"), ("fast", ALIAS_OWNER)]);
     let by_name: Vec<_> = catalog.by_name("b").iter().map(|entry| entry.provider).collect();
     assert_eq!(by_name, ["openai", "groq"], "the order of the file");
     assert_eq!(catalog.entry("groq", "x/a").unwrap().name, "a");
     assert!(catalog.entry("groq", "a").is_none());
+    assert!(catalog.is_upstream("x/a") && !catalog.is_upstream("a"));
+    let mut served: Vec<_> = catalog.served_by("groq").collect();
+    served.sort_unstable();
+    assert_eq!((served, catalog.served_by("anthropic").count()), (vec!["a", "b"], 0));
+    let aliases: Vec<_> = catalog.aliases().map(|(name, entries)| (name, entries.len())).collect();
+    assert_eq!(aliases, [("fast", 2)]);
+}
+
+#[test]
+fn a_long_prompt_has_the_prices_of_its_tier() {
+    let text = "[[model]]\nname = \"m\"\nprovider = \"openai\"\ninput = 1\noutput = 2\ncached_read = 0.1\ntiers = [\n\
+        { above = 100, input = 3, output = 4, cached_read = 0.3, audio_input = 5 },\n\
+        { above = 200, input = 6, output = 7, thinking_output = 8 } ]\n";
+    let catalog = Catalog::parse(text, "m.toml", &PROVIDERS).unwrap();
+    let prices = catalog.price("openai", "m").unwrap();
+    let input = |tokens| prices.for_prompt(tokens).input;
+    assert_eq!(
+        [0, 100, 101, 200, 201, u64::MAX].map(input),
+        [1, 1, 3, 3, 6, 6].map(|dollars| Money(dollars * 1_000_000))
+    );
+    assert_eq!(prices.tiers[0].rates.audio_input, Some(Money(5_000_000)));
+    assert_eq!(prices.tiers[1].rates.thinking_output, Some(Money(8_000_000)));
+    assert_eq!(prices.for_prompt(201).cached_read, None, "a tier inherits nothing");
+    assert_eq!(prices.base.cached_read, Some(Money(100_000)));
+    assert_eq!(prices.expected(101, 10), Money((101 * 3 + 10 * 4) * 1_000_000));
+}
+
+#[test]
+fn a_mistake_in_a_tier_shows_its_line() {
+    let model = "[[model]]\nname = \"m\"\nprovider = \"openai\"\ninput = 1\noutput = 2\n";
+    let price = "expected a price in USD per million tokens, from 0 to 1000000";
+    let mistake = |tiers: &str| mistakes(&format!("{model}{tiers}"));
+    assert_eq!(
+        mistake("tiers = [\n{ above = -1, input = 1, outptu = 2 }]\n"),
+        format!(
+            "m.toml:7: model.tiers.above: expected a whole number\n\
+            m.toml:7: model.tiers.outptu: unknown key; did you mean model.tiers.output?\n\
+            m.toml:7: model.tiers.output: missing: {price}"
+        )
+    );
+    let order = "m.toml:6: model.tiers: the lowest threshold must come first, and each only once";
+    let tier = |above| format!("{{ above = {above}, input = 1, output = 2 }}");
+    assert_eq!(mistake(&format!("tiers = [{}, {}]\n", tier(2), tier(1))), order);
+    assert_eq!(mistake(&format!("tiers = [{}, {}]\n", tier(2), tier(2))), order);
+    assert!(mistake("tiers = 5\n").starts_with("m.toml:6: model.tiers: expected a list of tables"));
+    assert!(mistake("tiers = [5]\n").starts_with("m.toml:6: model.tiers: expected a table"));
 }
 
 #[test]
@@ -174,7 +280,7 @@ fn a_catalogue_file_replaces_the_built_in_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("models.toml");
     std::fs::write(&path, "").unwrap();
-    assert_eq!(Catalog::load(Some(&path)).unwrap().names().count(), 0);
+    assert_eq!(Catalog::load(Some(&path)).unwrap().by_name.len(), 0);
     let missing = Catalog::load(Some(&folder.path().join("none.toml"))).unwrap_err().to_string();
     assert!(missing.contains("none.toml: cannot be read: "), "{missing}");
 }
@@ -182,9 +288,11 @@ fn a_catalogue_file_replaces_the_built_in_one() {
 proptest::proptest! {
     #[test]
     fn a_damaged_catalogue_is_read_or_refused_but_never_panics(
-        from in 0..3000_usize, length in 0..40_usize, with in ".{0,4}",
+        from in 0..5000_usize, length in 0..40_usize, with in ".{0,4}",
     ) {
-        let text: String = BUILT_IN.chars().take(4000).enumerate()
+        let written = BUILT_IN.lines().filter(|line| !line.starts_with('#')).take(200);
+        let written: String = written.flat_map(|line| [line, "\n"]).collect();
+        let text: String = written.chars().enumerate()
             .filter_map(|(index, letter)| (index < from || index >= from + length).then_some(letter)).collect();
         let (head, tail) = text.split_at_checked(from).unwrap_or((&text, ""));
         if let Err(problems) = Catalog::parse(&format!("{head}{with}{tail}"), "m.toml", &PROVIDERS) {

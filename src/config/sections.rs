@@ -14,6 +14,8 @@ use crate::api::strategy::StrategyName;
 
 const MIB: usize = 1024 * 1024;
 const GIB: usize = 1024 * MIB;
+/// More than any machine has of anything.
+const MANY: u64 = 1 << 48;
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -78,7 +80,7 @@ impl Metrics {
     }
 }
 
-/// `[limits]`: sizes in bytes.
+/// `[limits]`: sizes in bytes, and how much may be under way.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// The largest request body.
@@ -87,6 +89,14 @@ pub struct Limits {
     pub max_event_bytes: usize,
     /// The largest whole answer, which is held until it is complete.
     pub max_answer_bytes: usize,
+    /// Requests under way in all.
+    pub max_in_flight: u64,
+    /// Requests under way of one workspace, which its own `max_in_flight` can only lower.
+    pub max_in_flight_per_workspace: u64,
+    /// Bytes of request bodies that are held in all.
+    pub max_buffered_bytes: u64,
+    /// Bytes of request bodies that are held for one workspace.
+    pub max_buffered_bytes_per_workspace: u64,
 }
 
 impl Limits {
@@ -95,6 +105,14 @@ impl Limits {
             max_body_bytes: reader.within("limits.max_body_bytes", 32 * MIB, 1..=GIB),
             max_event_bytes: reader.within("limits.max_event_bytes", 16 * MIB, 1..=GIB),
             max_answer_bytes: reader.within("limits.max_answer_bytes", 64 * MIB, 1..=GIB),
+            max_in_flight: reader.within("limits.max_in_flight", 32_768, 1..=MANY),
+            max_in_flight_per_workspace: reader.within("limits.max_in_flight_per_workspace", 16_384, 1..=MANY),
+            max_buffered_bytes: reader.within("limits.max_buffered_bytes", 1 << 30, 1..=MANY),
+            max_buffered_bytes_per_workspace: reader.within(
+                "limits.max_buffered_bytes_per_workspace",
+                1 << 29,
+                1..=MANY,
+            ),
         }
     }
 }
@@ -135,11 +153,19 @@ impl Timeouts {
 pub struct Retry {
     /// Attempts for one request, the first included.
     pub max_attempts: u32,
+    /// How long a request waits for a credential that cools down, when there is no other.
+    pub max_wait: Duration,
+    /// Whether the only route of a model is tried again, after a little while.
+    pub same_route: bool,
 }
 
 impl Retry {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-        Self { max_attempts: reader.within("retry.max_attempts", 3, 1..=10) }
+        Self {
+            max_attempts: reader.within("retry.max_attempts", 3, 1..=10),
+            max_wait: reader.within("retry.max_wait", 2 * SECOND, Duration::ZERO..=300 * SECOND),
+            same_route: reader.take("retry.same_route", false),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::api::strategy::StrategyName;
 use crate::config::Secret;
 use crate::error::{Error, Result};
 use crate::provider::{self, Endpoint, PROVIDERS, Provider};
+use crate::quota::Allowance;
 use crate::store::CredentialRecord;
 
 /// The longest name of a workspace or key, the longest name of a model, in bytes.
@@ -28,6 +29,8 @@ pub struct WorkspaceChange {
     pub strategy: Option<Option<StrategyName>>,
     /// Limits by name, all of them.
     pub limits: Option<Map<String, Value>>,
+    /// Whether slow streams get a second attempt beside the first.
+    pub hedging: Option<bool>,
 }
 
 impl WorkspaceChange {
@@ -35,14 +38,7 @@ impl WorkspaceChange {
         if let Some(text) = &self.name {
             name("name", text)?;
         }
-        self.limits.iter().flatten().try_for_each(|(limit, value)| {
-            let path = format!("limits.{limit}");
-            name(&path, limit)?;
-            match value.as_f64() {
-                Some(number) if number >= 0.0 => Ok(()),
-                _ => Err(invalid(path, "a number of at least 0 is expected")),
-            }
-        })
+        self.limits.as_ref().map_or(Ok(()), |limits| Allowance::read(limits).map(drop))
     }
 }
 
@@ -98,6 +94,8 @@ pub struct NewKey {
     pub strategy: Option<StrategyName>,
     /// From when on it is refused; in the future.
     pub expires_at: Option<Timestamp>,
+    /// Limits of the key, by name.
+    pub limits: Map<String, Value>,
 }
 
 impl NewKey {

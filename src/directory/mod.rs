@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
+use jiff::civil::Date;
 use serde_json::Map;
 use uuid::Uuid;
 
@@ -26,12 +27,14 @@ use crate::config::Secret;
 use crate::error::{Error, ErrorKind, Result};
 use crate::guard::Guard;
 use crate::provider::{self, Endpoint, Provider};
-use crate::store::{CredentialRecord, Store, Tenancy, WorkspaceRecord};
+use crate::quota::Allowance;
+use crate::store::{CredentialRecord, DayRange, Store, Tenancy, WorkspaceRecord};
 use crate::vault::{Vault, VirtualKeys, hex, well_formed};
 
 pub use check::{CredentialChange, NewKey, WorkspaceChange, is_upstream_model};
 pub use sealed::SEALED;
 use sealed::Secrets;
+use tenant::stored_allowance;
 pub use tenant::{Caller, Credential, VirtualKey, Workspace};
 
 /// The next revision; of the process, so that a cache that is keyed by it can't mistake one workspace for another.
@@ -74,6 +77,22 @@ impl Directory {
         Ok(Self { store, vault, keys, guard: ArcSwap::default(), tenants, turn: Mutex::new(()) })
     }
 
+    /// Charges every account with what the ledger says was spent this month, so that a restart opens no budget again.
+    ///
+    /// Errors: the store's.
+    pub fn recall_spending(&self, today: Date) -> Result<()> {
+        let days = DayRange { start: Some(today.first_of_month()), end: Some(today) };
+        for tenant in self.read().by_id.values() {
+            for spent in self.store.spent(&tenant.workspace.id, days)? {
+                tenant.workspace.account.spent_before(spent.day, spent.cost);
+                if let Some(key) = tenant.keys.get(&spent.key) {
+                    key.account.spent_before(spent.day, spent.cost);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Lets credentials that are made from now on point at what this guard allows; before the first call, at public hosts.
     pub fn set_guard(&self, guard: Arc<Guard>) {
         self.guard.store(guard);
@@ -110,6 +129,7 @@ impl Directory {
             name: String::new(),
             strategy: None,
             limits: Map::new(),
+            hedging: false,
             created_at: now,
         };
         if change.name.is_none() {
@@ -208,6 +228,9 @@ impl Directory {
             workspace: workspace.id.clone(),
             name: new.name.unwrap_or_else(|| "default".to_owned()),
             strategy: new.strategy,
+            allowance: Allowance::read(&new.limits)?,
+            limits: new.limits,
+            account: Arc::default(),
             expires_at: new.expires_at,
             revoked_at: None,
             last_four: secret.last_four(),
@@ -246,7 +269,9 @@ impl Directory {
         change.check()?;
         workspace.name = change.name.unwrap_or(workspace.name);
         workspace.strategy = change.strategy.unwrap_or(workspace.strategy);
+        workspace.hedging = change.hedging.unwrap_or(workspace.hedging);
         workspace.limits = change.limits.unwrap_or(workspace.limits);
+        workspace.allowance = Allowance::read(&workspace.limits)?;
         self.store.put_workspace(&workspace.record())?;
         Ok(self.publish(workspace))
     }
@@ -280,6 +305,11 @@ impl Directory {
         secrets.key = change.api_key.unwrap_or(secrets.key);
         if secrets.is_empty() && !provider.keyless {
             return Err(Error::invalid("api_key", "The field 'api_key' is missing."));
+        }
+        let options = sealed::merge(&record.options, &secrets.options);
+        if let Some(grant) = provider.dialect.grant(&secrets.key, &options)? {
+            let refuse = |_| check::invalid("options", "the token_uri is not public and not allowed by the operator");
+            self.guard.load().check_url(&grant.endpoint).map_err(refuse)?;
         }
         record.sealed = sealed::seal(&self.vault, &record, &secrets)?;
         Ok(assemble(record, provider, Some(endpoint), Some(secrets)))
@@ -456,10 +486,13 @@ fn assemble(
 /// A workspace without its credentials.
 fn unfilled(record: WorkspaceRecord) -> Workspace {
     Workspace {
+        allowance: stored_allowance(&record.limits, &record.id),
+        account: Arc::default(),
         id: record.id,
         name: record.name,
         strategy: record.strategy,
         limits: record.limits,
+        hedging: record.hedging,
         created_at: record.created_at,
         credentials: Vec::new(),
         revision: 0,

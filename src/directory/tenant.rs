@@ -13,6 +13,7 @@ use crate::api::strategy::StrategyName;
 use crate::config::Secret;
 use crate::error::{Error, Source};
 use crate::provider::{Endpoint, Provider};
+use crate::quota::{Account, Allowance, Subject};
 use crate::store::{CredentialRecord, KeyRecord, WorkspaceRecord};
 
 /// Who sent a request: a virtual key and its workspace.
@@ -24,6 +25,17 @@ pub struct Caller {
     pub workspace: Arc<Workspace>,
 }
 
+impl Caller {
+    /// Whose limits a request of the caller meets: the key's and the workspace's.
+    pub fn subjects(&self) -> [Subject<'_>; 2] {
+        let Self { key, workspace } = self;
+        [
+            Subject { what: "virtual key", allowance: &key.allowance, account: &key.account },
+            Subject { what: "workspace", allowance: &workspace.allowance, account: &workspace.account },
+        ]
+    }
+}
+
 /// A tenant.
 #[derive(Clone)]
 pub struct Workspace {
@@ -33,8 +45,14 @@ pub struct Workspace {
     pub name: String,
     /// The strategy of requests and keys that name none.
     pub strategy: Option<StrategyName>,
+    /// Whether slow streams get a second attempt beside the first.
+    pub hedging: bool,
     /// Limits of the workspace, by name.
     pub limits: Map<String, Value>,
+    /// The same, read.
+    pub allowance: Allowance,
+    /// What it has used of them; the same one through every change.
+    pub account: Arc<Account>,
     /// When it was made.
     pub created_at: Timestamp,
     /// Its provider credentials: by priority, then in the order of their making. Disabled ones too.
@@ -56,6 +74,7 @@ impl Workspace {
             name: self.name.clone(),
             strategy: self.strategy,
             limits: self.limits.clone(),
+            hedging: self.hedging,
             created_at: self.created_at,
         }
     }
@@ -153,6 +172,12 @@ pub struct VirtualKey {
     pub expires_at: Option<Timestamp>,
     /// Since when it is refused for good.
     pub revoked_at: Option<Timestamp>,
+    /// Limits of the key, by name.
+    pub limits: Map<String, Value>,
+    /// The same, read.
+    pub allowance: Allowance,
+    /// What it has used of them.
+    pub account: Arc<Account>,
     /// The end of the key, for people.
     pub last_four: String,
     /// When it was made.
@@ -177,6 +202,7 @@ impl VirtualKey {
             strategy: self.strategy,
             expires_at: self.expires_at,
             revoked_at: self.revoked_at,
+            limits: self.limits.clone(),
             created_at: self.created_at,
         }
     }
@@ -185,15 +211,26 @@ impl VirtualKey {
 impl From<KeyRecord> for VirtualKey {
     fn from(record: KeyRecord) -> Self {
         Self {
+            allowance: stored_allowance(&record.limits, &record.id),
             id: record.id,
             workspace: record.workspace,
             name: record.name,
             strategy: record.strategy,
             expires_at: record.expires_at,
             revoked_at: record.revoked_at,
+            limits: record.limits,
+            account: Arc::default(),
             last_four: record.last_four,
             created_at: record.created_at,
             hash: record.hash,
         }
     }
+}
+
+/// Stored limits, which an older or newer build may have written: what can't be read is logged and does not bound.
+pub(super) fn stored_allowance(limits: &Map<String, Value>, whose: &str) -> Allowance {
+    Allowance::read(limits).unwrap_or_else(|error| {
+        tracing::error!(whose, %error, "the stored limits can't be read and are ignored");
+        Allowance::default()
+    })
 }

@@ -8,8 +8,10 @@ use jiff::Timestamp;
 use serde_json::{Map, json};
 
 use super::*;
+use crate::money::{Money, PICO_PER_DOLLAR};
+use crate::quota::{Amount, Limit, Reservation, When};
 use crate::store::memory::MemoryStore;
-use crate::store::{Booking, DayRange, KeyRecord, LogPage, LogQuery, Rollup};
+use crate::store::{Booking, DayRange, KeyRecord, LogPage, LogQuery, Rollup, Spent};
 use crate::vault::MasterKey;
 
 /// A memory store whose writes can be made to fail.
@@ -52,6 +54,9 @@ impl Store for Fragile {
     }
     fn rollups(&self, workspace: &str, days: DayRange) -> Result<Vec<(String, Rollup)>> {
         self.inner.rollups(workspace, days)
+    }
+    fn spent(&self, workspace: &str, days: DayRange) -> Result<Vec<Spent>> {
+        self.inner.spent(workspace, days)
     }
     fn logs(&self, workspace: &str, query: &LogQuery) -> Result<LogPage> {
         self.inner.logs(workspace, query)
@@ -250,4 +255,34 @@ fn a_provider_without_an_address_of_its_own_is_told_one_by_its_credential() {
     let cleared = CredentialChange { base_url: Some(None), ..change(None) };
     let refused = directory.update_credential(&id, &made.id, cleared).err().unwrap();
     assert_eq!(refused.param(), Some("base_url"));
+}
+
+#[test]
+fn what_was_spent_this_month_counts_again_after_a_restart() {
+    let store = Arc::new(Fragile::default());
+    let directory = open(&store, "07");
+    let limits = serde_json::json!({"usd_per_month": 5}).as_object().unwrap().clone();
+    let change = WorkspaceChange { name: Some("Team".to_owned()), limits: Some(limits), ..WorkspaceChange::default() };
+    let workspace = directory.create_workspace(change, now()).ok().unwrap();
+    let (key, _) = directory.create_key(&workspace.id, NewKey::default(), now()).ok().unwrap();
+    for day in ["2026-06-30", "2026-07-01", "2026-07-15"] {
+        let mut booking = crate::store::suite::booking(&workspace.id, day, &format!("{day}T10:00:00Z"));
+        booking.key.clone_from(&key.id);
+        booking.attempts.truncate(1);
+        booking.attempts[0].cost = Money(2 * PICO_PER_DOLLAR);
+        store.append(&[booking]).unwrap();
+    }
+
+    let directory = open(&store, "07");
+    directory.recall_spending("2026-07-15".parse().unwrap()).unwrap();
+    let caller = Caller {
+        key: directory.key(&workspace.id, &key.id).unwrap(),
+        workspace: directory.workspace(&workspace.id).unwrap(),
+    };
+    let take = |dollars: u128| {
+        let amount = Amount { tokens: 0, cost: Money(dollars * PICO_PER_DOLLAR) };
+        Reservation::take(&caller.subjects(), amount, When { ms: 0, at: now() })
+    };
+    assert_eq!(take(2).unwrap_err().limit, Limit::Month, "4 of 5 were spent in July");
+    assert!(take(1).is_ok());
 }

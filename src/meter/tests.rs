@@ -11,7 +11,7 @@ use crate::error::ErrorKind;
 use crate::store::memory::MemoryStore;
 use crate::store::sled::SledStore;
 use crate::store::suite::booking;
-use crate::store::{CredentialRecord, DayRange, KeyRecord, LogPage, LogQuery, Rollup, Tenancy, WorkspaceRecord};
+use crate::store::{CredentialRecord, DayRange, KeyRecord, LogPage, LogQuery, Rollup, Spent, Tenancy, WorkspaceRecord};
 
 const OPTIONS: MeterOptions = MeterOptions { queue: 1000, batch: Duration::from_millis(5), max_batch: 100 };
 const QUICK: Retry =
@@ -104,6 +104,9 @@ impl Store for Scripted {
     }
     fn rollups(&self, workspace: &str, days: DayRange) -> Result<Vec<(String, Rollup)>> {
         self.kept.rollups(workspace, days)
+    }
+    fn spent(&self, workspace: &str, days: DayRange) -> Result<Vec<Spent>> {
+        self.kept.spent(workspace, days)
     }
     fn prune(&self, before: Timestamp) -> Result<u64> {
         self.kept.prune(before)

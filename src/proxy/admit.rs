@@ -1,7 +1,7 @@
 //! From a head to a plan: who asks, what is asked, who could answer.
 //!
-//! Order: the key, then the declared size, then `Expect`, then the body under one deadline and one cap, then its head without
-//! a full parse, then the candidates. Nothing is sent to any provider here.
+//! Order: the key, then room for the request, then the declared size, then `Expect`, then the body under one deadline and one cap,
+//! then its head without a full parse, then the candidates, then its limits. Nothing is sent to any provider here.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,9 +19,18 @@ use crate::api::head::{ChatHead, read_model, seconds_to_duration};
 use crate::api::scan::Body;
 use crate::api::strategy::StrategyName;
 use crate::balance::group::Group;
+use crate::balance::hash;
+use crate::balance::request::Request;
+use crate::balance::stats::prefix;
 use crate::catalog::Kind;
+use crate::config::Limits;
 use crate::directory::Caller;
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::Metrics;
+use crate::money::Money;
+use crate::quota::{self, Amount, Reservation, When};
+use crate::shed::{Caps, Permit, Shed};
+use crate::usage::estimate_tokens;
 
 /// The one text of every refused key: it must not tell which part was wrong.
 const BAD_KEY: &str = "Incorrect API key provided. Send a valid virtual key as 'Authorization: Bearer pk_…'.";
@@ -30,8 +39,8 @@ const BAD_KEY: &str = "Incorrect API key provided. Send a valid virtual key as '
 pub(super) struct Admitted {
     /// What is sent.
     pub call: Call,
-    /// How candidates are ranked.
-    pub strategy: StrategyName,
+    /// The same, as rankings see it.
+    pub request: Request,
     /// The candidates.
     pub group: Arc<Group>,
 }
@@ -47,8 +56,9 @@ impl Gateway {
     ) -> Result<Admitted> {
         let caller = self.authenticate(session, snapshot)?;
         context.caller = Some(caller.clone());
-        let bytes = read_body(session, snapshot, snapshot.config.limits.max_body_bytes).await?;
-        let body = Body::scan(bytes)?;
+        let permit = context.permit.insert(self.let_in(&caller, &snapshot.config.limits)?);
+        let room = Room { permit, metrics: &self.metrics };
+        let body = Body::scan(read_body(session, snapshot, snapshot.config.limits.max_body_bytes, Some(room)).await?)?;
         let head = read_head(&body, kind)?;
         let strategy = strategy(session, &caller, snapshot)?;
         let asked = Asked { model: head.model.clone(), strategy, stream: head.stream };
@@ -56,6 +66,8 @@ impl Gateway {
         let timeout = timeout(session, &head, snapshot)?;
         let strict = header_text(session, "x-perpetuo-strict").is_some_and(|text| text.eq_ignore_ascii_case("true"));
         let group = snapshot.planner.group(&caller.workspace, &head.model, kind).await?;
+        let request = request(&body, &head, strategy, hash(&caller.key.id));
+        self.reserve(context, &caller, dearest(&group, &request))?;
         let call = Call {
             body,
             kind,
@@ -65,7 +77,32 @@ impl Gateway {
             created: context.created_at.as_second(),
             deadline: context.started + timeout,
         };
-        Ok(Admitted { call, strategy, group })
+        Ok(Admitted { call, request, group })
+    }
+
+    /// Lets a request in if neither its workspace nor the process has too much under way.
+    fn let_in(&self, caller: &Caller, limits: &Limits) -> Result<Permit> {
+        let own = caller.workspace.allowance.max_in_flight.unwrap_or(u64::MAX);
+        let caps = Caps {
+            in_flight: limits.max_in_flight,
+            workspace_in_flight: limits.max_in_flight_per_workspace.min(own),
+            bytes: limits.max_buffered_bytes,
+            workspace_bytes: limits.max_buffered_bytes_per_workspace,
+        };
+        self.lasting.load.enter(&caller.workspace.account, caps).map_err(|shed| refused(shed, &self.metrics))
+    }
+
+    /// Takes what the request is expected to use from the limits of its key and its workspace.
+    fn reserve(&self, context: &mut RequestContext, caller: &Caller, amount: Amount) -> Result<()> {
+        let when = When { ms: self.now().0, at: context.created_at };
+        let subjects = caller.subjects();
+        let taken = Reservation::take(&subjects, amount, when);
+        context.standing = quota::standing(&subjects, when);
+        let reservation = taken.inspect_err(|refusal| {
+            self.metrics.rate_limited.with_label_values(&[refusal.limit.as_str()]).inc();
+        })?;
+        context.reservation = Some(reservation);
+        Ok(())
     }
 
     /// The caller of a data-plane request.
@@ -97,11 +134,36 @@ pub(super) fn header_text<'a>(session: &'a Session, name: &str) -> Option<&'a st
     session.req_header().headers.get(name)?.to_str().ok().map(str::trim)
 }
 
-/// Reads the whole body, within `limit` bytes and the time that the configuration gives it.
-pub(super) async fn read_body(session: &mut Session, snapshot: &Snapshot, limit: usize) -> Result<Bytes> {
+/// Where the bytes of a body are counted.
+pub(super) struct Room<'a> {
+    permit: &'a mut Permit,
+    metrics: &'a Metrics,
+}
+
+impl Room<'_> {
+    fn hold(&mut self, bytes: usize) -> Result<()> {
+        self.permit.hold(bytes as u64).map_err(|shed| refused(shed, self.metrics))
+    }
+}
+
+fn refused(shed: Shed, metrics: &Metrics) -> Error {
+    metrics.shed.with_label_values(&shed.labels()).inc();
+    shed.into()
+}
+
+/// Reads the whole body, within `limit` bytes and the time that the configuration gives it, as far as there is room.
+pub(super) async fn read_body(
+    session: &mut Session,
+    snapshot: &Snapshot,
+    limit: usize,
+    mut room: Option<Room<'_>>,
+) -> Result<Bytes> {
     let declared = header_text(session, "content-length").and_then(|text| text.parse::<usize>().ok());
     if declared.is_some_and(|length| length > limit) {
         return Err(too_large(limit));
+    }
+    if let (Some(room), Some(length)) = (&mut room, declared) {
+        room.hold(length)?;
     }
     let encoding = header_text(session, "content-encoding").unwrap_or("identity");
     if !encoding.eq_ignore_ascii_case("identity") {
@@ -110,7 +172,7 @@ pub(super) async fn read_body(session: &mut Session, snapshot: &Snapshot, limit:
     if header_text(session, "expect").is_some_and(|text| text.eq_ignore_ascii_case("100-continue")) {
         session.downstream_session.write_continue_response().await.map_err(|cause| gone(&cause))?;
     }
-    let body = collect(session, declared, limit);
+    let body = collect(session, declared, limit, room);
     let body = tokio::time::timeout(snapshot.config.timeouts.body, body)
         .await
         .unwrap_or_else(|_| Err(Error::new(ErrorKind::RequestTimeout, "The request body did not arrive in time.")));
@@ -121,7 +183,13 @@ pub(super) async fn read_body(session: &mut Session, snapshot: &Snapshot, limit:
     body
 }
 
-async fn collect(session: &mut Session, declared: Option<usize>, limit: usize) -> Result<Bytes> {
+async fn collect(
+    session: &mut Session,
+    declared: Option<usize>,
+    limit: usize,
+    mut room: Option<Room<'_>>,
+) -> Result<Bytes> {
+    let mut hold = |bytes| room.as_mut().map_or(Ok(()), |room| room.hold(bytes));
     let read = |cause: Box<pingora::Error>| gone(&cause);
     let Some(first) = session.downstream_session.read_request_body().await.map_err(read)? else {
         return Ok(Bytes::new());
@@ -129,6 +197,7 @@ async fn collect(session: &mut Session, declared: Option<usize>, limit: usize) -
     if first.len() > limit {
         return Err(too_large(limit));
     }
+    hold(first.len())?;
     if declared == Some(first.len()) {
         return Ok(first);
     }
@@ -138,6 +207,7 @@ async fn collect(session: &mut Session, declared: Option<usize>, limit: usize) -
         if all.len() + more.len() > limit {
             return Err(too_large(limit));
         }
+        hold(all.len() + more.len())?;
         all.extend_from_slice(&more);
     }
     Ok(all.freeze())
@@ -200,4 +270,26 @@ fn timeout(session: &Session, head: &ChatHead, snapshot: &Snapshot) -> Result<Du
         (None, None) => None,
     };
     Ok(asked.map_or(cap, |asked| asked.min(cap)))
+}
+
+/// The request as rankings see it, from a virtual key by its [`hash`]; the moment, the seed and what was tried are each attempt's own.
+pub(super) fn request(body: &Body, head: &ChatHead, strategy: StrategyName, key: u64) -> Request {
+    Request {
+        strategy,
+        prompt_tokens: estimate_tokens(body.bytes().len() as u64),
+        max_output: head.max_output,
+        key,
+        prefix: prefix(body.bytes()),
+        ..Request::default()
+    }
+}
+
+/// What a request is expected to use at the dearest of its candidates, as any of them may come to serve it.
+fn dearest(group: &Group, request: &Request) -> Amount {
+    group.candidates().iter().fold(Amount::default(), |most, candidate| {
+        let prompt = candidate.tokens.prompt(request.prompt_tokens) as u64;
+        let output = candidate.tokens.output(request.key, request.max_output) as u64;
+        let cost = candidate.prices.as_ref().map_or(Money::ZERO, |prices| prices.expected(prompt, output));
+        Amount { tokens: most.tokens.max(prompt.saturating_add(output)), cost: most.cost.max(cost) }
+    })
 }

@@ -6,17 +6,20 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use pingora::connectors::ConnectorOptions;
 use pingora::connectors::http::Connector;
 use pingora::server::configuration::ServerConf;
 use tokio::sync::watch;
 
 use super::attempt::Attempts;
+use super::grants::Grants;
 use super::operations::Operations;
 use super::upstream::Upstream;
 use super::{Gateway, Snapshot};
 use crate::admin::auth::Jwt;
 use crate::admin::{self, AdminState};
+use crate::balance::budget::Budgets;
 use crate::balance::discovery::Resolver;
 use crate::balance::plan::Planner;
 use crate::balance::stats::StatsBook;
@@ -27,6 +30,7 @@ use crate::error::{Error, Result};
 use crate::guard::Guard;
 use crate::meter::{Meter, MeterOptions};
 use crate::metrics::Metrics;
+use crate::shed::Load;
 use crate::store::Store;
 use crate::store::sled::SledStore;
 use crate::vault::{MasterKey, Vault, VirtualKeys};
@@ -43,6 +47,8 @@ pub(super) struct Lasting {
     pub(super) store: Arc<dyn Store>,
     pub(super) meter: Meter,
     stats: Arc<StatsBook>,
+    pub(super) load: Arc<Load>,
+    pub(super) budgets: Budgets,
 }
 
 impl Gateway {
@@ -61,6 +67,7 @@ impl Gateway {
         let master = master_key(&config)?;
         let keys = VirtualKeys::new(&master)?;
         let directory = Directory::open(Arc::clone(&store), Vault::new(master), keys)?;
+        directory.recall_spending(Timestamp::now().to_zoned(TimeZone::UTC).date())?;
         let registry = prometheus::Registry::new();
         let metrics = Arc::new(Metrics::register(&registry)?);
         let meter = Meter::start(Arc::clone(&store), Arc::clone(&metrics), meter_options(&config))?;
@@ -70,6 +77,8 @@ impl Gateway {
             store,
             meter,
             stats: Arc::default(),
+            load: Arc::default(),
+            budgets: Budgets::default(),
         };
         let started = Instant::now();
         let snapshot = snapshot(config, &lasting, started)?;
@@ -118,6 +127,7 @@ fn snapshot(config: Config, lasting: &Lasting, started: Instant) -> Result<Snaps
     let planner = Arc::new(Planner::new(Arc::new(catalog), Arc::clone(&resolver), Arc::clone(&lasting.stats)));
     let attempts = Arc::new(Attempts {
         upstream: Upstream::new(Arc::clone(&lasting.connector), config.timeouts.clone()),
+        grants: Grants::default(),
         resolver,
         timeouts: config.timeouts.clone(),
         limits: config.limits.clone(),

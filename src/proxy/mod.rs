@@ -1,7 +1,7 @@
 //! The only code that knows Pingora's `Session`.
 //!
 //! [`Gateway`] is everything that requests share; [`Listener`] is one listener's `ProxyHttp` over it. A request walks
-//! `routes` → `admit` → `serve` (the loop) → `attempt` → `upstream`, and back through `stream` and `respond`; `context`
+//! `routes` → `admit` → `serve` (the loop) → `race` → `attempt` → `upstream`, and back through `commit`, `stream` and `respond`; `context`
 //! gathers what it came to, and `Gateway::finish` books it, once, whatever happened.
 //!
 //! Invariants: one snapshot of the configuration serves a request from its beginning to its end; an error is answered in
@@ -10,8 +10,11 @@
 mod admit;
 mod attempt;
 mod builder;
+mod commit;
 mod context;
+mod grants;
 mod operations;
+mod race;
 mod respond;
 mod routes;
 mod serve;
@@ -42,6 +45,7 @@ use crate::config::{Config, WhenFull};
 use crate::directory::Directory;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::Metrics;
+use crate::quota::Amount;
 use attempt::Attempts;
 use builder::Lasting;
 pub use builder::jwt_secret;
@@ -149,8 +153,7 @@ impl Gateway {
         id: &str,
     ) -> Result<()> {
         let caller = self.authenticate(session, snapshot)?;
-        let known = snapshot.planner.models(&caller.workspace).into_iter().find(|(name, _)| name == id);
-        match known {
+        match snapshot.planner.model(&caller.workspace, id) {
             Some(found) => json(session, context, 200, &model(found)).await,
             None => Err(Error::new(ErrorKind::ModelNotFound, format!("The model '{id}' does not exist here."))
                 .with_param("model")),
@@ -168,6 +171,7 @@ impl Gateway {
     }
 
     async fn render_metrics(&self, session: &mut Session, context: &mut RequestContext) -> Result<()> {
+        self.metrics.buffered_bytes.set(i64::try_from(self.lasting.load.bytes()).unwrap_or(i64::MAX));
         let text = Metrics::render(&self.registry)?;
         respond::own(session, context, 200, "text/plain; version=0.0.4; charset=utf-8", text).await
     }
@@ -193,6 +197,9 @@ impl Gateway {
         self.metrics.overhead.observe(context.started.elapsed().saturating_sub(upstream).as_secs_f64());
         if let Some(booking) = context.booking() {
             tracing::debug!(request_id = %booking.request_id, status = booking.status, "request finished");
+            if let Some(reservation) = context.reservation.take() {
+                reservation.settle(Amount { tokens: booking.tokens(), cost: booking.cost() });
+            }
             self.lasting.meter.book(booking);
         }
     }
@@ -273,7 +280,7 @@ async fn admin(
     snapshot: &Snapshot,
     metrics: &Metrics,
 ) -> Result<()> {
-    let body = admit::read_body(session, snapshot, MAX_ADMIN_BODY).await?;
+    let body = admit::read_body(session, snapshot, MAX_ADMIN_BODY, None).await?;
     let head = session.req_header();
     let mut request = Request::builder().method(head.method.clone()).uri(head.uri.clone());
     if let Some(headers) = request.headers_mut() {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::admit;
 use super::attempt::Attempts;
 use crate::admin::{TestResult, UpstreamOps};
 use crate::api::head::ChatHead;
@@ -16,14 +17,13 @@ use crate::api::strategy::StrategyName;
 use crate::balance::plan::Planner;
 use crate::balance::reason::Excluded;
 use crate::balance::request::Request;
-use crate::balance::stats::{SEED_TPOT_MS, SEED_TTFT_MS, prefix};
+use crate::balance::stats::{SEED_TPOT_MS, SEED_TTFT_MS};
 use crate::balance::{Candidate, Moment};
 use crate::catalog::Kind;
 use crate::config::Config;
 use crate::directory::{Credential, Workspace};
 use crate::error::{Error, Result};
 use crate::provider::{Failure, Target, failure};
-use crate::usage::estimate_tokens;
 
 /// The proxy, as the admin API sees it.
 pub(super) struct Operations {
@@ -60,15 +60,8 @@ impl UpstreamOps for Operations {
         let head = ChatHead::read(&body)?;
         let group = self.planner.group(workspace, &head.model, Kind::Chat).await?;
         let name = asked.or(workspace.strategy).unwrap_or(self.config.routing.strategy);
-        let request = Request {
-            strategy: name,
-            now: Moment::now(self.started),
-            seed: rand::random(),
-            prompt_tokens: estimate_tokens(body.bytes().len() as u64),
-            max_output: head.max_output,
-            prefix: prefix(body.bytes()),
-            ..Request::default()
-        };
+        let (now, seed) = (Moment::now(self.started), rand::random());
+        let request = Request { now, seed, ..admit::request(&body, &head, name, 0) };
         let (order, excluded) = group.explain(&request);
         let candidate = |slot: usize| group.candidates().get(slot);
         let ready = order.iter().filter_map(|placed| {
@@ -107,7 +100,9 @@ impl Operations {
             };
             let outgoing = credential.provider.dialect.probe(&target)?;
             let address = self.attempts.resolver.resolve(&credential.endpoint).await?;
-            self.attempts.upstream.exchange(credential, address, &outgoing, false, || ()).await
+            let authorized = self.attempts.authorized(credential, &outgoing).await?;
+            let outgoing = authorized.as_ref().unwrap_or(&outgoing);
+            self.attempts.upstream.exchange(&credential.into(), address, outgoing, false, || ()).await
         };
         let mut exchange = match exchange.await {
             Ok(exchange) => exchange,
@@ -145,8 +140,8 @@ fn describe(candidate: &Candidate, why: &Why, now: Moment) -> Value {
         "model": candidate.model,
         "priority": candidate.credential.priority,
         "price": candidate.prices.as_ref().map(|prices| json!({
-            "input": per_million(prices.input),
-            "output": per_million(prices.output),
+            "input": per_million(prices.base.input),
+            "output": per_million(prices.base.output),
         })),
         "state": stats.breaker.state(now).as_str(),
         "error_rate": stats.error_rate(now),

@@ -14,6 +14,7 @@ use super::context::RequestContext;
 use crate::api::envelope;
 use crate::api::strategy::StrategyName;
 use crate::error::{Error, ErrorKind, Result};
+use crate::quota::{self, Standing};
 
 /// A head that is ready to be written.
 pub(super) type Head = Box<ResponseHeader>;
@@ -135,6 +136,10 @@ fn error_headers(head: &mut ResponseHeader, context: &RequestContext, error: &Er
     if let Some(wait) = error.retry_after() {
         insert(head, "retry-after", &whole_seconds(wait))?;
     }
+    if error.kind() == ErrorKind::BudgetExceeded || context.retries_spent {
+        // SDKs would try again in vain until the day or the month is over, or make an outage worse.
+        insert(head, "x-should-retry", "false")?;
+    }
     if let Some(allowed) = context.allow.as_ref().filter(|_| error.kind() == ErrorKind::MethodNotAllowed) {
         insert(head, "allow", allowed.as_str())?;
     }
@@ -159,6 +164,17 @@ fn head(status: u16, content_type: &str, context: &RequestContext) -> Result<Hea
     insert(&mut head, "x-request-id", &context.request_id)?;
     if matches!(status.as_u16(), 429 | 503) {
         insert(&mut head, "retry-after", &whole_seconds(DEFAULT_RETRY_AFTER))?;
+    }
+    let Standing { requests, tokens } = context.standing;
+    let names = [
+        ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"],
+        ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"],
+    ];
+    for ([limit, remaining, reset], level) in names.into_iter().zip([requests, tokens]) {
+        let Some(level) = level else { continue };
+        insert(&mut head, limit, &level.limit.to_string())?;
+        insert(&mut head, remaining, &level.remaining.to_string())?;
+        insert(&mut head, reset, &quota::go_duration(level.reset_ms))?;
     }
     Ok(Box::new(head))
 }

@@ -22,6 +22,8 @@ pub(super) const KEY: u8 = b'k';
 pub(super) const LOG: u8 = b'l';
 /// A roll-up.
 pub(super) const ROLLUP: u8 = b'r';
+/// What a virtual key spent on a day.
+pub(super) const SPENT: u8 = b's';
 /// What is written to see whether writing works. Keys of the store itself begin with a zero byte, which is no kind.
 pub(super) const PROBE: &[u8] = b"\0probe";
 
@@ -55,18 +57,21 @@ pub(super) fn moment(workspace: &str, at: Timestamp) -> Result<Vec<u8>> {
     Ok(key)
 }
 
-/// The key of a roll-up.
-pub(super) fn rollup(workspace: &str, day: Date, provider: &str) -> Result<Vec<u8>> {
-    let mut key = prefix(ROLLUP, workspace)?;
+/// The key of a sum over a day: a roll-up of a provider, or what a virtual key spent.
+pub(super) fn daily(kind: u8, workspace: &str, day: Date, of: &str) -> Result<Vec<u8>> {
+    let mut key = prefix(kind, workspace)?;
     part(&mut key, &day.to_string())?;
-    key.extend_from_slice(provider.as_bytes());
+    key.extend_from_slice(of.as_bytes());
     Ok(key)
 }
 
-/// The provider in a roll-up's key.
-pub(super) fn provider(key: &[u8]) -> Result<String> {
-    let name = key.rsplit(|byte| *byte == 0).next().unwrap_or_default();
-    String::from_utf8(name.to_vec()).map_err(|_| Error::internal("a roll-up's key names no provider"))
+/// The day of such a key, and what the sum is of.
+pub(super) fn day_and_subject(key: &[u8]) -> Result<(Date, String)> {
+    let text = std::str::from_utf8(key).map_err(|_| Error::internal("a sum's key is no text"))?;
+    let mut parts = text.rsplit('\0');
+    let (of, day) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let day = day.parse().map_err(|_| Error::internal("a sum's key names no day"))?;
+    Ok((day, of.to_owned()))
 }
 
 /// The workspace in a key, as bytes.
@@ -93,14 +98,14 @@ pub(super) fn log_days(workspace: &str, days: DayRange) -> Result<Range<Vec<u8>>
     Ok(range)
 }
 
-/// The roll-ups of these days.
-pub(super) fn rollup_days(workspace: &str, days: DayRange) -> Result<Range<Vec<u8>>> {
-    let mut range = all(prefix(ROLLUP, workspace)?);
+/// The daily sums of a kind over these days.
+pub(super) fn sums(kind: u8, workspace: &str, days: DayRange) -> Result<Range<Vec<u8>>> {
+    let mut range = all(prefix(kind, workspace)?);
     if let Some(start) = days.start {
-        range.start = rollup(workspace, start, "")?;
+        range.start = daily(kind, workspace, start, "")?;
     }
     if let Some(end) = days.end {
-        range.end = after(rollup(workspace, end, "")?);
+        range.end = after(daily(kind, workspace, end, "")?);
     }
     Ok(range)
 }

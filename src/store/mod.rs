@@ -58,6 +58,8 @@ pub trait Store: Send + Sync {
     fn append(&self, bookings: &[Booking]) -> Result<()>;
     /// The roll-ups of a workspace over days (UTC, both ends included), one per provider, sorted by name.
     fn rollups(&self, workspace: &str, days: DayRange) -> Result<Vec<(String, Rollup)>>;
+    /// What the virtual keys of a workspace spent, by day.
+    fn spent(&self, workspace: &str, days: DayRange) -> Result<Vec<Spent>>;
     /// A page of the request log, newest first.
     fn logs(&self, workspace: &str, query: &LogQuery) -> Result<LogPage>;
     /// Removes the log's rows of requests that came before this moment and says how many; the roll-ups stay.

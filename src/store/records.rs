@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -23,6 +24,9 @@ pub struct WorkspaceRecord {
     /// Limits of the workspace, by name.
     #[serde(default)]
     pub limits: Map<String, Value>,
+    /// Whether slow streams get a second attempt beside the first.
+    #[serde(default)]
+    pub hedging: bool,
     /// When it was made.
     pub created_at: Timestamp,
 }
@@ -81,6 +85,9 @@ pub struct KeyRecord {
     /// Since when it is refused for good.
     #[serde(default)]
     pub revoked_at: Option<Timestamp>,
+    /// Limits of the key, by name.
+    #[serde(default)]
+    pub limits: Map<String, Value>,
     /// When it was made.
     pub created_at: Timestamp,
 }
@@ -112,6 +119,12 @@ pub struct AttemptRecord {
     /// From sending to the first content, in milliseconds.
     #[serde(default)]
     pub first_token_ms: Option<u64>,
+    /// Why this candidate was chosen: a word of `balance::reason`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Who could not be asked then, and why: `provider:word` each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub passed_over: Vec<String>,
 }
 
 /// One request of a client.
@@ -167,6 +180,17 @@ impl RequestRecord {
 
 /// What is appended in one piece: a request and its tries.
 pub type Booking = RequestRecord;
+
+/// What one virtual key spent on one day.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spent {
+    /// The key's id.
+    pub key: String,
+    /// The day, in UTC.
+    pub day: Date,
+    /// The cost of all tries.
+    pub cost: Money,
+}
 
 /// Sums over one day (or several) of one provider in one workspace. Every field but `latency` is about attempts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -4,6 +4,7 @@
 //! what is read, summed and written back is guarded by [`Rows::writing`].
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::{ControlFlow, Range};
 use std::sync::{Mutex, PoisonError};
 
@@ -13,9 +14,11 @@ use serde::de::DeserializeOwned;
 
 use super::page::Pager;
 use super::{
-    Booking, CredentialRecord, DayRange, KeyRecord, LogPage, LogQuery, Rollup, Store, Tenancy, WorkspaceRecord, keys,
+    Booking, CredentialRecord, DayRange, KeyRecord, LogPage, LogQuery, Rollup, Spent, Store, Tenancy, WorkspaceRecord,
+    keys,
 };
 use crate::error::{Error, Result};
+use crate::money::Money;
 
 /// Rows removed in one piece when the log is pruned.
 const PRUNED_AT_ONCE: usize = 1000;
@@ -96,11 +99,22 @@ impl<R: Rows> Store for R {
 
     fn rollups(&self, workspace: &str, days: DayRange) -> Result<Vec<(String, Rollup)>> {
         let mut sums: BTreeMap<String, Rollup> = BTreeMap::new();
-        self.scan(keys::rollup_days(workspace, days)?, Order::Ascending, &mut |key, value| {
-            sums.entry(keys::provider(key)?).or_default().merge(&read(value)?);
+        self.scan(keys::sums(keys::ROLLUP, workspace, days)?, Order::Ascending, &mut |key, value| {
+            let (_, provider) = keys::day_and_subject(key)?;
+            sums.entry(provider).or_default().merge(&read(value)?);
             Ok(ControlFlow::Continue(()))
         })?;
         Ok(sums.into_iter().collect())
+    }
+
+    fn spent(&self, workspace: &str, days: DayRange) -> Result<Vec<Spent>> {
+        let mut all = Vec::new();
+        self.scan(keys::sums(keys::SPENT, workspace, days)?, Order::Ascending, &mut |key, value| {
+            let (day, key) = keys::day_and_subject(key)?;
+            all.push(Spent { key, day, cost: read(value)? });
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(all)
     }
 
     fn logs(&self, workspace: &str, query: &LogQuery) -> Result<LogPage> {
@@ -138,6 +152,7 @@ impl<R: Rows> Store for R {
 struct Piece {
     log: BTreeMap<Vec<u8>, Vec<u8>>,
     rollups: BTreeMap<Vec<u8>, Rollup>,
+    spent: BTreeMap<Vec<u8>, Money>,
 }
 
 impl Piece {
@@ -146,12 +161,13 @@ impl Piece {
         self.log.insert(key, value);
         let day = keys::day(booking.created_at);
         for attempt in &booking.attempts {
-            let key = keys::rollup(&booking.workspace, day, &attempt.provider)?;
-            if !self.rollups.contains_key(&key) {
-                let kept = rows.get(&key)?.map(|value| read(&value)).transpose()?;
-                self.rollups.insert(key.clone(), kept.unwrap_or_default());
-            }
-            self.rollups.entry(key).or_default().add(attempt);
+            let key = keys::daily(keys::ROLLUP, &booking.workspace, day, &attempt.provider)?;
+            sum(&mut self.rollups, rows, key)?.add(attempt);
+        }
+        let cost = booking.cost();
+        if cost > Money::ZERO {
+            let key = keys::daily(keys::SPENT, &booking.workspace, day, &booking.key)?;
+            *sum(&mut self.spent, rows, key)? += cost;
         }
         Ok(())
     }
@@ -177,7 +193,23 @@ impl Piece {
 
     fn changes(self) -> Result<Vec<Change>> {
         let rows = self.log.into_iter().map(|(key, value)| Ok((key, Some(value))));
-        rows.chain(self.rollups.iter().map(|(key, rollup)| put(key.clone(), rollup))).collect()
+        let rollups = self.rollups.iter().map(|(key, rollup)| put(key.clone(), rollup));
+        rows.chain(rollups).chain(self.spent.iter().map(|(key, cost)| put(key.clone(), cost))).collect()
+    }
+}
+
+/// The sum under this key: as it was changed in this piece, else as it is kept, else zero.
+fn sum<'s, T: DeserializeOwned + Default>(
+    sums: &'s mut BTreeMap<Vec<u8>, T>,
+    rows: &impl Rows,
+    key: Vec<u8>,
+) -> Result<&'s mut T> {
+    match sums.entry(key) {
+        Entry::Occupied(entry) => Ok(entry.into_mut()),
+        Entry::Vacant(entry) => {
+            let kept = rows.get(entry.key())?.map(|value| read(&value)).transpose()?;
+            Ok(entry.insert(kept.unwrap_or_default()))
+        }
     }
 }
 

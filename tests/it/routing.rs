@@ -94,6 +94,9 @@ async fn a_model_is_found_by_its_name() {
         ("catalogue", "gpt-4o", "openai", "gpt-4o"),
         ("catalogue", "claude-haiku-4-5", "anthropic", "claude-haiku-4-5"),
         ("catalogue, with a slash", "openai/gpt-oss-20b", "groq", "openai/gpt-oss-20b"),
+        ("catalogue, where the provider has its own name", "llama-3.3-70b", "groq", "llama-3.3-70b-versatile"),
+        ("the provider's own name", "llama-3.3-70b-versatile", "groq", "llama-3.3-70b-versatile"),
+        ("a class of models", "smart", "openai", "gpt-6.1-sol"),
         ("provider/model", "openai/gpt-4o", "openai", "gpt-4o"),
         ("provider/model, unknown", "groq/made-up-7b", "groq", "made-up-7b"),
         ("provider/model, with another slash", "groq/meta/made-up", "groq", "meta/made-up"),
@@ -108,6 +111,23 @@ async fn a_model_is_found_by_its_name() {
     }
     let booked = world.booked(cases.len()).await;
     assert_eq!((booked[0].model.as_str(), booked[0].model_served.as_deref()), ("claude-v1", Some("gpt-4o-mini")));
+}
+
+#[tokio::test]
+async fn a_public_name_falls_over_to_whoever_has_that_model_and_a_providers_own_name_stays_there() {
+    let world = World::plain().await;
+    let failing = Simulator::start(Behaviour::new("down").script(vec![Step::status(500); 9])).await.unwrap();
+    let simulator = Simulator::start(Behaviour::new("up")).await.unwrap();
+    world.add("openai", &failing, |_| ());
+    world.add("openrouter", &simulator, |credential| {
+        credential.base_url = Some(Some(format!("{}/v1", simulator.url())));
+    });
+    let answer = world.chat(&hello("gpt-4o")).await;
+    assert_eq!(served(&answer), (200, "openrouter", "openai/gpt-4o"), "the same model elsewhere");
+    let answer = world.chat(&hello("openai/gpt-4o")).await;
+    assert!(answer.status >= 500 && simulator.seen().len() == 1, "who names a provider means it: {}", answer.text());
+    let answer = world.chat(&hello("anthropic/claude-sonnet-4.6")).await;
+    assert_eq!(served(&answer), (200, "openrouter", "anthropic/claude-sonnet-4.6"), "its own way to write it");
 }
 
 #[tokio::test]
@@ -203,6 +223,11 @@ async fn the_models_are_what_this_key_can_call() {
         assert!(names.iter().any(|id| id == name), "{name} is missing");
     }
     assert!(!names.iter().any(|id| id == "gpt-4o"), "nobody here serves it");
+    assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "each name stands once");
+    let owner = |name: &str| models.iter().find(|model| model["id"] == name).map(|model| model["owned_by"].clone());
+    for (name, owned_by) in [("claude-haiku-4-5", "anthropic"), ("house-blend", "anthropic"), ("gpt-4", "perpetuo")] {
+        assert_eq!(owner(name), Some(json!(owned_by)), "{name}: of those who serve it, only this one is here");
+    }
     for model in &models {
         assert_eq!((&model["object"], model["created"].is_u64()), (&json!("model"), true));
         assert!(!model["owned_by"].as_str().unwrap().is_empty());

@@ -31,6 +31,16 @@ pub enum Refusal {
     Quota,
 }
 
+impl Refusal {
+    /// The word of logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Key => "key",
+            Self::Quota => "quota",
+        }
+    }
+}
+
 impl CredentialStats {
     /// Cools down after a 429, for what the provider says or for a guess that grows. A second 429 only extends the time.
     pub fn cool_down(&self, told: Option<Duration>, now: Moment) {

@@ -46,17 +46,17 @@ impl Strategy for Cheapest {
 
 /// The expected cost of this request at this candidate in pico-dollars, if its prices are known.
 pub fn cost(candidate: &Candidate, context: &Context<'_>) -> Option<f64> {
-    let prices = candidate.prices.as_ref()?;
     let request = context.request;
     let prompt = candidate.tokens.prompt(request.prompt_tokens);
+    let rates = candidate.prices.as_ref()?.for_prompt(prompt as u64);
     let output = candidate.outputs.output(request.key, request.max_output);
     let warm = is_warm(candidate, request);
-    let guess = if warm && prices.cached_read.is_some() { WARM_SHARE } else { 0.0 };
+    let guess = if warm && rates.cached_read.is_some() { WARM_SHARE } else { 0.0 };
     let read = candidate.stats.cached_share(warm).unwrap_or(guess);
     let written = candidate.stats.written_share().min(1.0 - read);
     let pico = |price: Money| price.0 as f64;
-    let per_prompt_token = (1.0 - read - written) * pico(prices.input)
-        + read * pico(prices.cached_read.unwrap_or(prices.input))
-        + written * pico(prices.cache_write.unwrap_or(prices.input));
-    Some(prompt * per_prompt_token + output * pico(prices.output))
+    let per_prompt_token = (1.0 - read - written) * pico(rates.input)
+        + read * pico(rates.cached_read.unwrap_or(rates.input))
+        + written * pico(rates.cache_write.unwrap_or(rates.input));
+    Some(prompt * per_prompt_token + output * pico(rates.output))
 }
