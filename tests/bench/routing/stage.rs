@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use perpetuo::balance::group::Group;
 use perpetuo::balance::stats::StatsBook;
 use perpetuo::balance::{Candidate, Place};
-use perpetuo::catalog::Prices;
+use perpetuo::catalog::{Prices, Rates};
 use perpetuo::config::Secret;
 use perpetuo::directory::{CredentialChange, Directory, WorkspaceChange};
 use perpetuo::money::Money;
@@ -33,13 +33,14 @@ pub(crate) async fn group(providers: &[Provider]) -> Group {
             let change = CredentialChange { api_key, ..CredentialChange::default() };
             let credential = directory.create_credential(&workspace, "openai", change, now).expect("a credential");
             let (input, output) = provider.price;
-            let prices = Prices {
+            let base = Rates {
                 input: Money::per_token(input).expect("a price"),
                 output: Money::per_token(output).expect("a price"),
                 cached_read: Money::per_token(input / 10.0),
-                ..Prices::default()
+                ..Rates::default()
             };
-            // Each its own model, as different providers have it: another tokenizer, other lengths.
+            let prices = Prices { base, tiers: Vec::new() };
+            // Each its own model, as different providers have it: another tokenizer.
             let model = format!("model-{slot}");
             Candidate::new(Place { slot, rank: 0, revision: 1 }, "model", credential, model, Some(prices), &book)
         })
