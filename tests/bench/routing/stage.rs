@@ -40,7 +40,7 @@ pub(crate) async fn group(providers: &[Provider]) -> Group {
                 ..Rates::default()
             };
             let prices = Prices { base, tiers: Vec::new() };
-            // Each its own model, as different providers have it: another tokenizer, other lengths.
+            // Each its own model, as different providers have it: another tokenizer.
             let model = format!("model-{slot}");
             Candidate::new(Place { slot, rank: 0, revision: 1 }, "model", credential, model, Some(prices), &book)
         })
