@@ -99,7 +99,7 @@ impl Gateway {
         let taken = Reservation::take(&subjects, amount, when);
         context.standing = quota::standing(&subjects, when);
         let reservation = taken.inspect_err(|refusal| {
-            self.metrics.rate_limited.with_label_values(&[refusal.limit.as_str()]).inc();
+            self.metrics.control.rate_limited.with_label_values(&[refusal.limit.as_str()]).inc();
         })?;
         context.reservation = Some(reservation);
         Ok(())
@@ -147,7 +147,7 @@ impl Room<'_> {
 }
 
 fn refused(shed: Shed, metrics: &Metrics) -> Error {
-    metrics.shed.with_label_values(&shed.labels()).inc();
+    metrics.control.shed.with_label_values(&shed.labels()).inc();
     shed.into()
 }
 
