@@ -156,8 +156,12 @@ async fn a_token_that_is_refused_is_replaced_at_once() {
     call.send_json(401, "{}").await;
     assert!(exchange.next_request().await);
     grant(&mut exchange, "ya29.new", 3600).await;
-    assert!(call.next_request().await);
-    serve(&mut call, "ya29.new").await;
+    // On the connection that was kept, or on a new one where it was not.
+    let mut again = tokio::select! {
+        true = call.next_request() => call,
+        again = scene.api.request() => again,
+    };
+    serve(&mut again, "ya29.new").await;
     assert_eq!(answered(asked).await.status, 200);
 }
 
