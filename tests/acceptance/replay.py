@@ -135,7 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
         if item is None:
             return self._json(501, {"error": {"message": "nothing is queued in the replay"}})
         if "id" in item:
-            self._play(recording.load(item["id"]), item.get("cut"), item.get("way", self.server.replay.seed))
+            self._play_unless_left(item)
         elif "status" in item:
             self._fail(item)
         if item.get("hang"):
@@ -156,6 +156,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def _play_unless_left(self, item: dict[str, Any]) -> None:
+        try:
+            self._play(recording.load(item["id"]), item.get("cut"), item.get("way", self.server.replay.seed))
+        except ConnectionError:
+            # The other side may leave before it has come to the silence.
+            self.server.replay.left.set()
+            raise
 
     def _play(self, played: recording.Recording, cut: int | None, way: int) -> None:
         headers = {name.lower(): value for name, value in played.headers.items()}

@@ -5,6 +5,7 @@ What must come out is the same, save for the name of the model, and that every s
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from ..recording import Recording
@@ -12,6 +13,8 @@ from .base import Sent
 
 # Those whose streams tell the usage unasked, and that document no way of asking.
 UNASKED = {"perplexity"}
+# OpenAI's own models that refuse `max_tokens` and want it under its newer name.
+REASONING = re.compile(r"(ft:)?(o\d|gpt-([5-9]|\d\d))")
 
 
 def request_of(recording: Recording, address: str) -> Sent:
@@ -21,6 +24,8 @@ def request_of(recording: Recording, address: str) -> Sent:
         expected.pop("stream_options", None)
     elif expected.get("stream"):
         expected["stream_options"] = {**(expected.get("stream_options") or {}), "include_usage": True}
+    if recording.provider == "openai" and REASONING.match(recording.model) and "max_tokens" in expected:
+        expected.setdefault("max_completion_tokens", expected.pop("max_tokens"))
     return Sent({**recording.request, "model": address}, expected)
 
 
