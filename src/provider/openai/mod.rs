@@ -74,7 +74,7 @@ pub struct OpenAi {
     /// What it can be told about the choice of tools.
     pub tool_choice: Choices,
     /// Whether it refuses members of messages and tools that it does not know ("Unknown parameter:
-    /// 'messages[0].content[0].cache_control'"), which clients send who also talk to others, and `max_tokens` for models that
+    /// `messages[0].content[0].cache_control`"), which clients send who also talk to others, and `max_tokens` for models that
     /// reason ("Use 'max_completion_tokens' instead").
     pub exacting: bool,
     /// The path of the request that shows whether a key works.
