@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::wire::{self, Call, Function, Image, Item};
 use crate::api::chat::{Content, FunctionCall, ImageUrl, Message, Part, Role, ToolCall};
 use crate::error::{Error, ErrorKind, Result};
+use crate::provider::citations::CITATIONS;
 use crate::provider::warnings::Warnings;
 
 /// Translates all messages.
@@ -42,9 +43,10 @@ impl Conversation<'_> {
         self.warn_misplaced(&path, message);
         // What an answer of ours carries beside its words says nothing new when it comes back.
         let (known, fields_known): (&[&str], &[&str]) = match role {
-            Role::Assistant => {
-                (&["thinking_blocks", "annotations", "provider_specific_fields"], &["usage", "finish_reason"])
-            }
+            Role::Assistant => (
+                &["thinking_blocks", "annotations", "provider_specific_fields"],
+                &["usage", "finish_reason", CITATIONS],
+            ),
             _ => (&["provider_specific_fields"], &["content_items"]),
         };
         self.warnings.add_unknown(&format!("{path}."), extra, known);

@@ -71,8 +71,9 @@ def _add_delta(message: dict[str, Any], calls: list[dict[str, Any]], delta: dict
     for name in ("thinking_blocks", "annotations"):
         if delta.get(name):
             message.setdefault(name, []).extend(delta[name])
-    if delta.get("provider_specific_fields"):
-        message.setdefault("provider_specific_fields", {}).update(delta["provider_specific_fields"])
+    kept = message.setdefault("provider_specific_fields", {}) if delta.get("provider_specific_fields") else {}
+    for name, value in (delta.get("provider_specific_fields") or {}).items():
+        kept[name] = kept.get(name, []) + value if isinstance(value, list) else value
     for piece in delta.get("tool_calls") or []:
         if piece.get("extra_content"):
             calls[piece["index"]]["extra_content"] = piece["extra_content"]
@@ -168,7 +169,7 @@ def _bedrock_taken(_wire: Wire, body: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _plain_blocks(blocks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Reasoning first, where models that sign nothing may put it last; texts joined, whose citations are annotations."""
+    """Reasoning first, where models that sign nothing may put it last; texts joined, whose citations the message has."""
     plain: list[dict[str, Any]] = []
     for block in sorted(blocks, key=lambda block: "reasoningContent" not in block):
         if "citationsContent" in block:
