@@ -1,5 +1,6 @@
 //! The meter before a store that works, fails for a while, fails for good, or stands still.
 
+use std::ops::ControlFlow;
 use std::sync::Condvar;
 use std::sync::atomic::AtomicU32;
 
@@ -11,7 +12,10 @@ use crate::error::ErrorKind;
 use crate::store::memory::MemoryStore;
 use crate::store::sled::SledStore;
 use crate::store::suite::booking;
-use crate::store::{CredentialRecord, DayRange, KeyRecord, LogPage, LogQuery, Rollup, Spent, Tenancy, WorkspaceRecord};
+use crate::store::{
+    By, CredentialRecord, DayRange, Keep, KeyRecord, LogPage, LogQuery, RequestRecord, Rollup, SeriesQuery, Spent,
+    Tenancy, WorkspaceRecord,
+};
 
 const OPTIONS: MeterOptions = MeterOptions { queue: 1000, batch: Duration::from_millis(5), max_batch: 100 };
 const QUICK: Retry =
@@ -102,14 +106,26 @@ impl Store for Scripted {
     fn delete_key(&self, workspace: &str, id: &str) -> Result<()> {
         self.kept.delete_key(workspace, id)
     }
-    fn rollups(&self, workspace: &str, days: DayRange) -> Result<Vec<(String, Rollup)>> {
-        self.kept.rollups(workspace, days)
+    fn rollups_by(&self, workspace: &str, by: By, days: DayRange) -> Result<Vec<(String, Rollup)>> {
+        self.kept.rollups_by(workspace, by, days)
+    }
+    fn series(&self, workspace: &str, query: &SeriesQuery) -> Result<Vec<(Timestamp, Rollup)>> {
+        self.kept.series(workspace, query)
+    }
+    fn export(
+        &self,
+        workspace: &str,
+        after: u64,
+        days: DayRange,
+        visit: &mut dyn FnMut(u64, RequestRecord) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        self.kept.export(workspace, after, days, visit)
     }
     fn spent(&self, workspace: &str, days: DayRange) -> Result<Vec<Spent>> {
         self.kept.spent(workspace, days)
     }
-    fn prune(&self, before: Timestamp) -> Result<u64> {
-        self.kept.prune(before)
+    fn prune(&self, keep: &Keep) -> Result<u64> {
+        self.kept.prune(keep)
     }
     fn healthy(&self) -> bool {
         self.kept.healthy()
