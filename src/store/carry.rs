@@ -24,6 +24,7 @@ use super::sled::{JOURNAL, damaged, free_name, open_when_free, unreachable};
 use super::{Rollup, keys};
 use crate::error::{Error, Result};
 use crate::money::Money;
+use crate::store::told;
 
 /// Entries of one commit.
 const AT_ONCE: usize = 4096;
@@ -96,7 +97,7 @@ fn sums(key: &[u8], sums: Rollup, of_provider: bool) -> Result<Entry<'static>> {
     let text = std::str::from_utf8(key).map_err(Error::internal)?;
     let mut parts = text.get(1..).unwrap_or_default().split('\0').map(str::to_owned);
     let (Some(workspace), Some(day), Some(name)) = (parts.next(), parts.next(), parts.next()) else {
-        return Err(Error::internal("a sum's key can't be read"));
+        return Err(told("a sum's key can't be read"));
     };
     let day: Date = day.parse().map_err(Error::internal)?;
     let day = Timestamp::from_second(keys::midnight(day)?).map_err(Error::internal)?;

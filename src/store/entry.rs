@@ -19,6 +19,7 @@ use zstd::zstd_safe::CParameter;
 use super::journal::Brief;
 use super::{CredentialRecord, KeyRecord, RequestRecord, Rollup, WorkspaceRecord};
 use crate::error::{Error, Result};
+use crate::store::told;
 
 /// The sample. It is part of the form: another one needs another number.
 const SAMPLE: &[u8] = include_bytes!("entry.sample.json");
@@ -238,12 +239,11 @@ impl Decoder {
 }
 
 fn read<T: DeserializeOwned>(json: &[u8]) -> Result<T> {
-    serde_json::from_slice(json)
-        .map_err(|error| Error::internal(format!("an entry of the journal can't be read: {error}")))
+    serde_json::from_slice(json).map_err(|error| told(format!("an entry of the journal can't be read: {error}")))
 }
 
 fn unknown() -> Error {
-    Error::internal("an entry of the journal is of a kind that this version does not know")
+    told("an entry of the journal is of a kind that this version does not know")
 }
 
 #[cfg(test)]

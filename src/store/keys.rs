@@ -16,6 +16,7 @@ use jiff::tz::TimeZone;
 
 use super::{By, DayRange, Grain};
 use crate::error::{Error, Result};
+use crate::store::told;
 
 /// A workspace.
 pub(super) const WORKSPACE: u8 = b'w';
@@ -116,7 +117,7 @@ pub(super) struct SumKey<'k> {
 
 /// Takes a sum's key apart.
 pub(super) fn read_sum(key: &[u8]) -> Result<SumKey<'_>> {
-    let damaged = || Error::internal("a sum's key can't be read");
+    let damaged = || told("a sum's key can't be read");
     let zero = key.iter().position(|byte| *byte == 0).ok_or_else(damaged)?;
     let (time, of) = key.get(zero + 1..).and_then(|rest| rest.split_first_chunk()).ok_or_else(damaged)?;
     let of = std::str::from_utf8(of).map_err(|_| damaged())?.split('\0').collect();

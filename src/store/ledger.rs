@@ -144,6 +144,18 @@ impl<R: Rows> Ledger<R> {
         Ok(())
     }
 
+    #[cfg(test)]
+    pub(super) fn rows_for_test(&self) -> Vec<super::rows::Change> {
+        let mut all = Vec::new();
+        self.state.fold().unwrap();
+        let visit = &mut |key: &[u8], value: &[u8]| {
+            all.push((key.to_vec(), Some(value.to_vec())));
+            Ok(ControlFlow::Continue(()))
+        };
+        self.state.rows().scan(Vec::new()..vec![255], visit).unwrap();
+        all
+    }
+
     /// The wanted time of the log, in milliseconds.
     fn wanted<'q>(&self, days: DayRange) -> Result<Wanted<'q>> {
         let seconds = keys::seconds(days)?;

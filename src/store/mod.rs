@@ -24,6 +24,8 @@ pub mod sled;
 mod state;
 #[cfg(test)]
 pub(crate) mod suite;
+#[cfg(test)]
+mod trials;
 pub mod verify;
 
 use std::ops::ControlFlow;
@@ -31,8 +33,13 @@ use std::ops::ControlFlow;
 use jiff::Timestamp;
 use jiff::civil::Date;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 pub use records::*;
+
+/// An error that the operator shall read as it is.
+fn told(text: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::Internal, text)
+}
 
 /// Everything about tenants, read once at start.
 #[derive(Clone, Debug, Default)]

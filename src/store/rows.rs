@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::keys;
 use crate::error::{Error, Result};
+use crate::store::told;
 
 /// Rows that are removed in one piece.
 const REMOVED_AT_ONCE: usize = 1000;
@@ -71,5 +72,5 @@ pub(super) fn write(record: &impl Serialize) -> Result<Vec<u8>> {
 }
 
 pub(super) fn read<T: DeserializeOwned>(value: &[u8]) -> Result<T> {
-    serde_json::from_slice(value).map_err(|error| Error::internal(format!("a row of the store can't be read: {error}")))
+    serde_json::from_slice(value).map_err(|error| told(format!("a row of the store can't be read: {error}")))
 }

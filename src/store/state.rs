@@ -20,6 +20,7 @@ use super::rows::{Change, Rows, read, remove_all, workspaces, write};
 use super::{By, DayRange, Grain, Rollup, SeriesQuery, Tenancy, keys};
 use crate::error::{Error, Result};
 use crate::store::RequestRecord;
+use crate::store::told;
 
 /// The number of the last entry that is folded in. Keys of the store itself begin with a zero byte, which is no kind.
 const THROUGH: &[u8] = b"\0through";
@@ -58,7 +59,7 @@ impl<R: Rows> State<R> {
         match rows.get(FORMAT_KEY)? {
             None => rows.apply(vec![(FORMAT_KEY.to_vec(), Some(FORMAT.to_vec()))])?,
             Some(format) if format == FORMAT => {}
-            Some(_) => return Err(Error::internal("its rows were written by a newer version; use that version")),
+            Some(_) => return Err(told("its rows were written by a newer version; use that version")),
         }
         let through = match rows.get(THROUGH)? {
             Some(digits) => String::from_utf8_lossy(&digits).parse().map_err(Error::internal)?,

@@ -17,6 +17,7 @@ use super::rows::{Rows, read};
 use super::sled::{JOURNAL, STATE, SledRows, free_name, lock, unreachable};
 use super::state::{State, Sum};
 use crate::error::{Error, Result};
+use crate::store::told;
 
 const UNFINISHED: &str = "state.unfinished";
 const ASIDE: &str = "state-before";
@@ -66,11 +67,11 @@ pub fn verify(dir: &Path) -> Result<Report> {
     let mut report = Report::default();
     let rows = match dir.join(STATE).is_dir() {
         true => SledRows::open(&dir.join(STATE), lock),
-        false => Err(Error::internal("they are missing")),
+        false => Err(told("they are missing")),
     };
     let kept = rows.and_then(|rows| match State::<SledRows>::is_begun(&rows)? {
         true => State::open(rows),
-        false => Err(Error::internal("they are gone")),
+        false => Err(told("they are gone")),
     });
     let through = kept.as_ref().map_or(u64::MAX, State::through);
     let (expected, begins) = from_checkpoint(&disk, MemoryRows::default(), &mut report.problems)?;
@@ -108,7 +109,7 @@ pub fn rebuild(dir: &Path) -> Result<Rebuilt> {
     let lock = lock(dir)?;
     let disk = RealDisk::new(dir.join(JOURNAL)).map_err(|error| unreachable(dir, &error))?;
     if disk.list().map_err(|error| unreachable(dir, &error))?.is_empty() {
-        return Err(Error::internal("There is no journal to rebuild from; restore it from a backup."));
+        return Err(told("There is no journal to rebuild from; restore it from a backup."));
     }
     let mended = repair::salvage(&disk)?;
     let (unfinished, entries) = make_unfinished(dir, &disk)?;
@@ -131,12 +132,10 @@ pub(super) fn make_rows(dir: &Path, disk: &dyn Disk) -> Result<()> {
 /// A store of the first layout has nothing yet that could be checked.
 fn refuse_older(dir: &Path) -> Result<()> {
     if dir.join("db").exists() && !dir.join(JOURNAL).exists() {
-        return Err(Error::internal(
-            "This store is of an older layout; `perpetuo serve` carries it over when it starts.",
-        ));
+        return Err(told("This store is of an older layout; `perpetuo serve` carries it over when it starts."));
     }
     if !dir.is_dir() {
-        return Err(Error::internal(format!("There is no store at {}.", dir.display())));
+        return Err(told(format!("There is no store at {}.", dir.display())));
     }
     Ok(())
 }

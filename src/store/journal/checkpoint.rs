@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use super::frame::{self, Content, FILE_HEADER, Frame, header, read_header};
 use super::{unreadable, unwritable};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::store::disk::{Disk, DiskFile, read_all, write_all};
+use crate::store::told;
 
 /// Bytes that are gathered for one write.
 const GATHERED: usize = 1024 * 1024;
@@ -88,7 +89,7 @@ pub(in crate::store) fn load(
     through: u64,
     show: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>,
 ) -> Result<()> {
-    let damaged = || Error::internal(format!("the checkpoint {} is damaged", name(through)));
+    let damaged = || told(format!("the checkpoint {} is damaged", name(through)));
     let file = disk.open(&name(through)).map_err(|error| unreadable(&error))?;
     let bytes = read_all(&*file).map_err(|error| unreadable(&error))?;
     if read_header(Content::Checkpoint, &bytes) != Ok(through) {

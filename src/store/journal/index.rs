@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::frame::{u16_at, u32_at, u64_at};
 use crate::error::{Error, Result};
 use crate::store::disk::{DiskFile, read_up_to};
+use crate::store::told;
 
 /// The length of a mark in a file.
 pub(super) const MARK: usize = 16;
@@ -192,7 +193,7 @@ impl Block {
                 let bytes = read_up_to(&**file, offset, length * MARK).map_err(Error::internal)?;
                 let marks: Option<Vec<Mark>> = bytes.chunks(MARK).map(Mark::read).collect();
                 let whole = marks.filter(|marks| marks.len() == length);
-                whole.ok_or_else(|| Error::internal("an index of the journal ends too early"))
+                whole.ok_or_else(|| told("an index of the journal ends too early"))
             }
         }
     }

@@ -25,6 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use super::disk::{Disk, DiskFile, read_all, read_up_to, write_all};
 use super::entry::{self, Codec, Entry};
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::told;
 use frame::{BadHeader, FILE_HEADER, FRAME_HEADER, Frame, MAX_FRAMES};
 use frame::{Content, header, read_header};
 pub(super) use index::Brief;
@@ -136,8 +137,7 @@ impl Journal {
     fn write(&self, entries: &[Entry<'_>], payloads: &[Vec<u8>]) -> Result<u64> {
         let mut writer = self.writer();
         self.mend(&mut writer)?;
-        let of =
-            u16::try_from(payloads.len()).map_err(|_| Error::internal(format!("more than {MAX_FRAMES} entries")))?;
+        let of = u16::try_from(payloads.len()).map_err(|_| told(format!("more than {MAX_FRAMES} entries")))?;
         let mut bytes = Vec::with_capacity(payloads.iter().map(|payload| payload.len() + FRAME_HEADER).sum());
         let mut places = Vec::with_capacity(payloads.len());
         for (place, payload) in (0..of).zip(payloads) {
@@ -502,18 +502,18 @@ fn read_frame<T>(file: &dyn DiskFile, offset: u64, take: impl FnOnce(&Frame<'_>)
         bytes = read_up_to(file, offset, length).map_err(|error| unreadable(&error))?;
     }
     let Some(found) = frame::read(&bytes) else {
-        return Err(Error::internal("A record of the journal is damaged; run `perpetuo store verify`."));
+        return Err(told("A record of the journal is damaged; run `perpetuo store verify`."));
     };
     take(&found)
 }
 
 /// The disk did not take it.
 fn unwritable(cause: &io::Error) -> Error {
-    Error::internal(format!("the journal can't be written: {cause}"))
+    told(format!("the journal can't be written: {cause}"))
 }
 
 fn unreadable(cause: &io::Error) -> Error {
-    Error::internal(format!("the journal can't be read: {cause}"))
+    told(format!("the journal can't be read: {cause}"))
 }
 
 fn damaged(disk: &dyn Disk, name: &str, at: usize) -> Error {
