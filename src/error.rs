@@ -11,6 +11,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
+use serde_json::{Map, Value};
+
 /// The result of everything here that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -52,6 +54,8 @@ pub enum ErrorKind {
     Conflict,
     /// The client left before the answer was complete.
     ClientGone,
+    /// Another attempt of the same request had content earlier.
+    HedgeLost,
     /// A rate limit of the virtual key or the workspace is reached.
     RateLimited,
     /// The budget of the virtual key or the workspace is spent.
@@ -66,6 +70,8 @@ pub enum ErrorKind {
     Internal,
     /// The provider answered 429.
     ProviderRateLimited,
+    /// The same, for good: the credential's quota or money is used up.
+    ProviderQuotaExhausted,
     /// The provider answered 401 or 403: the stored credential does not work.
     ProviderKeyInvalid,
     /// The provider refused the request itself: 400, 404, 413, 422 and other 4xx.
@@ -105,7 +111,7 @@ const fn row(status: u16, error_type: &'static str, code: &'static str, retryabl
 
 impl ErrorKind {
     /// Every kind, for tests and for metrics that must start at zero.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::InvalidRequest,
         Self::UnsupportedParameter,
         Self::InvalidApiKey,
@@ -118,6 +124,7 @@ impl ErrorKind {
         Self::RequestTimeout,
         Self::Conflict,
         Self::ClientGone,
+        Self::HedgeLost,
         Self::RateLimited,
         Self::BudgetExceeded,
         Self::Overloaded,
@@ -125,6 +132,7 @@ impl ErrorKind {
         Self::DeadlineExceeded,
         Self::Internal,
         Self::ProviderRateLimited,
+        Self::ProviderQuotaExhausted,
         Self::ProviderKeyInvalid,
         Self::ProviderRejected,
         Self::ProviderError,
@@ -157,6 +165,7 @@ impl ErrorKind {
             Self::RequestTimeout => row(408, INVALID, "request_timeout", false, Client),
             Self::Conflict => row(409, INVALID, "conflict", false, Client),
             Self::ClientGone => row(499, INVALID, "client_gone", false, Client),
+            Self::HedgeLost => row(499, INVALID, "hedge_lost", false, Gateway),
             Self::RateLimited => row(429, "rate_limit_error", "rate_limited", false, Client),
             Self::BudgetExceeded => row(429, "insufficient_quota", "budget_exceeded", false, Client),
             Self::Overloaded => row(503, "server_error", "overloaded", false, Gateway),
@@ -164,6 +173,7 @@ impl ErrorKind {
             Self::DeadlineExceeded => row(504, "server_error", "deadline_exceeded", false, Gateway),
             Self::Internal => row(500, "server_error", "internal_error", false, Gateway),
             Self::ProviderRateLimited => row(429, "rate_limit_error", "rate_limit_exceeded", true, Provider),
+            Self::ProviderQuotaExhausted => row(429, "insufficient_quota", "provider_quota_exhausted", true, Provider),
             Self::ProviderKeyInvalid => row(401, "provider_error", "provider_key_invalid", false, Provider),
             Self::ProviderRejected => row(400, INVALID, "provider_rejected", false, Provider),
             Self::ProviderError => row(502, "provider_error", "provider_error", true, Provider),
@@ -194,6 +204,7 @@ struct Details {
     code: Option<String>,
     retry_after: Option<Duration>,
     cause: Option<String>,
+    more: Map<String, Value>,
 }
 
 impl Error {
@@ -252,6 +263,14 @@ impl Error {
         self
     }
 
+    /// What a provider's error says beyond OpenAI's members, for the envelope.
+    pub fn with_more(mut self, more: Map<String, Value>) -> Self {
+        if !more.is_empty() {
+            self.details_mut().more = more;
+        }
+        self
+    }
+
     /// What happened inside; for the log only.
     pub fn with_cause(mut self, cause: impl fmt::Display) -> Self {
         self.details_mut().cause = Some(cause.to_string());
@@ -268,6 +287,8 @@ impl Error {
                 for text in texts.into_iter().flatten() {
                     *text = clean(text);
                 }
+                let more = clean(&Value::Object(std::mem::take(&mut details.more)).to_string());
+                details.more = serde_json::from_str(&more).unwrap_or_default();
             }
         }
         self
@@ -316,6 +337,11 @@ impl Error {
     /// The inner cause; never for the client.
     pub fn cause(&self) -> Option<&str> {
         self.details.as_ref().and_then(|d| d.cause.as_deref())
+    }
+
+    /// What the provider's error says beyond OpenAI's members; never a member that the envelope has.
+    pub fn more(&self) -> Option<&Map<String, Value>> {
+        self.details.as_ref().map(|details| &details.more)
     }
 
     /// Whether the next candidate may be tried while the client has seen nothing.

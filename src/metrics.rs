@@ -24,6 +24,8 @@ const OTHER: &str = "other";
 const NONE: &str = "none";
 /// The label of what did not fail.
 const OK: &str = "ok";
+/// Why a credential is out.
+const REFUSALS: [&str; 2] = ["key", "quota"];
 /// The kinds of billed tokens; they do not overlap.
 const TOKEN_TYPES: [&str; 4] = ["input", "cached_read", "cache_write", "output"];
 
@@ -90,6 +92,18 @@ pub struct Metrics {
     pub overhead: Histogram,
     /// Refused virtual keys and admin tokens; fed where they are refused.
     pub auth_failures: IntCounter,
+    /// Candidates that were chosen, by `strategy` and `reason`; fed by the proxy.
+    pub choices: IntCounterVec,
+    /// 429s after which a credential cools down, by `provider`; fed by the proxy.
+    pub cool_downs: IntCounterVec,
+    /// Credentials that were refused and are out until they are changed, by `provider` and `reason`; fed by the proxy.
+    pub credentials_disabled: IntCounterVec,
+    /// Routes that fail and are left alone for a while, by `provider`; fed by the proxy.
+    pub routes_opened: IntCounterVec,
+    /// Attempts that the retry budget did not allow; fed by the proxy.
+    pub retry_budget_exhausted: IntCounter,
+    /// Hedges, by `result`; fed by the proxy.
+    pub hedges: IntCounterVec,
     /// Requests that ran into a limit of their key or workspace, by `limit`; fed where they are refused.
     pub rate_limited: IntCounterVec,
     /// Requests that were shed, by `scope` and `resource`; fed where they are refused.
@@ -261,6 +275,29 @@ impl Metrics {
                 &OVERHEAD_BUCKETS,
             )?,
             auth_failures: maker.counter("perpetuo_auth_failures_total", "Refused virtual keys and admin tokens.")?,
+            choices: maker.counters(
+                "perpetuo_route_choices_total",
+                "Candidates that were chosen, and why.",
+                &["strategy", "reason"],
+            )?,
+            cool_downs: maker.counters(
+                "perpetuo_credential_cool_downs_total",
+                "Rate limits after which a credential was left alone for a while.",
+                PROVIDER,
+            )?,
+            credentials_disabled: maker.counters(
+                "perpetuo_credential_disabled_total",
+                "Credentials that their provider refused; out until they are changed.",
+                &["provider", "reason"],
+            )?,
+            routes_opened: maker.counters(
+                "perpetuo_route_opened_total",
+                "Routes that failed and were left alone for a while.",
+                PROVIDER,
+            )?,
+            retry_budget_exhausted: maker
+                .counter("perpetuo_retry_budget_exhausted_total", "Attempts that the retry budget did not allow.")?,
+            hedges: maker.counters("perpetuo_hedges_total", "Second attempts beside a slow first one.", &["result"])?,
             rate_limited: maker.counters(
                 "perpetuo_rate_limited_total",
                 "Requests that ran into a limit of their virtual key or workspace.",
@@ -295,6 +332,9 @@ impl Metrics {
     /// Series that exist from the start, so that a first failure is a rise from zero and not a new series.
     fn start_at_zero(&self) {
         self.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        for result in ["won", "lost"] {
+            self.hedges.with_label_values(&[result]);
+        }
         for limit in Limit::ALL {
             self.rate_limited.with_label_values(&[limit.as_str()]);
         }
@@ -308,6 +348,7 @@ impl Metrics {
             self.start_provider_at_zero(provider);
         }
         for strategy in StrategyName::ALL.map(StrategyName::as_str) {
+            self.choices.with_label_values(&[strategy, "best"]);
             for kind in ErrorKind::ALL.map(ErrorKind::row) {
                 self.requests.with_label_values(&[strategy, class_label(kind.status), kind.code, NONE]);
             }
@@ -326,7 +367,11 @@ impl Metrics {
             self.tokens.with_label_values(&[provider, kind, Certainty::Exact.as_str()]);
         }
         self.cost.with_label_values(&[provider]);
-        for counter in [&self.fallbacks, &self.unpriced, &self.stream_truncated] {
+        for refusal in REFUSALS {
+            self.credentials_disabled.with_label_values(&[provider, refusal]);
+        }
+        for counter in [&self.fallbacks, &self.unpriced, &self.stream_truncated, &self.cool_downs, &self.routes_opened]
+        {
             counter.with_label_values(&[provider]);
         }
     }
@@ -434,7 +479,7 @@ mod tests {
         record.attempts[1].certainty = Certainty::Unpriced;
         metrics.observe(&record);
         let families = registry.gather();
-        assert_eq!(families.len(), 25, "a metric has no series or is not registered");
+        assert_eq!(families.len(), 31, "a metric has no series or is not registered");
         for family in families {
             let name = family.name();
             assert!(name.starts_with("gen_ai_") || name.starts_with("perpetuo_"), "{name}");

@@ -16,7 +16,8 @@ pub struct Event {
     pub name: Option<Bytes>,
     /// The `data:` lines, joined by line feeds.
     pub data: Bytes,
-    /// The bytes of the whole event as they came, the blank line included: what a proxy forwards untouched.
+    /// The bytes of the whole event as they came, the blank line included: what a proxy forwards untouched. A CRLF that was
+    /// cut in half is whole here.
     pub raw: Bytes,
 }
 
@@ -37,6 +38,8 @@ pub struct Decoder {
     /// Where the line that is being read begins.
     line_start: usize,
     at_stream_start: bool,
+    /// The last event was given out with the line feed of its final CRLF before that came.
+    ahead: bool,
     limit: usize,
 }
 
@@ -45,7 +48,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 impl Decoder {
     /// A decoder that holds at most `limit` bytes of one event.
     pub fn new(limit: usize) -> Self {
-        Self { buffer: BytesMut::new(), scanned: 0, line_start: 0, at_stream_start: true, limit }
+        Self { buffer: BytesMut::new(), scanned: 0, line_start: 0, at_stream_start: true, ahead: false, limit }
     }
 
     /// Takes the next bytes of the stream.
@@ -60,6 +63,7 @@ impl Decoder {
         if !self.skip_byte_order_mark() {
             return Ok(None);
         }
+        self.skip_line_feed();
         while let Some((line_end, next_line)) = self.find_line_end() {
             let blank = line_end == self.line_start;
             self.scanned = next_line;
@@ -67,7 +71,7 @@ impl Decoder {
             if !blank {
                 continue;
             }
-            let raw = self.buffer.split_to(next_line).freeze();
+            let raw = self.take(next_line);
             self.scanned = 0;
             self.line_start = 0;
             if raw.len() > self.limit {
@@ -81,6 +85,24 @@ impl Decoder {
             return Err(TooLarge { limit: self.limit });
         }
         Ok(None)
+    }
+
+    /// Takes the event off the buffer. A blank line that is a CR at the very end is the half of a CRLF where the line before
+    /// it ended in one; its LF goes with the event, or the events behind it would reach clients without a blank line between
+    /// them that every parser knows.
+    fn take(&mut self, end: usize) -> Bytes {
+        let mut raw = self.buffer.split_to(end);
+        if self.buffer.is_empty() && raw.ends_with(b"\r\n\r") {
+            raw.extend_from_slice(b"\n");
+            self.ahead = true;
+        }
+        raw.freeze()
+    }
+
+    fn skip_line_feed(&mut self) {
+        if !self.buffer.is_empty() && std::mem::take(&mut self.ahead) && self.buffer.starts_with(b"\n") {
+            self.buffer.advance(1);
+        }
     }
 
     /// Whether bytes of an unfinished event are held.
@@ -233,6 +255,23 @@ mod tests {
         let event = decoder.next_event().unwrap().unwrap();
         assert_eq!(&event.raw[..], b"event: x\r\ndata:{\"a\": 1}\r\n\r\n");
         assert!(decoder.has_partial());
+    }
+
+    #[test]
+    fn an_event_is_forwarded_with_its_whole_blank_line_however_it_was_cut() {
+        let stream = b"data: 1\r\n\r\ndata: 2\r\n\r\n";
+        for size in 1..=stream.len() {
+            let mut decoder = Decoder::new(100);
+            let mut forwarded = Vec::new();
+            for piece in stream.chunks(size) {
+                decoder.push(piece);
+                while let Some(event) = decoder.next_event().unwrap() {
+                    forwarded.extend_from_slice(&event.raw);
+                }
+            }
+            assert_eq!(forwarded, stream, "pieces of {size}");
+            assert!(!decoder.has_partial(), "pieces of {size}");
+        }
     }
 
     #[test]

@@ -8,8 +8,8 @@ use super::input::Query;
 use super::respond::{Answer, Bare};
 use super::tenant::Tenant;
 use super::{AdminState, read_ledger};
-use crate::error::Result;
-use crate::store::{LogQuery, RequestRecord};
+use crate::error::{Error, Result};
+use crate::store::{AttemptRecord, LogQuery, RequestRecord};
 
 /// Pages beyond this are refused: nobody reads them, and skipping costs.
 const MAX_PAGE: u32 = 1_000_000;
@@ -36,10 +36,32 @@ struct Row {
     status: u16,
     latency_ms: u64,
     created_at: Timestamp,
+    /// Each attempt, for a query with `details=true`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempts: Option<Vec<Try>>,
 }
 
-impl From<RequestRecord> for Row {
-    fn from(record: RequestRecord) -> Self {
+/// One attempt: whom it asked and why, and how it ended.
+#[derive(Serialize)]
+struct Try {
+    provider: String,
+    model: String,
+    status: u16,
+    error: Option<String>,
+    reason: Option<String>,
+    passed_over: Vec<String>,
+    latency_ms: u64,
+}
+
+impl From<AttemptRecord> for Try {
+    fn from(record: AttemptRecord) -> Self {
+        let AttemptRecord { provider, model, status, error, reason, passed_over, latency_ms, .. } = record;
+        Self { provider, model, status, error, reason, passed_over, latency_ms }
+    }
+}
+
+impl Row {
+    fn new(record: RequestRecord, details: bool) -> Self {
         Self {
             tokens: record.tokens(),
             cost: record.cost().dollars(),
@@ -49,8 +71,17 @@ impl From<RequestRecord> for Row {
             status: record.status,
             latency_ms: record.latency_ms,
             created_at: record.created_at,
+            attempts: details.then(|| record.attempts.into_iter().map(Try::from).collect()),
         }
     }
+}
+
+/// What is asked for.
+struct Asked {
+    page: u32,
+    limit: u32,
+    details: bool,
+    wanted: LogQuery,
 }
 
 pub(super) async fn page(
@@ -58,15 +89,21 @@ pub(super) async fn page(
     Tenant(workspace): Tenant,
     query: Query,
 ) -> Answer<Bare<Page>> {
-    let (page, limit, wanted) = read(query, (state.now)())?;
+    let Asked { page, limit, details, wanted } = read(query, (state.now)())?;
     let found = read_ledger(state, move |store| store.logs(&workspace.id, &wanted)).await?;
-    Ok(Bare(Page { logs: found.requests.into_iter().map(Row::from).collect(), total: found.total, page, limit }))
+    let logs = found.requests.into_iter().map(|record| Row::new(record, details)).collect();
+    Ok(Bare(Page { logs, total: found.total, page, limit }))
 }
 
-fn read(mut query: Query, now: Timestamp) -> Result<(u32, u32, LogQuery)> {
+fn read(mut query: Query, now: Timestamp) -> Result<Asked> {
     let page = query.number("page", 1, MAX_PAGE)?.unwrap_or(1);
     let limit = query.number("limit", 1, MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT);
     let status = query.number("status", 100, 599)?.and_then(|status| u16::try_from(status).ok());
+    let details = match query.text("details").as_deref() {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => return Err(Error::invalid("details", "Invalid value for 'details': expected true or false.")),
+    };
     let wanted = LogQuery {
         page: u64::from(page) - 1,
         limit: u64::from(limit),
@@ -75,5 +112,5 @@ fn read(mut query: Query, now: Timestamp) -> Result<(u32, u32, LogQuery)> {
         days: query.days(now)?,
     };
     query.finish()?;
-    Ok((page, limit, wanted))
+    Ok(Asked { page, limit, details, wanted })
 }

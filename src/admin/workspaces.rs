@@ -21,6 +21,7 @@ pub(super) struct View {
     name: String,
     strategy: Option<StrategyName>,
     limits: Map<String, Value>,
+    hedging: bool,
     created_at: Timestamp,
 }
 
@@ -31,6 +32,7 @@ impl From<&Workspace> for View {
             name: workspace.name.clone(),
             strategy: workspace.strategy,
             limits: workspace.limits.clone(),
+            hedging: workspace.hedging,
             created_at: workspace.created_at,
         }
     }
@@ -44,11 +46,12 @@ pub(super) struct Body {
     #[serde(default, deserialize_with = "given")]
     strategy: Option<Option<StrategyName>>,
     limits: Option<Map<String, Value>>,
+    hedging: Option<bool>,
 }
 
 impl From<Body> for WorkspaceChange {
     fn from(body: Body) -> Self {
-        Self { name: body.name, strategy: body.strategy, limits: body.limits }
+        Self { name: body.name, strategy: body.strategy, limits: body.limits, hedging: body.hedging }
     }
 }
 

@@ -3,6 +3,7 @@
 //! Not here: statuses and headers (`proxy::respond`), and what a client may read (`error`).
 
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::error::Error;
 
@@ -19,6 +20,9 @@ struct Inner<'a> {
     code: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     provider: Option<&'static str>,
+    /// What the provider says beyond OpenAI's members.
+    #[serde(flatten)]
+    more: Option<&'a Map<String, Value>>,
 }
 
 /// The error as the JSON text of an answer's body.
@@ -30,6 +34,7 @@ pub fn json(error: &Error) -> String {
             param: error.param(),
             code: error.code(),
             provider: error.provider(),
+            more: error.more(),
         },
     };
     serde_json::to_string(&envelope).unwrap_or_else(|_| {

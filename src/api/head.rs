@@ -26,7 +26,7 @@ pub struct ChatHead {
     pub timeout: Option<Duration>,
     /// `max_completion_tokens` or `max_tokens`.
     pub max_output: Option<u64>,
-    /// Whether any JSON object is asked for, which some dialects have to emulate.
+    /// Whether a JSON object is asked for, any or one of a schema, which some dialects have to emulate.
     pub json_object: bool,
 }
 
@@ -64,13 +64,13 @@ pub fn read_model(body: &Body) -> Result<String> {
     Ok(model)
 }
 
-/// Whether a `response_format` is `{"type":"json_object"}`.
+/// Whether a `response_format` is `{"type":"json_object"}` or has a schema.
 fn asks_json_object(raw: &str) -> bool {
     #[derive(Deserialize)]
     struct Format<'a> {
         r#type: &'a str,
     }
-    serde_json::from_str::<Format<'_>>(raw).is_ok_and(|format| format.r#type == "json_object")
+    serde_json::from_str::<Format<'_>>(raw).is_ok_and(|format| matches!(format.r#type, "json_object" | "json_schema"))
 }
 
 /// The body field `timeout`, in seconds.

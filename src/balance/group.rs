@@ -1,12 +1,14 @@
 //! The candidates of one model in one workspace, inside a real load balancer of pingora-load-balancing.
 //!
-//! [`Ranked`] is the `BackendSelection`: its iterator yields the candidates in the order of a strategy. `Upstreams` is the
-//! `ServiceDiscovery`: it resolves every candidate's host. Health is read from the live breaker when a candidate is
-//! accepted, not from a check that would lag behind it.
+//! [`Ranked`] is the `BackendSelection`: its iterator yields the candidates in the order of a ranking, each with its [`Placed`]
+//! in the backend's extensions, which is how a reason gets out of a balancer that only knows backends. `Upstreams` is the
+//! `ServiceDiscovery`: it resolves every candidate's host. Health is read from the live breaker while ranking, not from a
+//! check that would lag behind it.
 //!
 //! Invariants: a backend's `weight` is its slot plus one, because the balancer would otherwise merge two candidates behind
 //! one address; a host that could not be resolved keeps its place with the address [`UNRESOLVED`].
 
+use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::{Arc, Mutex};
@@ -19,10 +21,14 @@ use pingora::lb::{Backend, Backends, Extensions, LoadBalancer};
 use pingora::protocols::l4::socket::SocketAddr as PingoraAddr;
 use tokio::task::JoinSet;
 
-use super::breaker::State;
+use super::Candidate;
+use super::attempt::Attempt;
+use super::breaker::Pass;
 use super::discovery::Resolver;
-use super::{Candidate, Estimate, Moment, strategy};
-use crate::api::strategy::StrategyName;
+use super::rank::{Placed, Ranking, excluded, rank};
+use super::reason::{Excluded, Reason};
+use super::request::Request;
+use super::stats::Refusal;
 use crate::error::{Error, Result};
 
 /// The address of a candidate whose host could not be resolved.
@@ -38,29 +44,41 @@ pub struct Group {
     resolved: Mutex<Instant>,
 }
 
-/// What was selected: a candidate, and the address to reach it at.
+/// What was selected: a candidate, the address to reach it at, and why it was.
 #[derive(Clone, Debug)]
 pub struct Choice {
     /// The candidate.
     pub candidate: Arc<Candidate>,
     /// Its address, or [`UNRESOLVED`].
     pub address: SocketAddr,
+    /// Why this one.
+    pub reason: Reason,
 }
 
-/// Why a candidate is passed over now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Excluded {
-    /// Its credential cools down for so long.
-    Cooling(Duration),
-    /// Its breaker is open.
-    Open,
+/// Why no candidate can be asked now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Nobody {
+    /// How long until the first credential that cools down is free again. Within the deadline it is worth waiting for; else the
+    /// answer is a 429 with this `Retry-After`.
+    pub wait: Option<Duration>,
+    /// Why a credential is out until it is changed, if one is.
+    pub refused: Option<Refusal>,
 }
 
 impl Group {
     /// Resolves the hosts and builds the balancer.
     pub async fn build(revision: u64, candidates: Vec<Candidate>, resolver: Arc<Resolver>) -> Result<Self> {
+        Self::discovered(revision, candidates, Addresses::Resolved(resolver)).await
+    }
+
+    /// Builds the balancer over candidates whose addresses are known, in the same order; resolves nothing, now or later.
+    pub async fn at(revision: u64, candidates: Vec<Candidate>, addresses: Vec<SocketAddr>) -> Result<Self> {
+        Self::discovered(revision, candidates, Addresses::Known(addresses)).await
+    }
+
+    async fn discovered(revision: u64, candidates: Vec<Candidate>, addresses: Addresses) -> Result<Self> {
         let candidates: Vec<_> = candidates.into_iter().map(Arc::new).collect();
-        let upstreams = Upstreams { candidates: candidates.clone(), resolver };
+        let upstreams = Upstreams { candidates: candidates.clone(), addresses };
         let balancer = LoadBalancer::<Ranked>::from_backends(Backends::new(Box::new(upstreams)));
         balancer.update().await.map_err(Error::internal)?;
         Ok(Self { revision, candidates, balancer, resolved: Mutex::new(Instant::now()) })
@@ -87,55 +105,67 @@ impl Group {
         });
     }
 
-    /// The best candidate that `accept`s, by this strategy.
-    pub fn select(
-        &self,
-        name: StrategyName,
-        estimate: Estimate,
-        accept: impl Fn(&Candidate) -> bool,
-    ) -> Option<Choice> {
-        let key = encode(name, estimate);
-        let backend = self.balancer.select_with(&key, self.candidates.len(), |backend, _| {
-            backend.ext.get::<Arc<Candidate>>().is_some_and(|candidate| accept(candidate))
-        })?;
-        let candidate = Arc::clone(backend.ext.get::<Arc<Candidate>>()?);
-        let address = backend.addr.as_inet().copied().unwrap_or(UNRESOLVED);
-        Some(Choice { candidate, address })
+    /// The candidate to ask next, and the attempt, let in by its breaker and from now on under way: to be recorded once it is
+    /// over, or dropped if it never begins. For another attempt of the same request: the slot in [`Request::tried`], `now` and
+    /// `seed` anew.
+    ///
+    /// Errors: [`Nobody`] when none can be asked that has not been.
+    pub fn select(&self, request: &Request) -> Result<(Choice, Attempt), Nobody> {
+        let entered = Cell::new(None);
+        let chosen = self.balancer.select_with(&request.encode(), self.candidates.len(), |backend, _| {
+            entered.set(enter(backend, request));
+            entered.get().is_some()
+        });
+        let found = chosen.zip(entered.get()).and_then(|(backend, (placed, pass))| {
+            let candidate = Arc::clone(self.candidates.get(placed.slot)?);
+            let address = backend.addr.as_inet().copied().unwrap_or(UNRESOLVED);
+            let attempt = Attempt::begin(Arc::clone(&candidate), pass, request);
+            Some((Choice { candidate, address, reason: placed.reason }, attempt))
+        });
+        found.ok_or_else(|| self.nobody(request))
+    }
+
+    /// The whole order with its reasons, and who is left out of it; takes no permission and changes nothing.
+    pub fn explain(&self, request: &Request) -> (Vec<Placed>, Vec<(usize, Excluded)>) {
+        let mut ranking = rank(&self.candidates, request);
+        let excluded = std::mem::take(&mut ranking.excluded);
+        (ranking.into_order(), excluded)
+    }
+
+    /// Who can't be asked now, by provider, and why; what a strategy thinks of the others is not in it.
+    pub fn passed_over(&self, request: &Request) -> Vec<(&'static str, &'static str)> {
+        let candidates = self.candidates.iter();
+        let why = candidates.map(|candidate| (candidate.credential.provider.name, excluded(candidate, request)));
+        why.filter_map(|(provider, why)| Some((provider, why?.as_str()))).collect()
+    }
+
+    fn nobody(&self, request: &Request) -> Nobody {
+        let waits = self.candidates.iter().filter_map(|candidate| match excluded(candidate, request)? {
+            Excluded::Cooling(wait) => Some(wait),
+            _ => None,
+        });
+        let mut refusals = self.candidates.iter().map(|candidate| candidate.cooling.refused(candidate.revision));
+        Nobody { wait: waits.min(), refused: refusals.find_map(|refusal| refusal) }
     }
 }
 
-/// Why a candidate would be passed over now, if it would.
-pub fn excluded(candidate: &Candidate, now: Moment) -> Option<Excluded> {
-    if let Some(wait) = candidate.cooling.cooling(now) {
-        return Some(Excluded::Cooling(wait));
-    }
-    (candidate.stats.breaker.state(now) == State::Open).then_some(Excluded::Open)
-}
-
-/// Strategy and estimate as the balancer's key: 17 bytes.
-fn encode(name: StrategyName, estimate: Estimate) -> [u8; 17] {
-    let mut key = [0; 17];
-    let place = StrategyName::ALL.iter().position(|known| *known == name).unwrap_or_default();
-    let bytes = std::iter::once(u8::try_from(place).unwrap_or_default())
-        .chain(estimate.prompt_tokens.to_le_bytes())
-        .chain(estimate.output_tokens.to_le_bytes());
-    key.iter_mut().zip(bytes).for_each(|(slot, byte)| *slot = byte);
-    key
-}
-
-fn decode(key: &[u8]) -> (StrategyName, Estimate) {
-    let name = key.first().and_then(|place| StrategyName::ALL.get(usize::from(*place)).copied());
-    let number = |from: usize| {
-        let bytes = key.get(from..from + 8).and_then(|bytes| bytes.try_into().ok());
-        bytes.map_or(0, u64::from_le_bytes)
+/// Asks the candidate's breaker. It may have changed its mind since the ranking: then the next one is asked.
+fn enter(backend: &Backend, request: &Request) -> Option<(Placed, Pass)> {
+    let placed = *backend.ext.get::<Placed>()?;
+    let candidate = backend.ext.get::<Arc<Candidate>>()?;
+    let pass = match placed.reason {
+        Reason::Panic => Some(Pass::Panic),
+        _ => candidate.stats.breaker.enter(request.now),
     };
-    (name.unwrap_or_default(), Estimate { prompt_tokens: number(1), output_tokens: number(9) })
+    pass.map(|pass| (placed, pass))
 }
 
-/// The selection: backends in the order of a strategy.
+/// The selection: backends in the order of a ranking.
 pub struct Ranked {
     /// By slot.
     backends: Box<[Backend]>,
+    /// By slot.
+    candidates: Box<[Arc<Candidate>]>,
 }
 
 impl BackendSelection for Ranked {
@@ -145,49 +175,74 @@ impl BackendSelection for Ranked {
     fn build(backends: &BTreeSet<Backend>) -> Self {
         let mut backends: Box<[Backend]> = backends.iter().cloned().collect();
         backends.sort_by_key(|backend| backend.weight);
-        Self { backends }
+        let candidates = backends.iter().filter_map(|backend| backend.ext.get::<Arc<Candidate>>()).cloned().collect();
+        Self { backends, candidates }
     }
 
     fn iter(self: &Arc<Self>, key: &[u8]) -> RankedIter {
-        let (name, estimate) = decode(key);
-        let candidates = self.backends.iter().filter_map(|backend| backend.ext.get::<Arc<Candidate>>());
-        let order = strategy::rank(strategy::find(name), candidates.map(Arc::as_ref), estimate);
-        RankedIter { selection: Arc::clone(self), order: order.into_iter() }
+        let ranking = rank(&self.candidates, &Request::decode(key));
+        RankedIter { selection: Arc::clone(self), ranking, place: 0, current: None }
     }
 }
 
 /// Walks a ranking.
 pub struct RankedIter {
     selection: Arc<Ranked>,
-    order: std::vec::IntoIter<usize>,
+    ranking: Ranking,
+    place: usize,
+    /// The backend with its place in this ranking.
+    current: Option<Backend>,
 }
 
 impl BackendIter for RankedIter {
     fn next(&mut self) -> Option<&Backend> {
-        let slot = self.order.next()?;
-        self.selection.backends.get(slot)
+        let placed = *self.ranking.get(self.place)?;
+        self.place += 1;
+        let mut backend = self.selection.backends.get(placed.slot)?.clone();
+        backend.ext.insert(placed);
+        Some(self.current.insert(backend))
     }
+}
+
+/// Where addresses come from.
+enum Addresses {
+    /// From the name server, each time anew.
+    Resolved(Arc<Resolver>),
+    /// By slot.
+    Known(Vec<SocketAddr>),
 }
 
 /// The discovery: every candidate, at the address its host has now.
 struct Upstreams {
     candidates: Vec<Arc<Candidate>>,
-    resolver: Arc<Resolver>,
+    addresses: Addresses,
 }
 
 #[async_trait]
 impl ServiceDiscovery for Upstreams {
     async fn discover(&self) -> pingora::Result<(BTreeSet<Backend>, HashMap<u64, bool>)> {
+        let backends = match &self.addresses {
+            Addresses::Resolved(resolver) => self.resolve(resolver).await,
+            Addresses::Known(addresses) => {
+                let known = |slot: usize| addresses.get(slot).copied().unwrap_or(UNRESOLVED);
+                self.candidates.iter().map(|candidate| backend(candidate.clone(), known(candidate.slot))).collect()
+            }
+        };
+        Ok((backends, HashMap::new()))
+    }
+}
+
+impl Upstreams {
+    async fn resolve(&self, resolver: &Arc<Resolver>) -> BTreeSet<Backend> {
         let mut lookups = JoinSet::new();
         for candidate in self.candidates.iter().cloned() {
-            let resolver = Arc::clone(&self.resolver);
+            let resolver = Arc::clone(resolver);
             lookups.spawn(async move {
                 let resolved = resolver.resolve(&candidate.credential.endpoint).await;
                 backend(candidate, resolved.unwrap_or(UNRESOLVED))
             });
         }
-        let backends = lookups.join_all().await.into_iter().collect();
-        Ok((backends, HashMap::new()))
+        lookups.join_all().await.into_iter().collect()
     }
 }
 
@@ -196,18 +251,4 @@ fn backend(candidate: Arc<Candidate>, address: SocketAddr) -> Backend {
     let mut ext = Extensions::new();
     ext.insert(candidate);
     Backend { addr: PingoraAddr::Inet(address), weight, ext }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_key_carries_strategy_and_estimate() {
-        let estimate = Estimate { prompt_tokens: 70_000, output_tokens: u64::MAX };
-        for name in StrategyName::ALL {
-            assert_eq!(decode(&encode(name, estimate)), (name, estimate));
-        }
-        assert_eq!(decode(b""), (StrategyName::Default, Estimate::default()));
-    }
 }

@@ -1,28 +1,41 @@
 //! Candidates → order. Which credentials can serve a request, how they have been doing, and in which order to try them.
 //!
 //! Not here: asking them (`proxy`), what they charged (`meter`). The order comes from a [`strategy`] running inside a real
-//! load balancer ([`group`]); time comes in as an argument everywhere.
+//! load balancer ([`group`]); time and randomness come in as arguments everywhere.
 //!
 //! - [`plan`]: a workspace and a model name → candidates
-//! - [`stats`]: live counters of a route and of a credential, all atomics
-//! - [`breaker`]: when a route is left alone
+//! - [`request`]: what a ranking may know of a request
+//! - [`rank`]: who can be asked now, in which order, and why
 //! - [`strategy`]: one file each, one line each in [`strategy::STRATEGIES`]
+//! - [`reason`]: the words for why and why not
 //! - [`group`]: `BackendSelection` and `ServiceDiscovery` of pingora-load-balancing over all of that
+//! - [`attempt`]: one attempt at a candidate, from being let in to being recorded
+//! - [`stats`]: live counters of a route and of a credential
+//! - [`breaker`]: when a route is left alone
+//! - [`budget`]: how much may be tried twice
 //! - [`discovery`]: names → addresses, checked
 
+pub mod attempt;
 pub mod breaker;
+pub mod budget;
 pub mod discovery;
 pub mod group;
 pub mod plan;
+pub mod rank;
+pub mod reason;
+pub mod request;
 pub mod stats;
 pub mod strategy;
+#[cfg(test)]
+mod tests_support;
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::catalog::Prices;
 use crate::directory::Credential;
-use stats::{CredentialStats, RouteStats};
+use stats::{CredentialStats, ModelStats, Prefixes, RouteStats, StatsBook};
 
 /// A credential that can serve a model, and how it has been doing.
 pub struct Candidate {
@@ -34,12 +47,57 @@ pub struct Candidate {
     pub model: String,
     /// The place in the alias' list of equivalents; 0 where there is no alias.
     pub rank: usize,
+    /// The workspace's revision that it was made from.
+    pub revision: u64,
     /// What it charges, if known.
     pub prices: Option<Prices>,
     /// How this model at this credential has been doing.
     pub stats: Arc<RouteStats>,
-    /// Whether the credential is cooling down.
+    /// Whether the credential can be asked at all.
     pub cooling: Arc<CredentialStats>,
+    /// How many tokens this model's requests have in this workspace.
+    pub tokens: Arc<ModelStats>,
+    /// Where the workspace's prompts were sent last.
+    pub prefixes: Arc<Prefixes>,
+    /// What names this route there.
+    pub tag: u16,
+}
+
+/// Where a candidate stands in its group.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Place {
+    /// See [`Candidate::slot`].
+    pub slot: usize,
+    /// See [`Candidate::rank`].
+    pub rank: usize,
+    /// See [`Candidate::revision`].
+    pub revision: u64,
+}
+
+impl Candidate {
+    /// A candidate with its counters.
+    pub fn new(
+        place: Place,
+        credential: Arc<Credential>,
+        model: String,
+        prices: Option<Prices>,
+        book: &StatsBook,
+    ) -> Self {
+        let tag = hash((&credential.id, &model));
+        Self {
+            slot: place.slot,
+            rank: place.rank,
+            revision: place.revision,
+            prices,
+            stats: book.route(&credential.id, &model),
+            cooling: book.credential(&credential.id),
+            tokens: book.model(&credential.workspace, &model),
+            prefixes: book.prefixes(&credential.workspace),
+            tag: (tag >> 48) as u16,
+            credential,
+            model,
+        }
+    }
 }
 
 impl std::fmt::Debug for Candidate {
@@ -64,11 +122,9 @@ impl Moment {
     }
 }
 
-/// What a strategy may know of the request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Estimate {
-    /// Prompt tokens, from its bytes.
-    pub prompt_tokens: u64,
-    /// Completion tokens that are expected.
-    pub output_tokens: u64,
+/// A number for a value that is only compared, such as a virtual key's id; the same within one process.
+pub fn hash(value: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
 }

@@ -7,10 +7,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::Candidate;
 use super::discovery::Resolver;
 use super::group::Group;
 use super::stats::StatsBook;
+use super::{Candidate, Place};
 use crate::catalog::{ALIAS_OWNER, Catalog, Kind};
 use crate::directory::{Credential, Workspace, is_upstream_model};
 use crate::error::{Error, ErrorKind, Result};
@@ -71,14 +71,10 @@ impl Planner {
                 Some((credential, upstream, rank))
             })
             .enumerate()
-            .map(|(slot, (credential, model, rank))| Candidate {
-                slot,
-                rank,
-                prices: self.catalog.price(credential.provider.name, &model).cloned(),
-                stats: self.stats.route(&credential.id, &model),
-                cooling: self.stats.credential(&credential.id),
-                credential: Arc::clone(credential),
-                model,
+            .map(|(slot, (credential, model, rank))| {
+                let prices = self.catalog.price(credential.provider.name, &model).cloned();
+                let place = Place { slot, rank, revision: workspace.revision };
+                Candidate::new(place, Arc::clone(credential), model, prices, &self.stats)
             })
             .collect()
     }

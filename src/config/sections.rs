@@ -155,11 +155,19 @@ impl Timeouts {
 pub struct Retry {
     /// Attempts for one request, the first included.
     pub max_attempts: u32,
+    /// How long a request waits for a credential that cools down, when there is no other.
+    pub max_wait: Duration,
+    /// Whether the only route of a model is tried again, after a little while.
+    pub same_route: bool,
 }
 
 impl Retry {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-        Self { max_attempts: reader.within("retry.max_attempts", 3, 1..=10) }
+        Self {
+            max_attempts: reader.within("retry.max_attempts", 3, 1..=10),
+            max_wait: reader.within("retry.max_wait", 2 * SECOND, Duration::ZERO..=300 * SECOND),
+            same_route: reader.take("retry.same_route", false),
+        }
     }
 }
 

@@ -29,6 +29,8 @@ pub struct WorkspaceChange {
     pub strategy: Option<Option<StrategyName>>,
     /// Limits by name, all of them.
     pub limits: Option<Map<String, Value>>,
+    /// Whether slow streams get a second attempt beside the first.
+    pub hedging: Option<bool>,
 }
 
 impl WorkspaceChange {

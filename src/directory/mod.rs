@@ -129,6 +129,7 @@ impl Directory {
             name: String::new(),
             strategy: None,
             limits: Map::new(),
+            hedging: false,
             created_at: now,
         };
         if change.name.is_none() {
@@ -268,6 +269,7 @@ impl Directory {
         change.check()?;
         workspace.name = change.name.unwrap_or(workspace.name);
         workspace.strategy = change.strategy.unwrap_or(workspace.strategy);
+        workspace.hedging = change.hedging.unwrap_or(workspace.hedging);
         workspace.limits = change.limits.unwrap_or(workspace.limits);
         workspace.allowance = Allowance::read(&workspace.limits)?;
         self.store.put_workspace(&workspace.record())?;
@@ -303,6 +305,11 @@ impl Directory {
         secrets.key = change.api_key.unwrap_or(secrets.key);
         if secrets.is_empty() && !provider.keyless {
             return Err(Error::invalid("api_key", "The field 'api_key' is missing."));
+        }
+        let options = sealed::merge(&record.options, &secrets.options);
+        if let Some(grant) = provider.dialect.grant(&secrets.key, &options)? {
+            let refuse = |_| check::invalid("options", "the token_uri is not public and not allowed by the operator");
+            self.guard.load().check_url(&grant.endpoint).map_err(refuse)?;
         }
         record.sealed = sealed::seal(&self.vault, &record, &secrets)?;
         Ok(assemble(record, provider, Some(endpoint), Some(secrets)))
@@ -485,6 +492,7 @@ fn unfilled(record: WorkspaceRecord) -> Workspace {
         name: record.name,
         strategy: record.strategy,
         limits: record.limits,
+        hedging: record.hedging,
         created_at: record.created_at,
         credentials: Vec::new(),
         revision: 0,

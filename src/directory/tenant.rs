@@ -45,6 +45,8 @@ pub struct Workspace {
     pub name: String,
     /// The strategy of requests and keys that name none.
     pub strategy: Option<StrategyName>,
+    /// Whether slow streams get a second attempt beside the first.
+    pub hedging: bool,
     /// Limits of the workspace, by name.
     pub limits: Map<String, Value>,
     /// The same, read.
@@ -72,6 +74,7 @@ impl Workspace {
             name: self.name.clone(),
             strategy: self.strategy,
             limits: self.limits.clone(),
+            hedging: self.hedging,
             created_at: self.created_at,
         }
     }

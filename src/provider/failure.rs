@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use jiff::Timestamp;
+use serde_json::{Map, Value};
 
+use super::wait;
 use crate::error::{Error, ErrorKind};
 
 /// What an error body says, as far as the dialect could read it.
@@ -24,6 +26,8 @@ pub struct ProviderMessage {
     pub key_invalid: bool,
     /// The body says how long to wait; a header that says it, too, wins.
     pub retry_after: Option<Duration>,
+    /// What it says beyond OpenAI's members, by its own names; passed on.
+    pub more: Map<String, Value>,
 }
 
 /// An answer that is not a success.
@@ -37,8 +41,13 @@ pub struct Failure<'a> {
     pub now: Timestamp,
 }
 
-/// Longest wait that is believed.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
+/// Codes and types of an error that no wait will heal.
+const PERMANENT: &[&str] =
+    &["insufficient_quota", "credit_balance_exhausted", "enforced_spend_limit_reached", "billing_hard_limit_reached"];
+/// How the code of a spending limit ends, whoever set it.
+const SPEND_LIMIT: &str = "_spend_limit_exceeded";
+/// How a provider says the same with a 400 and no code of its own.
+const NO_CREDIT: &str = "Your credit balance is too low";
 
 /// The error for the client and for the retry rule.
 pub fn failure(failure: &Failure<'_>, said: ProviderMessage, provider: &'static str) -> Error {
@@ -46,11 +55,13 @@ pub fn failure(failure: &Failure<'_>, said: ProviderMessage, provider: &'static 
     if said.key_invalid || matches!(status, 401 | 403) {
         return key_invalid(status, provider);
     }
-    let kind = kind_of(status);
-    let waiting = said.retry_after;
+    let kind = kind_of(status, &said, provider);
+    let reset = || if status == 429 { wait::reset(failure.headers, failure.now) } else { None };
+    let wait = wait::retry_after(failure.headers, failure.now).or_else(|| said_wait(&said, kind)).or_else(reset);
+    let wait = wait.filter(|_| kind != ErrorKind::ProviderQuotaExhausted);
     let error = spoken(kind, said, status, provider);
-    let error = if kind == ErrorKind::ProviderRejected { error.with_status(status) } else { error };
-    match retry_after(failure.headers, failure.now).or(waiting) {
+    let error = if kind == ErrorKind::ProviderRejected { error.with_status(status) } else { keeping(error, status) };
+    match wait {
         Some(after) => error.with_retry_after(after),
         None => error,
     }
@@ -62,10 +73,21 @@ pub fn event_failure(status: u16, said: ProviderMessage, provider: &'static str)
     if said.key_invalid || matches!(status, 401 | 403) {
         return key_invalid(status, provider);
     }
-    match kind_of(status) {
+    let kind = kind_of(status, &said, provider);
+    let wait = said_wait(&said, kind);
+    let error = match kind {
         ErrorKind::ProviderRejected => spoken(ErrorKind::ProviderError, said, status, provider).with_status(status),
-        kind => spoken(kind, said, status, provider),
+        kind => keeping(spoken(kind, said, status, provider), status),
+    };
+    match wait {
+        Some(after) => error.with_retry_after(after),
+        None => error,
     }
+}
+
+/// The error with its own status where the kind's would hide what it is about: an empty purse, a request for too much.
+fn keeping(error: Error, status: u16) -> Error {
+    if matches!(status, 402 | 413) { error.with_status(status) } else { error }
 }
 
 fn key_invalid(status: u16, provider: &'static str) -> Error {
@@ -82,59 +104,107 @@ fn spoken(kind: ErrorKind, said: ProviderMessage, status: u16, provider: &'stati
     if let Some(error_type) = said.error_type {
         error = error.with_type(error_type);
     }
-    if let Some(code) = said.code {
+    let broke = || (status == 402).then(|| "insufficient_quota".to_owned());
+    if let Some(code) = said.code.or_else(broke) {
         error = error.with_code(code);
     }
     if let Some(param) = said.param {
         error = error.with_param(param);
     }
-    error
+    error.with_more(said.more)
 }
 
 /// What a status means. 3xx is never followed: a redirect could lead a credential anywhere.
-const fn kind_of(status: u16) -> ErrorKind {
+fn kind_of(status: u16, said: &ProviderMessage, provider: &str) -> ErrorKind {
     match status {
-        429 => ErrorKind::ProviderRateLimited,
+        400 | 429 if is_permanent(said) => ErrorKind::ProviderQuotaExhausted,
+        // An empty purse is the account's matter, not the request's. With some providers a smaller request can still be paid.
+        402 | 429 => ErrorKind::ProviderRateLimited,
+        // Groq: more tokens at once than a minute of this account's tier has.
+        413 if said.code.as_deref() == Some("rate_limit_exceeded") => ErrorKind::ProviderRateLimited,
+        // The model failed: Bedrock's ModelErrorException, a generation that Hugging Face's servers broke off.
+        424 => ErrorKind::ProviderError,
         408 | 504 => ErrorKind::ProviderTimeout,
         503 | 529 => ErrorKind::ProviderOverloaded,
+        // "Flex tier capacity exceeded"; elsewhere it is a blocked text.
+        498 if provider == "groq" => ErrorKind::ProviderOverloaded,
         400..=499 => ErrorKind::ProviderRejected,
         500..=599 => ErrorKind::ProviderError,
         _ => ErrorKind::ProviderProtocol,
     }
 }
 
-/// `retry-after-ms`, then `retry-after` as seconds or as an HTTP date (RFC 9110 §10.2.3). A past date is zero.
-pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
-    let millis = text("retry-after-ms").and_then(|text| text.parse::<f64>().ok()).map(|millis| millis / 1000.0);
-    let seconds = millis.or_else(|| text("retry-after")?.parse::<f64>().ok());
-    if let Some(seconds) = seconds {
-        let duration = Duration::try_from_secs_f64(seconds).ok()?;
-        return Some(duration.min(MAX_RETRY_AFTER));
-    }
-    let date = jiff::fmt::rfc2822::parse(text("retry-after")?).ok()?.timestamp();
-    let wait = Duration::try_from(date.duration_since(now)).unwrap_or_default();
-    Some(wait.min(MAX_RETRY_AFTER))
+/// Whether the body says that waiting does not help: the quota or the money of this credential is used up.
+fn is_permanent(said: &ProviderMessage) -> bool {
+    let words = [said.code.as_deref(), said.error_type.as_deref()];
+    let permanent = |word: &str| PERMANENT.contains(&word) || word.ends_with(SPEND_LIMIT);
+    words.into_iter().flatten().any(permanent)
+        || said.message.as_deref().is_some_and(|message| message.starts_with(NO_CREDIT))
+}
+
+/// The wait that a body gives: in a field of its own or, about a limit, in words.
+fn said_wait(said: &ProviderMessage, kind: ErrorKind) -> Option<Duration> {
+    let limited = matches!(kind, ErrorKind::ProviderRateLimited | ErrorKind::ProviderOverloaded);
+    let words = said.message.as_deref().filter(|_| limited);
+    said.retry_after.or_else(|| wait::in_words(words?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn wait(pairs: &[(&'static str, &str)]) -> Option<Duration> {
+    fn fail(status: u16, pairs: &[(&'static str, &str)], said: ProviderMessage, provider: &'static str) -> Error {
         let headers = pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
-        retry_after(&headers, "2026-11-22T10:00:00Z".parse().unwrap())
+        let now = "2026-11-22T10:00:00Z".parse().unwrap();
+        failure(&Failure { status, headers: &headers, now }, said, provider)
+    }
+
+    fn text(message: &str) -> ProviderMessage {
+        ProviderMessage { message: Some(message.to_owned()), ..ProviderMessage::default() }
     }
 
     #[test]
-    fn a_wait_is_read_in_every_form_providers_use() {
-        assert_eq!(wait(&[("retry-after", "7")]), Some(Duration::from_secs(7)));
-        assert_eq!(wait(&[("retry-after", "0.5")]), Some(Duration::from_millis(500)));
-        assert_eq!(wait(&[("retry-after-ms", "250"), ("retry-after", "1")]), Some(Duration::from_millis(250)));
-        assert_eq!(wait(&[("retry-after", "Sun, 22 Nov 2026 10:00:30 GMT")]), Some(Duration::from_secs(30)));
-        assert_eq!(wait(&[("retry-after", "Sun, 22 Nov 2026 09:00:00 GMT")]), Some(Duration::ZERO));
-        assert_eq!(wait(&[("retry-after", "86400")]), Some(MAX_RETRY_AFTER));
-        assert_eq!(wait(&[("retry-after", "soon")]), None);
-        assert_eq!(wait(&[]), None);
+    fn the_wait_is_the_headers_then_the_bodys_then_the_texts_then_the_limits() {
+        let resets = [("x-ratelimit-reset-tokens", "9s"), ("x-ratelimit-remaining-tokens", "0")];
+        let wait = |pairs: &[(&'static str, &str)], said| fail(429, pairs, said, "x").retry_after().unwrap().as_secs();
+        let said = || text("Please try again in 4s.");
+        assert_eq!(wait(&[resets.as_slice(), &[("retry-after", "2")]].concat(), said()), 2);
+        let timed = ProviderMessage { retry_after: Some(Duration::from_secs(3)), ..said() };
+        assert_eq!(wait(&resets, timed), 3);
+        assert_eq!(wait(&resets, said()), 4);
+        assert_eq!(wait(&resets, text("slow down")), 9);
+        assert_eq!(fail(500, &resets, said(), "x").retry_after(), None, "it says nothing about limits");
+    }
+
+    #[test]
+    fn an_empty_purse_is_worth_another_provider_and_keeps_its_status() {
+        let error = fail(402, &[], text("Insufficient Balance"), "deepseek");
+        assert_eq!(
+            (error.kind(), error.status(), error.code()),
+            (ErrorKind::ProviderRateLimited, 402, "insufficient_quota")
+        );
+        assert!(error.is_retryable());
+        let limited = ProviderMessage { code: Some("rate_limit_exceeded".to_owned()), ..text("Request too large") };
+        let error = fail(413, &[], limited, "groq");
+        assert_eq!((error.kind(), error.status()), (ErrorKind::ProviderRateLimited, 413));
+        assert_eq!(fail(413, &[], text("too long"), "x").kind(), ErrorKind::ProviderRejected);
+        assert_eq!(fail(498, &[], text("flex"), "groq").kind(), ErrorKind::ProviderOverloaded);
+        assert_eq!(fail(498, &[], text("blocked"), "cohere").kind(), ErrorKind::ProviderRejected);
+    }
+
+    #[test]
+    fn a_quota_that_is_used_up_is_no_rate_limit() {
+        let resets = [("x-ratelimit-reset-tokens", "6s")];
+        let coded = |code: &str| ProviderMessage { code: Some(code.to_owned()), ..ProviderMessage::default() };
+        for code in ["insufficient_quota", "credit_balance_exhausted", "project_spend_limit_exceeded"] {
+            let spent = fail(429, &resets, coded(code), "acme");
+            assert_eq!((spent.kind(), spent.code()), (ErrorKind::ProviderQuotaExhausted, code));
+            assert_eq!((spent.status(), spent.is_retryable(), spent.retry_after()), (429, true, None), "{code}");
+        }
+        let broke = event_failure(400, text("Your credit balance is too low to access the API."), "acme");
+        assert_eq!(broke.kind(), ErrorKind::ProviderQuotaExhausted);
+        assert_eq!(event_failure(400, text("max_tokens is too large"), "acme").kind(), ErrorKind::ProviderError);
+        let overloaded = fail(503, &resets, coded("slow_down"), "acme");
+        assert_eq!((overloaded.kind(), overloaded.retry_after()), (ErrorKind::ProviderOverloaded, None));
     }
 }

@@ -10,15 +10,22 @@ pub mod anthropic;
 pub mod azure;
 pub mod bedrock;
 pub mod cohere;
+mod detail;
 mod endpoint;
 mod failure;
+mod fence;
 pub mod gemini;
+mod grant;
+#[cfg(test)]
+mod laws;
 pub mod mistral;
+mod numbered;
 pub mod ollama;
 pub mod openai;
 mod refusal;
 #[cfg(test)]
 mod tests_support;
+mod wait;
 mod warnings;
 
 use std::cell::OnceCell;
@@ -38,7 +45,8 @@ use crate::sse::Event;
 use crate::usage::Usage;
 
 pub use endpoint::Endpoint;
-pub use failure::{Failure, ProviderMessage, event_failure, failure, retry_after};
+pub use failure::{Failure, ProviderMessage, event_failure, failure};
+pub use grant::{Grant, Granted, granted};
 
 /// One provider: a row of constants over a dialect.
 pub struct Provider {
@@ -168,7 +176,7 @@ pub struct AnswerContext {
     pub model: String,
     /// Whether the client asked for the usage chunk of a stream.
     pub include_usage: bool,
-    /// Whether the client asked for any JSON object, which a dialect may have had to emulate.
+    /// Whether the client asked for a JSON object, any or one of a schema, which a dialect may have had to emulate.
     pub json_object: bool,
 }
 
@@ -239,6 +247,14 @@ pub trait Dialect: Send + Sync {
 
     /// The cheapest request that shows whether a key works, spending no tokens.
     fn probe(&self, target: &Target<'_>) -> Result<Outgoing>;
+
+    /// The service account that must be asked for a token before any request, where a credential holds one in place of a key.
+    /// The token goes into the header `authorization`, which requests of such a credential are without.
+    ///
+    /// Errors: a 400 on the option that is wrong.
+    fn grant(&self, _key: &Secret, _options: &Map<String, Value>) -> Result<Option<Grant>> {
+        Ok(None)
+    }
 
     /// An embeddings request in this API's form.
     fn embeddings(&self, _body: &Body, target: &Target<'_>) -> Result<Outgoing> {

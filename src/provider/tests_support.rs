@@ -1,5 +1,7 @@
 //! What the tests of every dialect need.
 
+use serde_json::{Value, json};
+
 use super::{AnswerContext, End, StreamOut, StreamTranslator};
 use crate::error::ErrorKind;
 use crate::sse::Decoder;
@@ -30,4 +32,71 @@ pub(crate) fn run(translator: &mut dyn StreamTranslator, payloads: &[&str]) -> (
     }
     let end = translator.end(&mut out);
     (out, Ok(end))
+}
+
+/// The items of a list without the numbers that they have in a stream.
+pub(crate) fn unnumbered(mut items: Vec<Value>) -> Vec<Value> {
+    for item in items.iter_mut().filter_map(Value::as_object_mut) {
+        item.shift_remove("index");
+    }
+    items
+}
+
+/// Recorders redact the moment of an answer to zero, which is none.
+pub(crate) fn with_moments(recording: &str) -> String {
+    recording.replace("\"created\":0,", "\"created\":1,").replace("\"created\": 0,", "\"created\": 1,")
+}
+
+/// What all chunks of a stream, or a whole answer, are called: as the first real one of them is, or as the gateway says.
+pub(crate) fn identity(values: &[Value], object: &str, ours: &AnswerContext) -> Value {
+    let is_text = |value: &Value| value.as_str().is_some_and(|text| !text.is_empty());
+    let real = values.iter().find(|value| is_text(&value["id"]) && is_text(&value["model"]));
+    let first = real.or(values.first()).cloned().unwrap_or_default();
+    let named = |key: &str, ours: Value| if is_text(&first[key]) { first[key].clone() } else { ours };
+    let created = first["created"].as_i64().unwrap_or(ours.created);
+    json!({"id": named("id", json!(ours.id)), "object": object, "created": created, "model": named("model", json!(ours.model))})
+}
+
+/// A value with its identity and with every member that OpenAI's description requires.
+pub(crate) fn as_described(value: &mut Value, identity: &Value) {
+    let whole = identity["object"] == "chat.completion";
+    for (key, said) in identity.as_object().into_iter().flatten() {
+        value[key] = said.clone();
+    }
+    let tiers = [("on_demand", json!("default")), ("provisioned", json!("scale")), ("", Value::Null)];
+    if let Some(tier) = value.get_mut("service_tier")
+        && let Some((_, ours)) = tiers.iter().find(|(theirs, _)| tier == theirs)
+    {
+        *tier = ours.clone();
+    }
+    for choice in value["choices"].as_array_mut().into_iter().flatten() {
+        let defaults = if whole {
+            json!({"finish_reason": "stop", "logprobs": null, "message": {"role": "assistant", "content": null, "refusal": null}})
+        } else {
+            json!({"finish_reason": null, "delta": {}})
+        };
+        add_missing(choice, &defaults);
+        if choice["logprobs"].is_object() {
+            add_missing(&mut choice["logprobs"], &json!({"content": null, "refusal": null}));
+        }
+        if whole {
+            add_missing(&mut choice["message"], &defaults["message"]);
+            for call in choice["message"].get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten() {
+                let Some(function) = call.get_mut("function") else { continue };
+                add_missing(function, &json!({"arguments": "{}"}));
+                if function["arguments"] == "null" {
+                    function["arguments"] = json!("{}");
+                }
+                add_missing(call, &json!({"type": "function"}));
+            }
+        }
+    }
+}
+
+fn add_missing(value: &mut Value, members: &Value) {
+    for (key, default) in members.as_object().into_iter().flatten() {
+        if value.get(key).is_none() {
+            value[key] = default.clone();
+        }
+    }
 }

@@ -18,8 +18,10 @@ use crate::api::embeddings;
 use crate::api::head::{ChatHead, read_model, seconds_to_duration};
 use crate::api::scan::Body;
 use crate::api::strategy::StrategyName;
-use crate::balance::Estimate;
 use crate::balance::group::Group;
+use crate::balance::hash;
+use crate::balance::request::Request;
+use crate::balance::stats::prefix;
 use crate::catalog::Kind;
 use crate::config::Limits;
 use crate::directory::Caller;
@@ -37,8 +39,8 @@ const BAD_KEY: &str = "Incorrect API key provided. Send a valid virtual key as '
 pub(super) struct Admitted {
     /// What is sent.
     pub call: Call,
-    /// How candidates are ranked.
-    pub strategy: StrategyName,
+    /// The same, as rankings see it.
+    pub request: Request,
     /// The candidates.
     pub group: Arc<Group>,
 }
@@ -64,19 +66,18 @@ impl Gateway {
         let timeout = timeout(session, &head, snapshot)?;
         let strict = header_text(session, "x-perpetuo-strict").is_some_and(|text| text.eq_ignore_ascii_case("true"));
         let group = snapshot.planner.group(&caller.workspace, &head.model, kind).await?;
-        let estimate = estimate(&body, &head);
-        self.reserve(context, &caller, dearest(&group, estimate))?;
+        let request = request(&body, &head, strategy, hash(&caller.key.id));
+        self.reserve(context, &caller, dearest(&group, &request))?;
         let call = Call {
             body,
             kind,
             head,
             strict,
-            estimate,
             request_id: context.request_id.clone(),
             created: context.created_at.as_second(),
             deadline: context.started + timeout,
         };
-        Ok(Admitted { call, strategy, group })
+        Ok(Admitted { call, request, group })
     }
 
     /// Lets a request in if neither its workspace nor the process has too much under way.
@@ -271,21 +272,24 @@ fn timeout(session: &Session, head: &ChatHead, snapshot: &Snapshot) -> Result<Du
     Ok(asked.map_or(cap, |asked| asked.min(cap)))
 }
 
-/// Completion tokens that are expected when the client sets no limit.
-const USUAL_OUTPUT: u64 = 256;
-
-/// What a request is expected to use.
-pub(super) fn estimate(body: &Body, head: &ChatHead) -> Estimate {
-    Estimate {
+/// The request as rankings see it, from a virtual key by its [`hash`]; the moment, the seed and what was tried are each attempt's own.
+pub(super) fn request(body: &Body, head: &ChatHead, strategy: StrategyName, key: u64) -> Request {
+    Request {
+        strategy,
         prompt_tokens: estimate_tokens(body.bytes().len() as u64),
-        output_tokens: head.max_output.unwrap_or(USUAL_OUTPUT),
+        max_output: head.max_output,
+        key,
+        prefix: prefix(body.bytes()),
+        ..Request::default()
     }
 }
 
 /// What a request is expected to use at the dearest of its candidates, as any of them may come to serve it.
-fn dearest(group: &Group, estimate: Estimate) -> Amount {
-    let Estimate { prompt_tokens, output_tokens } = estimate;
-    let prices = group.candidates().iter().filter_map(|candidate| candidate.prices.as_ref());
-    let costs = prices.map(|prices| prices.expected(prompt_tokens, output_tokens));
-    Amount { tokens: prompt_tokens.saturating_add(output_tokens), cost: costs.max().unwrap_or(Money::ZERO) }
+fn dearest(group: &Group, request: &Request) -> Amount {
+    group.candidates().iter().fold(Amount::default(), |most, candidate| {
+        let prompt = candidate.tokens.prompt(request.prompt_tokens) as u64;
+        let output = candidate.tokens.output(request.key, request.max_output) as u64;
+        let cost = candidate.prices.as_ref().map_or(Money::ZERO, |prices| prices.expected(prompt, output));
+        Amount { tokens: most.tokens.max(prompt.saturating_add(output)), cost: most.cost.max(cost) }
+    })
 }

@@ -10,11 +10,12 @@ use http::{HeaderMap, header};
 use jiff::Timestamp;
 
 use super::context::Trace;
+use super::grants::Grants;
 use super::stream::LiveStream;
 use super::upstream::{Exchange, Upstream};
+use crate::api::embeddings;
 use crate::api::head::ChatHead;
 use crate::api::scan::Body;
-use crate::balance::Estimate;
 use crate::balance::discovery::Resolver;
 use crate::balance::group::{Choice, UNRESOLVED};
 use crate::catalog::Kind;
@@ -37,8 +38,6 @@ pub(super) struct Call {
     pub head: ChatHead,
     /// Whether the client refuses to have anything dropped or changed.
     pub strict: bool,
-    /// What it is expected to use.
-    pub estimate: Estimate,
     /// For ids of answers whose provider gives none.
     pub request_id: String,
     /// Seconds since 1970, for the same.
@@ -59,6 +58,8 @@ pub(super) enum Started {
 pub(super) struct Attempts {
     /// Connections.
     pub upstream: Upstream,
+    /// Tokens of service accounts.
+    pub grants: Grants,
     /// Addresses of hosts that could not be resolved before.
     pub resolver: std::sync::Arc<Resolver>,
     /// Timeouts.
@@ -126,10 +127,15 @@ impl Attempts {
             UNRESOLVED => self.resolver.resolve(&credential.endpoint).await?,
             address => address,
         };
+        let authorized = self.authorized(credential, outgoing).await?;
+        let outgoing = authorized.as_ref().unwrap_or(outgoing);
         let size = outgoing.body.len() as u64;
         let on_send = || trace.sent_bytes = Some(size);
-        let exchange = self.upstream.exchange(credential, address, outgoing, stream, on_send).await?;
+        let exchange = self.upstream.exchange(&(&**credential).into(), address, outgoing, stream, on_send).await?;
         trace.status = exchange.status();
+        if authorized.is_some() && trace.status == 401 {
+            self.grants.forget(credential);
+        }
         if trace.status != 200 {
             return Err(self.refused(exchange, choice).await);
         }
@@ -156,7 +162,12 @@ impl Attempts {
         let dialect = choice.candidate.credential.provider.dialect;
         match call.kind {
             Kind::Chat => dialect.answer(body, context),
-            Kind::Embeddings => dialect.embeddings_answer(body, context),
+            Kind::Embeddings => {
+                let answer = dialect.embeddings_answer(body, context)?;
+                let body =
+                    if embeddings::wants_base64(&call.body) { embeddings::in_base64(answer.body) } else { answer.body };
+                Ok(Answer { body, ..answer })
+            }
         }
     }
 

@@ -14,11 +14,13 @@ use pingora::server::configuration::ServerConf;
 use tokio::sync::watch;
 
 use super::attempt::Attempts;
+use super::grants::Grants;
 use super::operations::Operations;
 use super::upstream::Upstream;
 use super::{Gateway, Snapshot};
 use crate::admin::auth::Jwt;
 use crate::admin::{self, AdminState};
+use crate::balance::budget::Budgets;
 use crate::balance::discovery::Resolver;
 use crate::balance::plan::Planner;
 use crate::balance::stats::StatsBook;
@@ -52,6 +54,7 @@ pub(super) struct Lasting {
     pub(super) meter: Meter,
     stats: Arc<StatsBook>,
     pub(super) load: Arc<Load>,
+    pub(super) budgets: Budgets,
 }
 
 impl Gateway {
@@ -81,6 +84,7 @@ impl Gateway {
             meter,
             stats: Arc::default(),
             load: Arc::default(),
+            budgets: Budgets::default(),
         };
         let started = Instant::now();
         let snapshot = snapshot(config, &lasting, started)?;
@@ -129,6 +133,7 @@ fn snapshot(config: Config, lasting: &Lasting, started: Instant) -> Result<Snaps
     let planner = Arc::new(Planner::new(Arc::new(catalog), Arc::clone(&resolver), Arc::clone(&lasting.stats)));
     let attempts = Arc::new(Attempts {
         upstream: Upstream::new(Arc::clone(&lasting.connector), config.timeouts.clone()),
+        grants: Grants::default(),
         resolver,
         timeouts: config.timeouts.clone(),
         limits: config.limits.clone(),

@@ -10,7 +10,8 @@ use jiff::Timestamp;
 
 use crate::api::strategy::StrategyName;
 use crate::balance::Candidate;
-use crate::balance::stats::InFlight;
+use crate::balance::attempt::Attempt;
+use crate::balance::reason::Reason;
 use crate::directory::Caller;
 use crate::error::Error;
 use crate::quota::{Reservation, Standing};
@@ -47,6 +48,8 @@ pub struct RequestContext {
     pub booked: bool,
     /// Counts the request as being served until it is booked and answered.
     pub in_flight: Option<metrics::InFlight>,
+    /// The retry budget did not allow another attempt.
+    pub retries_spent: bool,
     /// The method that the path allows, for a 405.
     pub allow: Option<http::Method>,
     /// What it holds of the load that the gateway takes.
@@ -88,16 +91,19 @@ pub struct Trace {
     pub took: Option<Duration>,
     /// Why it failed.
     pub error: Option<Error>,
-    /// Counts the attempt as under way.
-    _in_flight: InFlight,
+    /// The attempt as the balancer sees it, until it was told how it ended.
+    pub attempt: Option<Attempt>,
+    /// Why this candidate.
+    pub reason: Reason,
+    /// Who could not be asked then, and why.
+    pub passed_over: Vec<(&'static str, &'static str)>,
 }
 
 impl Trace {
     /// An attempt that begins now.
-    pub fn begin(candidate: Arc<Candidate>) -> Self {
-        let in_flight = candidate.stats.start();
+    pub fn begin(attempt: Attempt, reason: Reason, passed_over: Vec<(&'static str, &'static str)>) -> Self {
         Self {
-            candidate,
+            candidate: Arc::clone(attempt.candidate()),
             started: Instant::now(),
             sent_bytes: None,
             status: 0,
@@ -106,7 +112,9 @@ impl Trace {
             first_content: None,
             took: None,
             error: None,
-            _in_flight: in_flight,
+            attempt: Some(attempt),
+            reason,
+            passed_over,
         }
     }
 
@@ -141,6 +149,8 @@ impl Trace {
             certainty,
             latency_ms: millis(self.took.unwrap_or_else(|| self.started.elapsed())),
             first_token_ms: self.first_content.map(millis),
+            reason: Some(self.reason.as_str().to_owned()),
+            passed_over: self.passed_over.iter().map(|(who, why)| format!("{who}:{why}")).collect(),
         }
     }
 }
@@ -162,11 +172,22 @@ impl RequestContext {
             streaming: false,
             booked: false,
             in_flight: None,
+            retries_spent: false,
             allow: None,
             permit: None,
             reservation: None,
             standing: Standing::default(),
         }
+    }
+
+    /// Attempts that have begun.
+    pub fn attempts(&self) -> u32 {
+        u32::try_from(self.traces.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Whose request it is; empty until the key was checked.
+    pub fn workspace(&self) -> &str {
+        self.caller.as_ref().map_or("", |caller| &caller.workspace.id)
     }
 
     /// The booking, for a request that got far enough to have an owner and a model.

@@ -1,7 +1,7 @@
 //! The only code that knows Pingora's `Session`.
 //!
 //! [`Gateway`] is everything that requests share; [`Listener`] is one listener's `ProxyHttp` over it. A request walks
-//! `routes` → `admit` → `serve` (the loop) → `attempt` → `upstream`, and back through `stream` and `respond`; `context`
+//! `routes` → `admit` → `serve` (the loop) → `race` → `attempt` → `upstream`, and back through `commit`, `stream` and `respond`; `context`
 //! gathers what it came to, and `Gateway::finish` books it, once, whatever happened.
 //!
 //! Invariants: one snapshot of the configuration serves a request from its beginning to its end; an error is answered in
@@ -10,8 +10,11 @@
 mod admit;
 mod attempt;
 mod builder;
+mod commit;
 mod context;
+mod grants;
 mod operations;
+mod race;
 mod respond;
 mod routes;
 mod serve;

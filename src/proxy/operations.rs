@@ -14,9 +14,11 @@ use crate::admin::{TestResult, UpstreamOps};
 use crate::api::head::ChatHead;
 use crate::api::scan::Body;
 use crate::api::strategy::StrategyName;
-use crate::balance::group::{Excluded, excluded};
 use crate::balance::plan::Planner;
-use crate::balance::{Candidate, Moment, strategy};
+use crate::balance::reason::Excluded;
+use crate::balance::request::Request;
+use crate::balance::stats::{SEED_TPOT_MS, SEED_TTFT_MS};
+use crate::balance::{Candidate, Moment};
 use crate::catalog::Kind;
 use crate::config::Config;
 use crate::directory::{Credential, Workspace};
@@ -58,14 +60,24 @@ impl UpstreamOps for Operations {
         let head = ChatHead::read(&body)?;
         let group = self.planner.group(workspace, &head.model, Kind::Chat).await?;
         let name = asked.or(workspace.strategy).unwrap_or(self.config.routing.strategy);
-        let estimate = admit::estimate(&body, &head);
-        let now = Moment::now(self.started);
-        let ranking = strategy::find(name);
-        let order = strategy::rank(ranking, group.candidates().iter().map(Arc::as_ref), estimate);
-        let candidates = order.into_iter().filter_map(|slot| group.candidates().get(slot));
-        let (ready, passed_over): (Vec<_>, Vec<_>) =
-            candidates.partition(|candidate| excluded(candidate, now).is_none());
-        let describe = |candidate: &Arc<Candidate>| describe(candidate, ranking.score(candidate, estimate), now);
+        let (now, seed) = (Moment::now(self.started), rand::random());
+        let request = Request { now, seed, ..admit::request(&body, &head, name, 0) };
+        let (order, excluded) = group.explain(&request);
+        let candidate = |slot: usize| group.candidates().get(slot);
+        let ready = order.iter().filter_map(|placed| {
+            let mut row = describe(candidate(placed.slot)?, request.now);
+            row["score"] = json!(placed.score);
+            row["reason"] = json!(placed.reason.as_str());
+            Some(row)
+        });
+        let passed_over = excluded.iter().filter_map(|(slot, why)| {
+            let mut row = describe(candidate(*slot)?, request.now);
+            row["reason"] = json!(why.as_str());
+            if let Excluded::Cooling(wait) = why {
+                row["retry_after_ms"] = json!(wait.as_millis() as u64);
+            }
+            Some(row)
+        });
         let unused = workspace
             .credentials
             .iter()
@@ -73,8 +85,8 @@ impl UpstreamOps for Operations {
         Ok(json!({
             "model": head.model,
             "strategy": name,
-            "candidates": ready.into_iter().map(describe).collect::<Vec<_>>(),
-            "excluded": passed_over.into_iter().map(describe).chain(unused.map(|credential| unused_row(credential))).collect::<Vec<_>>(),
+            "candidates": ready.collect::<Vec<_>>(),
+            "excluded": passed_over.chain(unused.map(|credential| unused_row(credential))).collect::<Vec<_>>(),
         }))
     }
 }
@@ -93,7 +105,9 @@ impl Operations {
             };
             let outgoing = credential.provider.dialect.probe(&target)?;
             let address = self.attempts.resolver.resolve(&credential.endpoint).await?;
-            self.attempts.upstream.exchange(credential, address, &outgoing, false, || ()).await
+            let authorized = self.attempts.authorized(credential, &outgoing).await?;
+            let outgoing = authorized.as_ref().unwrap_or(&outgoing);
+            self.attempts.upstream.exchange(&credential.into(), address, outgoing, false, || ()).await
         };
         let mut exchange = match exchange.await {
             Ok(exchange) => exchange,
@@ -112,27 +126,25 @@ impl Operations {
 }
 
 /// One candidate of a dry run.
-fn describe(candidate: &Candidate, score: f64, now: Moment) -> Value {
-    let reason = excluded(candidate, now).map(|excluded| match excluded {
-        Excluded::Cooling(wait) => format!("cooling down for {} ms", wait.as_millis()),
-        Excluded::Open => "breaker open".to_owned(),
-    });
+fn describe(candidate: &Candidate, now: Moment) -> Value {
+    let stats = &candidate.stats;
+    let (ttft, tpot) = stats.speed(now, || (SEED_TTFT_MS, SEED_TPOT_MS));
+    let known = |value: f64| stats.is_known(now).then_some(value);
     let per_million = |price: crate::money::Money| price.times(1_000_000).dollars();
     json!({
         "id": candidate.credential.id,
         "provider": candidate.credential.provider.name,
         "model": candidate.model,
         "priority": candidate.credential.priority,
-        "score": if score.is_finite() { json!(score) } else { Value::Null },
         "price": candidate.prices.as_ref().map(|prices| json!({
             "input": per_million(prices.base.input),
             "output": per_million(prices.base.output),
         })),
-        "state": candidate.stats.breaker.state(now).as_str(),
-        "error_rate": candidate.stats.error_rate(),
-        "latency_ms": candidate.stats.latency_ms(),
-        "in_flight": candidate.stats.in_flight(),
-        "reason": reason,
+        "state": stats.breaker.state(now).as_str(),
+        "error_rate": stats.error_rate(now),
+        "first_token_ms": known(ttft),
+        "ms_per_token": known(tpot),
+        "in_flight": stats.in_flight(),
     })
 }
 

@@ -136,8 +136,8 @@ fn error_headers(head: &mut ResponseHeader, context: &RequestContext, error: &Er
     if let Some(wait) = error.retry_after() {
         insert(head, "retry-after", &whole_seconds(wait))?;
     }
-    if error.kind() == ErrorKind::BudgetExceeded {
-        // SDKs would try again in vain until the day or the month is over.
+    if error.kind() == ErrorKind::BudgetExceeded || context.retries_spent {
+        // SDKs would try again in vain until the day or the month is over, or make an outage worse.
         insert(head, "x-should-retry", "false")?;
     }
     if let Some(allowed) = context.allow.as_ref().filter(|_| error.kind() == ErrorKind::MethodNotAllowed) {

@@ -1,36 +1,29 @@
-//! The attempt loop: candidates in order, one after the other, until one has content; then commit and stream.
+//! The attempt loop: candidates in order, one after the other, until one has content; then `commit` takes over.
 //!
-//! This is the one place that retries and the one place that writes a success's head. The rule: the next candidate is tried
-//! when the error's kind is retryable, the client has seen no byte, attempts and time are left.
+//! This is the one place that retries. The rule: the next candidate is tried when the error's kind is retryable, the client has
+//! seen no byte, and attempts, time and the retry budget are left. A race between an attempt and its hedge is one round (`race`).
 
-use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use pingora::proxy::Session;
 use tokio::sync::watch;
 
 use super::admit::Admitted;
-use super::attempt::{Attempts, Started};
+use super::attempt::Attempts;
 use super::context::{RequestContext, Trace};
-use super::respond;
-use super::stream::LiveStream;
+use super::race::{Ready, Round};
 use super::{Gateway, Snapshot, shutting_down};
 use crate::balance::Candidate;
-use crate::balance::group::Choice;
-use crate::balance::stats::Verdict;
-use crate::config::Timeouts;
-use crate::error::{Error, ErrorKind, Result, Source};
-use crate::provider::Outgoing;
+use crate::balance::attempt::{Effect, Outcome, Verdict};
+use crate::balance::budget::Retry;
+use crate::balance::group::Nobody;
+use crate::balance::request::Request;
+use crate::balance::stats::Refusal;
+use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::Metrics;
 
-/// How one round of the loop ended.
-enum Round {
-    /// There is content.
-    Content(Started),
-    /// This candidate failed; the error says whether another may be tried.
-    Failed(Error),
-    /// The client left.
-    Gone,
-}
+/// The first wait before the same route is tried again, and the longest.
+const BACKOFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
 
 /// One admitted request being served.
 pub(super) struct Serving<'a> {
@@ -41,225 +34,235 @@ pub(super) struct Serving<'a> {
     pub(super) context: &'a mut RequestContext,
 }
 
+/// What a request has gone through so far.
+#[derive(Default)]
+pub(super) struct Progress {
+    /// Slots that were tried or passed over.
+    pub(super) tried: Vec<u32>,
+    /// Why the last attempt failed, or why a candidate could not even be asked.
+    last: Option<Error>,
+    /// It has waited for a credential to cool down.
+    waited: bool,
+}
+
 impl Serving<'_> {
     /// Serves the request. The answer has been written when this returns `Ok`; an `Err` has been answered with nothing yet,
     /// or has broken a stream off.
     pub(super) async fn run(&mut self) -> Result<()> {
-        let mut tried = HashSet::new();
-        let mut last = None;
-        while let Some((choice, outgoing)) = self.next(&mut tried, &mut last)? {
-            self.context.traces.push(Trace::begin(choice.candidate.clone()));
-            match self.round(&choice, &outgoing).await {
-                Round::Content(started) => return self.deliver(started, &outgoing).await,
+        let mut progress = Progress::default();
+        self.gateway.lasting.budgets.request(self.context.workspace(), self.gateway.now());
+        while let Some(ready) = self.next(&mut progress).await? {
+            match self.round(ready, &mut progress.tried).await {
+                Round::Content(started, outgoing) => return self.deliver(started, &outgoing).await,
                 Round::Gone => return Err(self.client_left()),
-                Round::Failed(error) => {
-                    self.settle(Some(error.clone()));
-                    if !error.is_retryable() {
-                        return Err(error);
-                    }
-                    last = Some(error);
-                }
+                Round::Failed(error) if error.is_retryable() => progress.last = Some(error),
+                Round::Failed(error) => return Err(error),
             }
         }
-        let last = last.unwrap_or_else(|| Error::internal("the loop ended without an error"));
+        let last = progress.last.unwrap_or_else(|| Error::internal("the loop ended without an error"));
         let late = Instant::now() >= self.admitted.call.deadline && last.kind() == ErrorKind::ProviderTimeout;
         Err(if late { deadline_passed() } else { last })
     }
 
     /// The next candidate with its request, or `None` when the last error stands.
-    ///
-    /// A candidate that can't express the request is passed over without an attempt; when no other is left, its refusal is
-    /// the answer.
-    fn next(&self, tried: &mut HashSet<usize>, last: &mut Option<Error>) -> Result<Option<(Choice, Outgoing)>> {
-        let attempts = u32::try_from(self.context.traces.len()).unwrap_or(u32::MAX);
-        if attempts >= self.snapshot.config.retry.max_attempts || Instant::now() >= self.admitted.call.deadline {
-            return Ok(None);
-        }
+    async fn next(&mut self, progress: &mut Progress) -> Result<Option<Ready>> {
         loop {
-            let Some(choice) = self.select(tried, last.is_none()) else {
-                return if last.is_some() { Ok(None) } else { Err(self.nobody()) };
-            };
-            tried.insert(choice.candidate.slot);
-            match Attempts::prepare(&self.admitted.call, &choice) {
-                Ok(outgoing) => return Ok(Some((choice, outgoing))),
-                Err(refusal) => {
-                    choice.candidate.stats.breaker.release();
-                    last.get_or_insert(refusal);
-                }
+            if self.context.attempts() >= self.snapshot.config.retry.max_attempts
+                || Instant::now() >= self.admitted.call.deadline
+            {
+                return Ok(None);
             }
+            let picker = Picker { gateway: self.gateway, snapshot: self.snapshot, admitted: self.admitted };
+            let nobody = match picker.pick(&mut progress.tried, &mut progress.last) {
+                Ok(ready) if self.may_try(progress.last.as_ref()) => return Ok(Some(ready)),
+                Ok(_) => return Ok(None),
+                Err(nobody) => nobody,
+            };
+            let Some(wait) = self.worth_waiting(nobody, progress) else {
+                return if progress.last.is_some() { Ok(None) } else { Err(no_candidate(nobody)) };
+            };
+            self.pause(wait).await?;
         }
     }
 
-    /// The best candidate that is neither tried nor cooling nor open. With `panic`, when there is none, an open one: every
-    /// route being open says more about the breakers than about the routes.
-    fn select(&self, tried: &HashSet<usize>, panic: bool) -> Option<Choice> {
-        let Admitted { group, strategy, call } = self.admitted;
-        let now = self.gateway.now();
-        let fresh = |candidate: &Candidate| !tried.contains(&candidate.slot);
-        let ready = |candidate: &Candidate| fresh(candidate) && candidate.cooling.cooling(now).is_none();
-        let healthy = |candidate: &Candidate| ready(candidate) && candidate.stats.breaker.enter(now);
-        let choice = group.select(*strategy, call.estimate, healthy);
-        choice.or_else(|| if panic { group.select(*strategy, call.estimate, ready) } else { None })
-    }
-
-    /// Why no candidate can be asked at all.
-    fn nobody(&self) -> Error {
-        let now = self.gateway.now();
-        let candidates = self.admitted.group.candidates().iter();
-        match candidates.filter_map(|candidate| candidate.cooling.cooling(now)).min() {
-            Some(wait) => Error::new(
-                ErrorKind::ProviderRateLimited,
-                "Every provider that serves this model is rate limited; see Retry-After.",
-            )
-            .with_retry_after(wait),
-            None => Error::new(ErrorKind::NoCandidate, "No provider that serves this model is available now."),
+    /// Whether the retry budgets allow one more attempt after this error; the first one is free.
+    fn may_try(&mut self, last: Option<&Error>) -> bool {
+        let Some(last) = last.filter(|_| self.context.attempts() > 0) else { return true };
+        let retry = if last.kind() == ErrorKind::ProviderTimeout { Retry::AfterTimeout } else { Retry::Plain };
+        let granted = self.gateway.lasting.budgets.retry(self.context.workspace(), retry, self.gateway.now());
+        if !granted {
+            self.context.retries_spent = true;
+            self.gateway.metrics.retry_budget_exhausted.inc();
         }
+        granted
     }
 
-    /// One attempt, raced against the client's leaving.
-    async fn round(&mut self, choice: &Choice, outgoing: &Outgoing) -> Round {
+    /// How long to wait before candidates are looked for again, where there is none now: for the first credential that has
+    /// cooled down, or a little before the only route is asked again.
+    fn worth_waiting(&self, nobody: Nobody, progress: &mut Progress) -> Option<Duration> {
+        let retry = &self.snapshot.config.retry;
         let left = self.admitted.call.deadline.saturating_duration_since(Instant::now());
-        let more = self.context.traces.len() < self.admitted.group.candidates().len();
-        // An attempt that others can follow must leave them time.
-        let share = if more { left / 2 } else { left };
-        let limit = share.min(self.snapshot.config.timeouts.first_token);
-        let Some(trace) = self.context.traces.last_mut() else {
-            return Round::Failed(Error::internal("an attempt without a trace"));
+        let Some(last) = &progress.last else {
+            let wait = nobody.wait.filter(|wait| *wait <= retry.max_wait && *wait < left && !progress.waited);
+            progress.waited = wait.is_some();
+            return wait;
         };
+        let alone = self.admitted.group.candidates().len() == 1 && self.context.attempts() > 0;
+        let worth = !matches!(last.kind(), ErrorKind::ProviderRateLimited | ErrorKind::ProviderQuotaExhausted);
+        if !(retry.same_route && alone && worth) {
+            return None;
+        }
+        progress.tried.clear();
+        let [first, longest] = BACKOFF;
+        let most = (first * 2_u32.saturating_pow(self.context.attempts().saturating_sub(1))).min(longest);
+        Some(most.mul_f64(rand::random()).min(left))
+    }
+
+    /// Waits, unless the client leaves or the gateway must end.
+    async fn pause(&mut self, wait: Duration) -> Result<()> {
         let mut halt = self.gateway.halt.subscribe();
         tokio::select! {
             biased;
-            _ = self.session.downstream_session.read_body_or_idle(true) => Round::Gone,
-            () = halted(&mut halt) => Round::Failed(shutting_down()),
-            result = self.snapshot.attempts.run(&self.admitted.call, choice, outgoing, trace, limit) => match result {
-                Ok(started) => Round::Content(started),
-                Err(error) => Round::Failed(error),
-            },
+            _ = self.session.downstream_session.read_body_or_idle(true) => Err(self.client_left()),
+            () = halted(&mut halt) => Err(shutting_down()),
+            () = tokio::time::sleep(wait) => Ok(()),
         }
-    }
-
-    /// Commits: from here on the client has seen who answers.
-    async fn deliver(&mut self, started: Started, outgoing: &Outgoing) -> Result<()> {
-        self.context.status = 200;
-        self.context.first_content = Some(self.context.started.elapsed());
-        let stream = self.admitted.call.head.stream;
-        let head = respond::success_head(self.context, self.admitted.strategy, &outgoing.warnings, stream)?;
-        match started {
-            Started::Whole(answer) => {
-                self.settle(None);
-                self.gateway.finish(self.context).await;
-                let written = respond::whole(self.session, head, answer.body).await;
-                written.map_err(|_| self.client_left())
-            }
-            Started::Stream(live) => {
-                self.context.streaming = true;
-                self.stream(*live, head).await
-            }
-        }
-    }
-
-    /// Forwards a stream until it is over, watching both sides.
-    async fn stream(&mut self, mut live: LiveStream, head: respond::Head) -> Result<()> {
-        let mut head = Some(head);
-        let mut halt = self.gateway.halt.subscribe();
-        loop {
-            let over = live.is_over();
-            if over {
-                self.settle(None);
-                self.gateway.finish(self.context).await;
-            }
-            if respond::piece(self.session, head.take(), live.take(), over).await.is_err() {
-                live.abort().await;
-                return Err(self.client_left());
-            }
-            if over {
-                live.finish(&self.snapshot.attempts.upstream).await;
-                return Ok(());
-            }
-            let step = tokio::select! {
-                biased;
-                step = step(&mut live, &self.snapshot.config.timeouts, self.admitted.call.deadline) => step,
-                () = halted(&mut halt) => Err(shutting_down()),
-                _ = self.session.downstream_session.read_body_or_idle(true) => {
-                    live.abort().await;
-                    return Err(self.client_left());
-                }
-            };
-            if let Some(trace) = self.context.traces.last_mut() {
-                live.report(trace);
-            }
-            if let Err(error) = step {
-                return Err(self.broken(live, error).await);
-            }
-        }
-    }
-
-    /// A stream that broke after its commit: what came before goes out; the error event is `fail_to_proxy`'s.
-    async fn broken(&mut self, mut live: LiveStream, error: Error) -> Error {
-        let credential = self.context.traces.last().map(|trace| trace.candidate.credential.clone());
-        let error = match credential {
-            Some(credential) => credential.blame(error),
-            None => error,
-        };
-        let rest = live.take();
-        live.abort().await;
-        self.settle(Some(error.clone()));
-        if respond::piece(self.session, None, rest, false).await.is_err() {
-            return self.client_left();
-        }
-        error
     }
 
     /// The client left: whatever is under way ends without a verdict on the provider.
-    fn client_left(&mut self) -> Error {
+    pub(super) fn client_left(&mut self) -> Error {
         self.context.client_gone = true;
         let error = Error::new(ErrorKind::ClientGone, "The client closed the connection.");
-        if self.context.traces.last().is_some_and(|trace| trace.took.is_none()) {
-            self.settle(Some(error.clone()));
-        }
+        self.settle(Some(&error));
         error
     }
 
-    /// Closes the last attempt: its time, its error, and what the balancer learns from it.
-    fn settle(&mut self, error: Option<Error>) {
-        let now = self.gateway.now();
-        let Some(trace) = self.context.traces.last_mut() else { return };
-        trace.took = Some(trace.started.elapsed());
-        let verdict = error.as_ref().map_or(Verdict::Success, verdict);
-        trace.candidate.stats.record(verdict, trace.first_content, now);
-        if let Some(wait) = error.as_ref().and_then(cool_down) {
-            trace.candidate.cooling.cool_down(wait, now);
+    /// Closes what is still under way, with this end.
+    pub(super) fn settle(&mut self, error: Option<&Error>) {
+        for trace in self.context.traces.iter_mut().filter(|trace| trace.took.is_none()) {
+            self.gateway.close(trace, error.cloned(), self.admitted.call.head.stream);
+        }
+    }
+}
+
+/// Looks for candidates.
+pub(super) struct Picker<'a> {
+    pub(super) gateway: &'a Gateway,
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) admitted: &'a Admitted,
+}
+
+impl Picker<'_> {
+    /// The best candidate that is not tried, with its request.
+    ///
+    /// One that can't express the request is passed over without an attempt; when no other is left, its refusal is the answer.
+    pub(super) fn pick(&self, tried: &mut Vec<u32>, refusal: &mut Option<Error>) -> Result<Ready, Nobody> {
+        loop {
+            let request = self.request(tried);
+            let (choice, attempt) = self.admitted.group.select(&request)?;
+            tried.push(u32::try_from(choice.candidate.slot).unwrap_or(u32::MAX));
+            match Attempts::prepare(&self.admitted.call, &choice) {
+                Ok(outgoing) => {
+                    let passed_over = self.admitted.group.passed_over(&request);
+                    let reason = choice.reason.as_str();
+                    self.gateway.metrics.choices.with_label_values(&[request.strategy.as_str(), reason]).inc();
+                    tracing::debug!(candidate = ?choice.candidate, reason, ?passed_over, "a candidate was chosen");
+                    return Ok(Ready { trace: Trace::begin(attempt, choice.reason, passed_over), choice, outgoing });
+                }
+                Err(error) => drop(refusal.get_or_insert(error)),
+            }
+        }
+    }
+
+    /// The request as a ranking sees it now.
+    fn request(&self, tried: &[u32]) -> Request {
+        let left = self.admitted.call.deadline.saturating_duration_since(Instant::now());
+        Request {
+            now: self.gateway.now(),
+            seed: rand::random(),
+            left_ms: u64::try_from(left.as_millis()).ok(),
+            tried: tried.to_vec(),
+            ..self.admitted.request.clone()
+        }
+    }
+}
+
+impl Gateway {
+    /// Closes one attempt: its time, its error, and what the balancer and the budgets learn from it.
+    pub(super) fn close(&self, trace: &mut Trace, error: Option<Error>, stream: bool) {
+        let now = self.now();
+        let took = trace.started.elapsed();
+        trace.took = Some(took);
+        let outcome = Outcome {
+            verdict: error.as_ref().map_or(Verdict::Success, Verdict::of),
+            first: trace.first_content.filter(|_| stream),
+            total: took,
+            usage: trace.usage,
+            retry_after: error.as_ref().and_then(Error::retry_after),
+            now,
+            random: rand::random(),
+        };
+        if let Some(attempt) = trace.attempt.take() {
+            report(&trace.candidate, attempt.record(&outcome), &self.metrics);
+        }
+        let provider = trace.candidate.credential.provider.name;
+        match outcome.verdict {
+            Verdict::Success => self.lasting.budgets.success(&trace.candidate.credential.workspace, now),
+            Verdict::RateLimited => self.metrics.cool_downs.with_label_values(&[provider]).inc(),
+            _ => {}
         }
         trace.error = error;
     }
 }
 
-async fn step(live: &mut LiveStream, timeouts: &Timeouts, deadline: Instant) -> Result<()> {
-    match tokio::time::timeout_at(deadline.into(), live.step(timeouts.idle)).await {
-        Ok(step) => step,
-        Err(_) => Err(deadline_passed()),
-    }
-}
-
 /// Resolves when running requests must end.
-async fn halted(halt: &mut watch::Receiver<bool>) {
+pub(super) async fn halted(halt: &mut watch::Receiver<bool>) {
     if halt.wait_for(|halt| *halt).await.is_err() {
         // The gateway, which holds the sender, outlives its requests.
         std::future::pending().await
     }
 }
 
-fn deadline_passed() -> Error {
+pub(super) fn deadline_passed() -> Error {
     Error::new(ErrorKind::DeadlineExceeded, "The deadline of the request passed.")
 }
 
-/// What an error says about the provider: a 429 and a refused request say nothing about its health.
-fn verdict(error: &Error) -> Verdict {
-    let row = error.kind().row();
-    let fault = row.source == Source::Provider && row.retryable && error.kind() != ErrorKind::ProviderRateLimited;
-    if fault { Verdict::Failure } else { Verdict::Neutral }
+/// Why no candidate can be asked at all.
+fn no_candidate(nobody: Nobody) -> Error {
+    match nobody {
+        Nobody { wait: Some(wait), .. } => Error::new(
+            ErrorKind::ProviderRateLimited,
+            "Every provider that serves this model is rate limited; see Retry-After.",
+        )
+        .with_retry_after(wait),
+        Nobody { refused: Some(Refusal::Key), .. } => Error::new(
+            ErrorKind::ProviderKeyInvalid,
+            "The provider refused the credential that is stored for it; it is not asked again until that is changed.",
+        ),
+        Nobody { refused: Some(Refusal::Quota), .. } => Error::new(
+            ErrorKind::ProviderQuotaExhausted,
+            "The quota of the stored credential is used up; it is not asked again until the credential is changed.",
+        ),
+        _ => Error::new(ErrorKind::NoCandidate, "No provider that serves this model is available now."),
+    }
 }
 
-fn cool_down(error: &Error) -> Option<Duration> {
-    if error.kind() == ErrorKind::ProviderRateLimited { error.retry_after() } else { None }
+/// Tells the operator what must be known: a credential that is out, a route that is left alone.
+fn report(candidate: &Candidate, effect: Effect, metrics: &Metrics) {
+    let (provider, credential, model) =
+        (candidate.credential.provider.name, &candidate.credential.id, &candidate.model);
+    if let Some(refusal) = effect.disabled {
+        let reason = refusal.as_str();
+        metrics.credentials_disabled.with_label_values(&[provider, reason]).inc();
+        tracing::error!(
+            provider,
+            credential,
+            reason,
+            "the provider refuses a credential; it is out until it is changed"
+        );
+    }
+    if effect.opened {
+        metrics.routes_opened.with_label_values(&[provider]).inc();
+        tracing::warn!(provider, credential, model, "a route fails and is left alone for a while");
+    }
 }

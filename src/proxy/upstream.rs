@@ -21,7 +21,7 @@ use pingora::{ErrorType, RetryType};
 use crate::config::Timeouts;
 use crate::directory::Credential;
 use crate::error::{Error, ErrorKind, Result};
-use crate::provider::Outgoing;
+use crate::provider::{Endpoint, Outgoing};
 
 /// Streams that share one HTTP/2 connection.
 const MAX_H2_STREAMS: usize = 100;
@@ -33,6 +33,20 @@ const MAX_INFORMATIONAL: usize = 16;
 const EARLY_ANSWER: Duration = Duration::from_millis(200);
 /// How long the end of a response may lag behind its last event before the connection is given up.
 const LINGER: Duration = Duration::from_millis(200);
+
+/// Where an exchange goes.
+pub(super) struct Route<'a> {
+    pub(super) endpoint: &'a Endpoint,
+    /// What the operator says of HTTP/2; `None` leaves it to the negotiation.
+    pub(super) http2: Option<bool>,
+}
+
+impl<'a> From<&'a Credential> for Route<'a> {
+    fn from(credential: &'a Credential) -> Self {
+        let http2 = credential.options.get("http2").and_then(serde_json::Value::as_bool);
+        Self { endpoint: &credential.endpoint, http2 }
+    }
+}
 
 /// Opens exchanges.
 pub(super) struct Upstream {
@@ -57,13 +71,13 @@ impl Upstream {
     /// Errors: `ProviderUnreachable`, `ProviderTimeout`.
     pub(super) async fn exchange(
         &self,
-        credential: &Credential,
+        route: &Route<'_>,
         address: SocketAddr,
         request: &Outgoing,
         stream: bool,
         mut on_send: impl FnMut(),
     ) -> Result<Exchange> {
-        let peer = self.peer(credential, address);
+        let peer = self.peer(route, address);
         for _ in 0..STALE_RETRIES {
             let (mut session, reused) = match self.connector.get_http_session(&peer).await {
                 Ok(connected) => connected,
@@ -75,7 +89,7 @@ impl Upstream {
             session.set_read_timeout(None);
             session.set_write_timeout(Some(self.timeouts.idle));
             on_send();
-            match send(&mut session, credential, request, stream).await {
+            match send(&mut session, route.endpoint, request, stream).await {
                 Ok(()) => return Ok(Exchange { session, peer }),
                 Err(cause) => {
                     session.shutdown().await;
@@ -90,10 +104,9 @@ impl Upstream {
         Err(Error::new(ErrorKind::ProviderUnreachable, "The provider keeps closing its connections."))
     }
 
-    fn peer(&self, credential: &Credential, address: SocketAddr) -> HttpPeer {
-        let endpoint = &credential.endpoint;
+    fn peer(&self, route: &Route<'_>, address: SocketAddr) -> HttpPeer {
+        let Route { endpoint, http2 } = *route;
         let mut peer = HttpPeer::new(address, endpoint.tls, endpoint.host.clone());
-        let http2 = credential.options.get("http2").and_then(serde_json::Value::as_bool);
         peer.options.alpn = match (endpoint.tls, http2) {
             (true, Some(false)) | (false, None | Some(false)) => ALPN::H1,
             (true, _) => ALPN::H2H1,
@@ -179,12 +192,12 @@ pub(super) fn truncated() -> Error {
 
 async fn send(
     session: &mut HttpSession,
-    credential: &Credential,
+    endpoint: &Endpoint,
     request: &Outgoing,
     stream: bool,
 ) -> Result<(), Box<pingora::Error>> {
     let http2 = session.as_http2().is_some();
-    let head = head(credential, request, http2, stream)?;
+    let head = head(endpoint, request, http2, stream)?;
     session.write_request_header(Box::new(head)).await?;
     if let Err(cause) = write_body(session, request.body.clone()).await {
         // The upstream may have answered without taking the body (413, 429) and closed: that answer says more.
@@ -214,12 +227,11 @@ async fn read_head(session: &mut HttpSession) -> Result<(), Box<pingora::Error>>
 
 /// The head, built from scratch: nothing of the client's head can leak into it.
 fn head(
-    credential: &Credential,
+    endpoint: &Endpoint,
     request: &Outgoing,
     http2: bool,
     stream: bool,
 ) -> Result<RequestHeader, Box<pingora::Error>> {
-    let endpoint = &credential.endpoint;
     let mut head = RequestHeader::build(request.method.clone(), request.path.as_bytes(), Some(12))?;
     if http2 {
         let scheme = if endpoint.tls { "https" } else { "http" };

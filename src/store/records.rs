@@ -24,6 +24,9 @@ pub struct WorkspaceRecord {
     /// Limits of the workspace, by name.
     #[serde(default)]
     pub limits: Map<String, Value>,
+    /// Whether slow streams get a second attempt beside the first.
+    #[serde(default)]
+    pub hedging: bool,
     /// When it was made.
     pub created_at: Timestamp,
 }
@@ -116,6 +119,12 @@ pub struct AttemptRecord {
     /// From sending to the first content, in milliseconds.
     #[serde(default)]
     pub first_token_ms: Option<u64>,
+    /// Why this candidate was chosen: a word of `balance::reason`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Who could not be asked then, and why: `provider:word` each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub passed_over: Vec<String>,
 }
 
 /// One request of a client.

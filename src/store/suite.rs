@@ -27,6 +27,8 @@ pub(crate) fn attempt(provider: &str, error: Option<&str>) -> AttemptRecord {
         certainty: Certainty::Exact,
         latency_ms: 250,
         first_token_ms: Some(100),
+        reason: Some("best".into()),
+        passed_over: vec!["anthropic:open".into()],
     }
 }
 
@@ -50,9 +52,16 @@ pub(crate) fn booking(workspace: &str, request_id: &str, created_at: &str) -> Bo
     }
 }
 
-fn workspace(id: &str) -> WorkspaceRecord {
+pub(crate) fn workspace(id: &str) -> WorkspaceRecord {
     let created_at = at("2026-01-01T00:00:00Z");
-    WorkspaceRecord { id: id.into(), name: "Team".into(), strategy: None, limits: Map::new(), created_at }
+    WorkspaceRecord {
+        id: id.into(),
+        name: "Team".into(),
+        strategy: None,
+        limits: Map::new(),
+        hedging: false,
+        created_at,
+    }
 }
 
 fn credential(workspace: &str, id: &str) -> CredentialRecord {

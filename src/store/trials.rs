@@ -12,7 +12,7 @@ use super::journal::{Journal, SEGMENT_BYTES};
 use super::ledger::Ledger;
 use super::memory::MemoryRows;
 use super::sled::SledStore;
-use super::suite::{at, booking};
+use super::suite::{booking, workspace};
 use super::verify::{Rebuilt, rebuild, verify};
 use super::*;
 
@@ -260,11 +260,7 @@ fn rows_that_are_behind_or_torn_are_brought_up_and_nothing_counts_twice() {
 fn filled(requests: usize) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let store = SledStore::open_with(dir.path(), 2000).unwrap();
-    let created_at = at("2026-01-01T00:00:00Z");
-    let (strategy, limits) = (None, serde_json::Map::new());
-    store
-        .put_workspace(&WorkspaceRecord { id: "ws".into(), name: "Team".into(), strategy, limits, created_at })
-        .unwrap();
+    store.put_workspace(&workspace("ws")).unwrap();
     (0..requests).for_each(|number| store.append(&[numbered(number)]).unwrap());
     dir
 }

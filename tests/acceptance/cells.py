@@ -10,7 +10,6 @@ import json
 from typing import Any
 
 import expect
-from requests_of import request_of
 
 TABLE: dict[str, dict[str, list[str]]] = json.loads((expect.HERE / "cells.json").read_text(encoding="utf-8"))
 # One red dot.
@@ -39,12 +38,13 @@ EXPECTED_STATUS = {"500": 502, "429": 429, "reset": 502, "hang": 504}
 
 def ids(feature: str) -> list[str]:
     """The recordings of a feature, of all providers."""
-    return [name for provider in TABLE.values() for name in provider[feature]]
+    return [name for provider in TABLE.values() for name in provider.get(feature, [])]
 
 
 def request(identity: str) -> dict[str, Any]:
-    """The body an app would have sent, in OpenAI's terms."""
-    return request_of(expect.load(identity)).body
+    """The body an app would have sent, in OpenAI's terms; for a stream, with the wish to know the usage."""
+    body = expect.request(identity)
+    return {**body, "stream_options": {"include_usage": True}} if body.get("stream") else body
 
 
 def saw_image(provider: str, body: dict[str, Any]) -> bool:

@@ -8,7 +8,8 @@ import pytest
 
 import cells
 import expect
-from gateway import Gateway, Pair, Stage, pair, stage
+from gateway import Gateway, Pair, pair
+from staging import Stage, stage
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

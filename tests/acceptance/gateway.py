@@ -22,12 +22,18 @@ from replay import Replay
 ROOT = Path(__file__).resolve().parents[2]
 BINARY = Path(os.environ.get("PERPETUO_BIN") or ROOT / "target" / "release" / "perpetuo").resolve()
 START_SECONDS = 30
+# The providers that one tenant of the clients has together; every other has one of its own.
+STAGED = ("openai", "anthropic", "groq")
+PROVIDERS = (
+    *STAGED, "azure", "bedrock", "cohere", "gemini", "vertex", "mistral", "ollama", "deepseek", "xai", "openrouter",
+    "together", "perplexity", "cerebras", "moonshot", "alibaba", "zai", "huggingface", "vllm", "llamacpp", "voyage",
+    "custom",
+)  # fmt: skip
 # Distinct from every text in the recordings, so that a leak is a leak.
-PROVIDER_KEYS = {
-    "openai": "sk-acceptance-openai-0123456789",
-    "anthropic": "sk-ant-acceptance-0123456789",
-    "groq": "gsk_acceptance0123456789",
-}
+PROVIDER_KEYS = {provider: f"sk-acceptance-{provider}-0123456789" for provider in PROVIDERS}
+# An AWS access key, for requests that are signed instead.
+AWS_KEY = {"access_key_id": "AKIAACCEPTANCE0123456", "secret_access_key": "acceptance/secret/0123456789", "region": "eu-west-3"}
+AWS_TOKEN = {"session_token": "acceptance-session-token-0123456789"}
 
 CONFIG = """\
 data_dir = {data}
@@ -173,20 +179,9 @@ class Gateway:
         key = self.admin("POST", f"/workspaces/{workspace}/api-keys", {"name": "acceptance"})["key"]
         return Workspace(self, workspace, key)
 
-
-@dataclass
-class Stage:
-    """One tenant whose three providers are one replay."""
-
-    replay: Replay
-    workspace: Workspace
-
-
-def stage(gateway: Gateway, name: str, resources: ExitStack, seed: int = 0) -> Stage:
-    """Builds a stage that lives as long as `resources`."""
-    replay = resources.enter_context(Replay(seed))
-    credentials = [{"provider": provider, "base_url": replay.base_url(provider)} for provider in PROVIDER_KEYS]
-    return Stage(replay, gateway.workspace(name, credentials))
+    def newest_log(self, workspace: Workspace) -> dict[str, Any]:
+        """The last request in the log of a tenant."""
+        return self.admin("GET", f"/workspaces/{workspace.id}/logs?limit=1")["logs"][0]
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """A provider played from its recordings: a small HTTP server on a free port of 127.0.0.1.
 
-It answers the routes of OpenAI, Groq and Anthropic with what was queued, and keeps what it received. Control, for
+It answers the routes of every provider with what was queued, and keeps what it received. Control, for
 clients that don't share the process:
 
     POST /__play   {"items": [item, ...]}   replaces the queue and forgets what was received
@@ -11,14 +11,13 @@ connection is closed in the middle of the body, or with `"hang": true` stays ope
 `{"hang": true}` never answers; `{"reset": true}` resets the connection. Without an item the answer is a 501, which no
 test expects.
 
-Bodies of streams travel in pieces cut at random bytes, the same ones for the same id and seed.
+Bodies of streams travel in pieces, cut in one of the ways of `recorded.cutting`: the same one for the same id and seed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import random
 import select
 import socket
 import struct
@@ -28,12 +27,18 @@ from collections import deque
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-import expect
+from recorded import cutting, recording
 
-ROUTES = ("/v1/chat/completions", "/v1/embeddings", "/openai/v1/chat/completions", "/v1/messages")
+# What every route ends in, whatever stands before it.
+ROUTES = (
+    "/chat/completions", "/embeddings", "/v1/messages", "/converse", "/converse-stream", "/v2/chat", "/v2/embed",
+    "/api/chat", "/api/embed", ":generateContent", ":streamGenerateContent", ":batchEmbedContents", ":embedContent",
+    ":predict", ":rawPredict", ":streamRawPredict",
+)  # fmt: skip
 # Hop-by-hop headers, and those that belong to the encoding or the moment of the recording.
 DROPPED = {"content-encoding", "content-length", "transfer-encoding", "connection", "date", "server", "set-cookie"}
-PIECES = (1, 2, 3, 5, 8, 40, 200, 1500)
+# What a recorder wrote in the place of a value.
+REDACTED = "**REDACTED**"
 HANG_SECONDS = 20
 
 
@@ -122,7 +127,7 @@ class _Handler(BaseHTTPRequestHandler):
         return body
 
     def _answer(self, body: bytes) -> None:
-        if self.path.split("?")[0] not in ROUTES:
+        if not self.path.split("?")[0].endswith(ROUTES):
             return self._json(404, {"error": {"message": f"the replay has no route {self.path}"}})
         headers = {name.lower(): value for name, value in self.headers.items()}
         exchange = {"method": self.command, "path": self.path, "headers": headers, "body": body.decode("utf-8")}
@@ -130,7 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
         if item is None:
             return self._json(501, {"error": {"message": "nothing is queued in the replay"}})
         if "id" in item:
-            self._play(expect.load(item["id"]), item.get("cut"))
+            self._play(recording.load(item["id"]), item.get("cut"), item.get("way", self.server.replay.seed))
         elif "status" in item:
             self._fail(item)
         if item.get("hang"):
@@ -152,23 +157,23 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def _play(self, recording: expect.Recording, cut: int | None) -> None:
-        headers = {name.lower(): value for name, value in recording.headers.items()}
-        streams = recording.stream and recording.status == 200
-        headers.setdefault("content-type", "text/event-stream" if streams else "application/json")
-        self.send_response(recording.status)
+    def _play(self, played: recording.Recording, cut: int | None, way: int) -> None:
+        headers = {name.lower(): value for name, value in played.headers.items()}
+        streams = played.stream and played.status == 200
+        if headers.get("content-type", REDACTED) == REDACTED:
+            headers["content-type"] = played.framing
+        self.send_response(played.status)
         for name, value in headers.items():
-            if name not in DROPPED:
+            if name not in DROPPED and value != REDACTED:
                 self.send_header(name, value)
-        body = recording.text.encode("utf-8")
         if not streams:
-            self.send_header("content-length", str(len(body)))
+            self.send_header("content-length", str(len(played.body)))
             self.end_headers()
-            self.wfile.write(body[:cut])
+            self.wfile.write(played.body[:cut])
         else:
             self.send_header("transfer-encoding", "chunked")
             self.end_headers()
-            for piece in pieces(body[:cut], f"{self.server.replay.seed}/{recording.id}"):
+            for piece in cutting.pieces(played.body[:cut], played.id, way):
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
             if cut is None:
                 self.wfile.write(b"0\r\n\r\n")
@@ -184,17 +189,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.close()
         self.close_connection = True
-
-
-def pieces(body: bytes, seed: str) -> list[bytes]:
-    """The body, cut at random bytes: in the middle of events, lines and characters."""
-    chance = random.Random(seed)
-    cuts, at = [], 0
-    while at < len(body):
-        step = chance.choice(PIECES)
-        cuts.append(body[at : at + step])
-        at += step
-    return cuts
 
 
 def main() -> None:

@@ -17,7 +17,9 @@ from typing import Any
 
 import cells
 import expect
-from gateway import Gateway, Workspace, pair, stage
+from gateway import Gateway, Workspace, pair
+from recorded.failures import about_the_key
+from staging import Stage, stage
 
 CLIENTS = ("openai", "ai-openai", "ai-compatible")
 
@@ -29,8 +31,11 @@ def address(workspace: Workspace) -> dict[str, str]:
 def cell(identity: str) -> dict[str, Any]:
     """One recording as the Node tests need it."""
     recording = expect.load(identity)
-    facts = recording.reading().facts()
-    return {"id": identity, "provider": recording.provider, "request": cells.request(identity), "expected": facts}
+    facts = expect.reading(identity).facts()
+    refused = about_the_key(expect.reading(identity))
+    asked = cells.request(identity)
+    provider = asked["model"].split("/", 1)[0]
+    return {"id": identity, "provider": provider, "request": asked, "expected": facts, "about_the_key": refused}
 
 
 def failovers(impatient: Gateway, client: str, resources: ExitStack) -> list[dict[str, Any]]:
@@ -44,14 +49,23 @@ def failovers(impatient: Gateway, client: str, resources: ExitStack) -> list[dic
     return built
 
 
+def keys(ready: Stage, identities: list[str]) -> dict[str, list[str]]:
+    """The keys that can ask for each recording: one, or, for a refusal, one for a whole answer and one for a stream."""
+    return {
+        identity: [ready.tenant(identity).key for _ in range(1 if expect.load(identity).status == 200 else 2)]
+        for identity in identities
+    }
+
+
 def stages(gateway: Gateway, impatient: Gateway, resources: ExitStack) -> dict[str, Any]:
+    features = list(dict.fromkeys(feature for provider in cells.TABLE.values() for feature in provider))
+    table = {feature: [cell(identity) for identity in cells.ids(feature)] for feature in features}
     clients = {}
     for client in CLIENTS:
         ready = stage(gateway, client, resources)
         others = failovers(impatient, client, resources)
-        clients[client] = {**address(ready.workspace), "replay": ready.replay.root, "failovers": others}
-    features = next(iter(cells.TABLE.values()))
-    table = {feature: [cell(identity) for identity in cells.ids(feature)] for feature in features}
+        theirs = keys(ready, [entry["id"] for entries in table.values() for entry in entries])
+        clients[client] = {**address(ready.workspace), "keys": theirs, "replay": ready.replay.root, "failovers": others}
     return {"clients": clients, "cells": table, "image": cells.IMAGE, "png": cells.PNG}
 
 

@@ -83,7 +83,10 @@ fn record(random: &mut StdRng, at: i64) -> Booking {
     let mut attempts = vec![attempt(random, (provider, model), latency_ms)];
     if random.random_range(0..10) == 0 {
         let error = Some("provider_rate_limited".to_owned());
-        attempts.insert(0, AttemptRecord { status: 429, error, usage: Usage::default(), cost: Money::ZERO, ..attempts[0].clone() });
+        attempts.insert(
+            0,
+            AttemptRecord { status: 429, error, usage: Usage::default(), cost: Money::ZERO, ..attempts[0].clone() },
+        );
         attempts[1].number = 2;
     }
     Booking {
@@ -124,6 +127,8 @@ fn attempt(random: &mut StdRng, (provider, model): (&str, &str), latency_ms: u64
         certainty: Certainty::Exact,
         latency_ms,
         first_token_ms: Some(latency_ms / 3),
+        reason: None,
+        passed_over: Vec::new(),
     }
 }
 
@@ -171,10 +176,12 @@ fn queries(store: &SledStore) {
         timed(name, || store.logs(&workspace, &query).expect("logs"));
     }
     for (name, by) in [("provider", By::Provider), ("key", By::Key), ("model", By::Model), ("day", By::Day)] {
-        timed(&format!("usage by {name}, {DAYS} days"), || store.rollups_by(&workspace, by, DayRange::default()));
+        timed(&format!("usage by {name}, {DAYS} days"), || {
+            store.rollups_by(&workspace, by, DayRange::default()).expect("usage")
+        });
     }
     let hours = SeriesQuery { grain: Grain::Hour, key: None, provider: None, model: None, days: days(7, 0) };
-    timed("usage by hour, 7 days", || store.series(&workspace, &hours));
+    timed("usage by hour, 7 days", || store.series(&workspace, &hours).expect("usage"));
     let mut rows = 0_u64;
     let (_, took) = timed("export of the workspace", || {
         store.export(&workspace, 0, DayRange::default(), &mut |_, _| {
@@ -194,5 +201,11 @@ fn disk(dir: &Path, records: usize) {
 
 fn size(dir: &Path) -> u64 {
     let entries = std::fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry"));
-    entries.map(|entry| if entry.path().is_dir() { size(&entry.path()) } else { entry.metadata().map_or(0, |data| data.len()) }).sum()
+    entries
+        .map(
+            |entry| {
+                if entry.path().is_dir() { size(&entry.path()) } else { entry.metadata().map_or(0, |data| data.len()) }
+            },
+        )
+        .sum()
 }

@@ -29,7 +29,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("store", &["error", "money", "usage", "api"]),
     ("metrics", &["error", "money", "usage", "api", "provider", "store", "quota", "shed"]),
     ("directory", &["error", "api", "config", "provider", "guard", "vault", "quota", "store"]),
-    ("balance", &["error", "money", "api", "provider", "catalog", "guard", "directory"]),
+    ("balance", &["error", "money", "usage", "api", "provider", "catalog", "guard", "directory"]),
     ("meter", &["error", "money", "usage", "catalog", "store", "metrics"]),
     ("admin", &["error", "money", "api", "config", "store", "directory", "meter"]),
     ("proxy", &["*"]),
@@ -74,8 +74,22 @@ const MAY_NAME_PROVIDERS: &[(&str, &str)] =
     &[("simulator/demo.rs", "the demo's cast: it must say which provider each simulator plays")];
 
 /// Parts that do no input or output: they can be tested without a network or a clock.
-const PURE: &[&str] =
-    &["provider/", "sse.rs", "eventstream.rs", "balance/strategy/", "api/", "usage.rs", "money.rs", "error.rs"];
+const PURE: &[&str] = &[
+    "provider/",
+    "sse.rs",
+    "eventstream.rs",
+    "balance/attempt.rs",
+    "balance/breaker/",
+    "balance/budget.rs",
+    "balance/rank.rs",
+    "balance/request.rs",
+    "balance/stats/",
+    "balance/strategy/",
+    "api/",
+    "usage.rs",
+    "money.rs",
+    "error.rs",
+];
 
 /// One file of `src/`.
 struct SourceFile {

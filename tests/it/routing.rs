@@ -190,9 +190,10 @@ async fn a_strict_request_is_served_by_the_candidate_that_can_express_it() {
     let (world, simulator) = trio().await;
     let mut body = hello("claude-v2");
     body["logit_bias"] = json!({"50256": -100});
-    // The alias begins with Anthropic at equal priorities.
     for credential in &world.gateway.directory().workspace(&world.workspace).unwrap().credentials {
-        let change = perpetuo::directory::CredentialChange { priority: Some(1), ..Default::default() };
+        let first = credential.provider.name == "anthropic";
+        let priority = Some(if first { 1 } else { 2 });
+        let change = perpetuo::directory::CredentialChange { priority, ..Default::default() };
         world.gateway.directory().update_credential(&world.workspace, &credential.id, change).unwrap();
     }
     assert_eq!(world.chat(&body).await.provider(), "anthropic");
@@ -283,16 +284,14 @@ async fn fastest_learns_who_is_quicker() {
     let quick = Simulator::start(Behaviour::new("quick")).await.unwrap();
     world.add("openai", &slow, |_| ());
     world.add("groq", &quick, |_| ());
-    let ask = || async { world.chat_with("x-perpetuo-route", "fastest", &hello("gpt-4")).await };
-    assert_eq!(ask().await.provider(), "openai", "without a sample, priority decides");
-    // Something makes it try the other one once: then it knows both.
-    slow.then([Step::status(500)]);
-    assert_eq!(ask().await.provider(), "groq");
-    for turn in 0..5 {
+    let ask = || async { world.chat_with("x-perpetuo-route", "fastest", &hello_stream("gpt-4")).await };
+    for turn in 0..60 {
         let answer = ask().await;
-        assert_eq!((answer.provider(), answer.attempts()), ("groq", 1), "request {turn}");
+        assert_eq!((answer.status, answer.attempts()), (200, 1), "request {turn}");
     }
-    assert_eq!(slow.seen().len(), 2);
+    let (slow, quick) = (slow.seen().len(), quick.seen().len());
+    // At first both are as good; later, three in a hundred look whether that has changed.
+    assert!(slow >= 1 && slow < 20, "{slow} went to the slow one, {quick} to the quick one");
 }
 
 #[tokio::test]
@@ -327,11 +326,11 @@ async fn reliable_avoids_who_fails() {
     world.add("openai", &shaky, |_| ());
     world.add("groq", &steady, |_| ());
     let ask = || async { world.chat_with("x-perpetuo-route", "reliable", &hello("gpt-4")).await };
-    assert_eq!(ask().await.provider(), "openai", "equals go by priority");
-    shaky.then([Step::status(500)]);
-    assert_eq!((ask().await.provider(), shaky.seen().len()), ("groq", 2));
-    for _ in 0..5 {
-        assert_eq!(ask().await.attempts(), 1, "it is avoided although its breaker is closed");
+    // Long enough for both to be asked: equals share. Its failure is hidden from the client.
+    shaky.then((0..3).map(|_| Step::status(500)));
+    for turn in 0..60 {
+        assert_eq!(ask().await.status, 200, "request {turn}");
     }
-    assert_eq!((shaky.seen().len(), steady.seen().len()), (2, 6));
+    let (shaky, steady) = (shaky.seen().len(), steady.seen().len());
+    assert!(shaky >= 1 && shaky < 15, "{shaky} went to the shaky one, {steady} to the steady one");
 }

@@ -21,6 +21,8 @@ fn attempt(number: u32, provider: &str, status: u16, input: u64) -> AttemptRecor
         certainty: Certainty::Exact,
         latency_ms: 300,
         first_token_ms: None,
+        reason: None,
+        passed_over: Vec::new(),
     }
 }
 

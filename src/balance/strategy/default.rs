@@ -1,7 +1,15 @@
-//! `default`: by priority. Nothing is measured, so every candidate scores the same and the tie order decides.
+//! `default`: by priority; equal priorities share by weight.
+//!
+//! Score = the priority. Nothing is measured, except that who has failed lately comes after who has not.
 
-use super::{Candidate, Estimate, Strategy};
+use rand::Rng;
+use rand::rngs::SmallRng;
+
+use super::{Strategy, draw};
 use crate::api::strategy::StrategyName;
+use crate::balance::Candidate;
+use crate::balance::rank::{Context, Placed};
+use crate::balance::reason::Reason;
 
 /// By priority.
 pub(super) struct Default;
@@ -11,7 +19,31 @@ impl Strategy for Default {
         StrategyName::Default
     }
 
-    fn score(&self, _candidate: &Candidate, _estimate: Estimate) -> f64 {
-        0.0
+    fn score(&self, candidate: &Candidate, _: &Context<'_>) -> Option<f64> {
+        Some(f64::from(candidate.credential.priority))
+    }
+
+    fn is_gated(&self) -> bool {
+        true
+    }
+
+    fn pick(&self, ready: &[Placed], context: &Context<'_>, random: &mut SmallRng) -> (usize, Reason) {
+        let tier = draw::tied(ready, |best| best);
+        if let [only] = tier.as_slice() {
+            return (*only, Reason::Best);
+        }
+        let weight = |place: &usize| {
+            let candidate = ready.get(*place).and_then(|placed| context.candidate(placed));
+            candidate.map_or(0, |candidate| u64::from(candidate.credential.weight))
+        };
+        let mut left = random.random_range(0..tier.iter().map(weight).sum::<u64>().max(1));
+        let drawn = tier.iter().find(|place| match left.checked_sub(weight(place)) {
+            Some(rest) => {
+                left = rest;
+                false
+            }
+            None => true,
+        });
+        (drawn.copied().unwrap_or_default(), Reason::Weight)
     }
 }

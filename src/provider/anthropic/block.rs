@@ -29,6 +29,15 @@ pub(super) enum Kind {
 }
 
 impl Open {
+    /// Takes more of a compaction's text.
+    pub(super) fn compact(&mut self, name: &str, more: Option<String>) {
+        let Some(more) = more else { return };
+        match self.block.get_mut(name) {
+            Some(Value::String(text)) => text.push_str(&more),
+            _ => drop(self.block.insert(name.to_owned(), more.into())),
+        }
+    }
+
     /// The block as a whole answer would have held it.
     pub(super) fn into_block(self) -> Value {
         let Self { mut block, kind, text, signature, json, citations, start: _ } = self;

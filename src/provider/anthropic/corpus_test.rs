@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use super::{Messages, request};
 use crate::api::chat::ChatRequest;
 use crate::api::scan::Body;
+use crate::provider::tests_support::unnumbered;
 use crate::provider::{AnswerContext, Dialect, End, StreamOut};
 use crate::sse::{Decoder, Event};
 
@@ -170,7 +171,7 @@ fn read_completion(completion: &Value) -> Said {
         model: text(&completion["model"]).into(),
         text: text(&message["content"]).into(),
         thinking: text(&message["reasoning_content"]).into(),
-        thinking_blocks: list("thinking_blocks"),
+        thinking_blocks: unnumbered(list("thinking_blocks")),
         calls: calls.collect(),
         finish: text(&choice["finish_reason"]).into(),
         usage: [

@@ -2,14 +2,14 @@
 //!
 //! Anthropic knows two roles that alternate. System and developer messages move to the top-level `system`, in their order,
 //! wherever they stood; tool results become blocks of a user turn; neighbours of one role become one turn. A text that is
-//! empty is left out, because Anthropic refuses it, and so is a message of which nothing remains.
+//! empty is left out, because Anthropic refuses it, and so is a message of which nothing remains but white space.
 
 use std::borrow::Cow;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::wire::{Block, Native, Source, Speaker, Turn};
 use crate::api::chat::{Content, FilePart, FunctionCall, ImageUrl, Message, Part, Role, ToolCall};
@@ -18,6 +18,9 @@ use crate::provider::warnings::{Warnings, is_neutral};
 
 /// What a part may carry under Anthropic's own names.
 const PART_FIELDS: &[&str] = &["cache_control", "citations", "context", "title"];
+/// OpenAI's own word for the end of what is cached.
+const BREAKPOINT: &str = "prompt_cache_breakpoint";
+const PART_KNOWN: &[&str] = &["cache_control", "citations", "context", "title", BREAKPOINT];
 /// The same for the message as a whole; the last two are read here, the first goes to its last block.
 const MESSAGE_FIELDS: &[&str] = &["cache_control", "thinking_blocks", "provider_specific_fields"];
 
@@ -83,10 +86,13 @@ impl<'a> Conversation<'a> {
         Ok(conversation)
     }
 
-    /// Whether the last assistant turn calls tools without the reasoning that led to them.
+    /// Whether the tool loop that is under way began without the reasoning that led to it: Anthropic takes a loop for one
+    /// turn, which must begin with its reasoning where there is to be any.
     pub(super) fn lacks_thinking(&self) -> bool {
-        let last = self.turns.iter().rev().find(|turn| turn.role == Speaker::Assistant);
-        last.is_some_and(|turn| {
+        let asks = |turn: &Turn<'_>| turn.role == Speaker::User && !turn.content.iter().any(Block::is_tool_result);
+        let asked = self.turns.iter().rposition(asks).unwrap_or(0);
+        let first = self.turns.iter().skip(asked).find(|turn| turn.role == Speaker::Assistant);
+        first.is_some_and(|turn| {
             turn.content.iter().any(Block::is_tool_use) && !turn.content.first().is_some_and(Block::is_thinking)
         })
     }
@@ -107,8 +113,11 @@ impl<'a> Conversation<'a> {
         self.warnings.add_misplaced(at.message, message);
         self.warn_if(audio.is_some(), at, "audio");
         let mut known = MESSAGE_FIELDS.to_vec();
-        if *role == Role::Tool {
-            known.push("is_error");
+        match role {
+            Role::Tool => known.push("is_error"),
+            // What an answer was cited from says nothing new when it comes back.
+            Role::Assistant => known.push("annotations"),
+            _ => {}
         }
         self.warnings.add_unknown(&at.path(""), extra, &known);
         let content = content.as_ref();
@@ -144,7 +153,7 @@ impl<'a> Conversation<'a> {
 
     fn push(&mut self, role: Speaker, blocks: Vec<Block<'a>>) {
         match self.turns.last_mut().filter(|turn| turn.role == role) {
-            _ if blocks.is_empty() => {}
+            _ if blocks.iter().all(Block::is_blank) => {}
             Some(turn) => turn.content.extend(blocks),
             None => self.turns.push(Turn { role, content: blocks }),
         }
@@ -156,6 +165,7 @@ impl<'a> Conversation<'a> {
             return Err(At { part: Some(other), ..at }.unsupported("type", "anything but text in an instruction"));
         }
         mark_last(&mut blocks, extra);
+        blocks.retain(|block| !block.is_blank());
         self.system.extend(blocks);
         Ok(())
     }
@@ -204,8 +214,13 @@ impl<'a> Conversation<'a> {
         content: Option<&'a Content>,
         extra: &'a Map<String, Value>,
     ) -> Result<Block<'a>> {
-        let content = self.content(at, content)?;
-        Ok(Block::ToolResult { tool_use_id, content, native: native(extra, &["is_error"]) })
+        let mut content = self.content(at, content)?;
+        let mut native = native(extra, &["is_error"]);
+        // A mark inside of a result is refused; the whole result is what is cached anyway.
+        for mark in content.iter_mut().filter_map(|block| block.native_mut()?.remove("cache_control")) {
+            native.insert("cache_control", mark);
+        }
+        Ok(Block::ToolResult { tool_use_id, content, native })
     }
 
     fn content(&mut self, at: At, content: Option<&'a Content>) -> Result<Vec<Block<'a>>> {
@@ -226,18 +241,18 @@ impl<'a> Conversation<'a> {
     fn part(&mut self, at: At, part: &'a Part) -> Result<Option<Block<'a>>> {
         let block = match part {
             Part::Text { text, extra } => {
-                self.warnings.add_unknown(&at.path(""), extra, PART_FIELDS);
-                Block::Text { text: text.into(), native: native(extra, PART_FIELDS) }
+                self.warnings.add_unknown(&at.path(""), extra, PART_KNOWN);
+                Block::Text { text: text.into(), native: of_part(extra) }
             }
             Part::ImageUrl { image_url: ImageUrl { url, detail }, extra } => {
-                self.warnings.add_unknown(&at.path(""), extra, PART_FIELDS);
+                self.warnings.add_unknown(&at.path(""), extra, PART_KNOWN);
                 self.warn_if(detail.as_deref().is_some_and(|detail| detail != "auto"), at, "image_url.detail");
-                Block::Image { source: image(at, url)?, native: native(extra, PART_FIELDS) }
+                Block::Image { source: image(at, url)?, native: of_part(extra) }
             }
             Part::InputAudio { .. } => return Err(at.unsupported("input_audio", "audio")),
             Part::File { file, extra } => {
-                self.warnings.add_unknown(&at.path(""), extra, PART_FIELDS);
-                self.file(at, file, native(extra, PART_FIELDS))?
+                self.warnings.add_unknown(&at.path(""), extra, PART_KNOWN);
+                self.file(at, file, of_part(extra))?
             }
             Part::Refusal { refusal } => Block::text(refusal.as_str()),
         };
@@ -249,6 +264,9 @@ impl<'a> Conversation<'a> {
         let FilePart { file_data, file_id, filename } = file;
         if let Some(name) = filename {
             native.entry("title").or_insert_with(|| Cow::Owned(Value::String(name.clone())));
+        }
+        if let Some(url) = file_data.as_deref().or(file_id.as_deref()).filter(|text| is_address(text)) {
+            return Ok(Block::Document { source: Source::Url { url }, native });
         }
         let Some(data) = file_data else {
             let file_id = file_id.as_deref().ok_or_else(|| at.invalid("file", "file_data or file_id is needed"))?;
@@ -296,6 +314,15 @@ fn native<'a>(extra: &'a Map<String, Value>, known: &[&str]) -> Native<'a> {
     members.map(|(name, value)| (name.as_str(), Cow::Borrowed(value))).collect()
 }
 
+/// The members of a part that Anthropic knows, a breakpoint under Anthropic's name.
+fn of_part(extra: &Map<String, Value>) -> Native<'_> {
+    let mut native = native(extra, PART_FIELDS);
+    if extra.get(BREAKPOINT).is_some_and(|value| !is_neutral(value)) {
+        native.entry("cache_control").or_insert_with(|| Cow::Owned(json!({"type": "ephemeral"})));
+    }
+    native
+}
+
 /// A message's own `cache_control` belongs to its last block.
 fn mark_last<'a>(blocks: &mut [Block<'a>], extra: &'a Map<String, Value>) {
     let mark = extra.get("cache_control").filter(|value| !is_neutral(value));
@@ -319,11 +346,21 @@ fn thinking_blocks(at: At, extra: &Map<String, Value>) -> Result<Vec<Block<'_>>>
     let Some(value) = extra.get("thinking_blocks").filter(|value| !value.is_null()) else {
         return Ok(Vec::new());
     };
-    objects(value).filter(|blocks| blocks.iter().all(Block::is_thinking)).ok_or_else(refuse)
+    let mut blocks = objects(value).filter(|blocks| blocks.iter().all(Block::is_thinking)).ok_or_else(refuse)?;
+    for block in &mut blocks {
+        // Our number of a block that came in a stream, which Anthropic would refuse.
+        if let Block::Given(given) = block
+            && given.get("index").is_some()
+            && let Some(members) = given.to_mut().as_object_mut()
+        {
+            members.shift_remove("index");
+        }
+    }
+    Ok(blocks)
 }
 
 fn objects(value: &Value) -> Option<Vec<Block<'_>>> {
-    value.as_array()?.iter().map(|block| block.is_object().then_some(Block::Given(block))).collect()
+    value.as_array()?.iter().map(|block| block.is_object().then_some(Block::Given(Cow::Borrowed(block)))).collect()
 }
 
 /// The two ends of a `data:` URL.
@@ -343,12 +380,16 @@ pub(in crate::provider) fn data_url(url: &str) -> Option<DataUrl<'_>> {
 }
 
 fn image(at: At, url: &str) -> Result<Source<'_>> {
-    if url.starts_with("https://") || url.starts_with("http://") {
+    if is_address(url) {
         return Ok(Source::Url { url });
     }
     let why = "expected an https: URL or a data: URL with base64";
     let DataUrl { media_type, data } = data_url(url).ok_or_else(|| at.invalid("image_url.url", why))?;
     Ok(Source::Base64 { media_type: image_type(media_type), data })
+}
+
+fn is_address(text: &str) -> bool {
+    text.starts_with("https://") || text.starts_with("http://")
 }
 
 /// The registered name of a type that many write wrongly.
@@ -358,8 +399,6 @@ pub(in crate::provider) fn image_type(media_type: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn run(messages: &Value) -> Result<(Value, Value, Vec<String>)> {
@@ -401,6 +440,45 @@ mod tests {
             ])
         );
         assert!(warnings.is_empty());
+    }
+
+    #[test]
+    fn messages_of_white_space_are_left_out_and_marks_inside_of_results_move_to_the_result() {
+        let mark = json!({"type": "ephemeral", "ttl": "1h"});
+        let call = json!({"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}});
+        let (system, turns, _) = run(&json!([
+            {"role": "system", "content": " \n"},
+            {"role": "user", "content": "go"},
+            {"role": "assistant", "content": "\n\n"},
+            {"role": "assistant", "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "a", "content": [{"type": "text", "text": "1", "cache_control": mark}]},
+        ]))
+        .unwrap();
+        assert_eq!(system, json!([]));
+        let result = json!({"type": "tool_result", "tool_use_id": "a", "content": [{"type": "text", "text": "1"}],
+            "cache_control": mark});
+        assert_eq!(turns[1]["content"], json!([{"type": "tool_use", "id": "a", "name": "f", "input": {}}]));
+        assert_eq!(turns[2]["content"], json!([result]));
+    }
+
+    #[test]
+    fn openais_breakpoint_marks_what_is_cached() {
+        let mark = json!({"mode": "explicit"});
+        let (_, turns, warnings) =
+            run(&parts(&json!([{"type": "text", "text": "a", "prompt_cache_breakpoint": mark}]))).unwrap();
+        assert_eq!(turns[0]["content"][0]["cache_control"], json!({"type": "ephemeral"}));
+        assert!(warnings.is_empty());
+    }
+
+    #[test]
+    fn a_document_may_be_given_by_its_address() {
+        let url = "https://x.example/a.pdf";
+        for member in ["file_data", "file_id"] {
+            let (_, turns, _) =
+                run(&parts(&json!([{"type": "file", "file": {member: url, "filename": "a.pdf"}}]))).unwrap();
+            let document = json!({"type": "document", "source": {"type": "url", "url": url}, "title": "a.pdf"});
+            assert_eq!(turns[0]["content"], json!([document]));
+        }
     }
 
     #[test]

@@ -17,8 +17,10 @@ pub(in crate::provider) struct Asked<'a> {
     pub(in crate::provider) given: Option<&'a Value>,
     /// The client's bound of the answer, reasoning included.
     pub(in crate::provider) bound: Option<u64>,
-    /// A budget would be refused: a call is forced, or an earlier call came without its reasoning.
-    pub(in crate::provider) forbidden: bool,
+    /// A call is forced, which goes with no budget.
+    pub(in crate::provider) forced: bool,
+    /// The tool loop came back without the reasoning that it began with, which goes with no budget either.
+    pub(in crate::provider) lost: bool,
 }
 
 /// How the model thinks, and how long its answer may be.
@@ -43,6 +45,11 @@ pub(in crate::provider) fn reasoning<'a>(
     if let Some(given) = asked.given {
         if asked.effort.is_some() {
             warnings.add("reasoning_effort");
+        }
+        // A loop that has lost its reasoning can only go on without any: the client's own wish would be refused.
+        if asked.lost && given.get("type").and_then(Value::as_str) == Some("enabled") {
+            warnings.add("thinking");
+            return chosen(None, None);
         }
         let budget = given.get("budget_tokens").and_then(Value::as_u64).unwrap_or(0);
         // A bound that the client chose is the client's; our own default must leave room for the budget.
@@ -72,7 +79,7 @@ pub(in crate::provider) fn reasoning<'a>(
             chosen(Some(Thinking::Chosen { r#type: "adaptive", budget_tokens: None }), effort)
         }
         model::Thinking::Budget | model::Thinking::None if wanted == "none" => chosen(None, None),
-        model::Thinking::Budget if !asked.forbidden => {
+        model::Thinking::Budget if !asked.forced && !asked.lost => {
             let thinking = model::budget(wanted).and_then(|budget| fit_budget(budget, max_tokens, warnings));
             chosen(thinking, None)
         }

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::messages::Conversation;
 use super::model::{Traits, traits};
 use super::reasoning::{Asked, Parameters, reasoning};
-use super::schema::answer_schema;
+use super::schema::{answer_schema, enforceable};
 use super::tools::{self, Wanted};
 use super::wire::{Block, Metadata, Request, Thinking};
 use crate::api::chat::{ChatRequest, ResponseFormat, StreamOptions};
@@ -113,6 +113,7 @@ pub(super) fn translate<'a>(request: &'a ChatRequest, model: &'a str) -> Result<
         function_call: function_call.as_ref(),
         parallel: *parallel_tool_calls,
         web_search: web_search_options.as_ref(),
+        structured: traits.structured,
     };
     let tools = tools::translate(&wanted, &mut warnings)?;
     let given = extra.get("thinking").filter(|value| !value.is_null());
@@ -120,7 +121,8 @@ pub(super) fn translate<'a>(request: &'a ChatRequest, model: &'a str) -> Result<
         effort: reasoning_effort.as_deref(),
         given,
         bound: max_completion_tokens.or(*max_tokens),
-        forbidden: tools.is_forced() || conversation.lacks_thinking(),
+        forced: tools.is_forced(),
+        lost: conversation.lacks_thinking(),
     };
     let reasoning = reasoning(&asked, &traits, &mut warnings)?;
     let thinks = reasoning.thinking.as_ref().is_some_and(Thinking::is_on);
@@ -212,7 +214,7 @@ fn output_config(extra: &Map<String, Value>, effort: Option<&'static str>) -> Re
     Ok(config)
 }
 
-/// A schema where the model knows them; otherwise an instruction, which is a wish and therefore a warning.
+/// A schema where the model knows it; otherwise an instruction, which is a wish and therefore a warning.
 fn answer_format(
     format: &ResponseFormat,
     traits: &Traits,
@@ -225,19 +227,16 @@ fn answer_format(
         ResponseFormat::JsonObject => None,
         ResponseFormat::JsonSchema { json_schema } => answer_schema(json_schema),
     };
-    match schema {
-        Some(schema) if traits.structured => {
-            config.entry("format").or_insert_with(|| json!({"type": "json_schema", "schema": schema}));
-        }
-        Some(schema) => {
-            warnings.add("response_format");
-            system.push(Block::text(format!("{JSON_INSTRUCTION} It must match this JSON schema: {schema}")));
-        }
-        None => {
-            warnings.add("response_format");
-            system.push(Block::text(JSON_INSTRUCTION));
-        }
+    let enforced = schema.as_ref().filter(|_| traits.structured).and_then(|schema| enforceable(schema, warnings));
+    if let Some(schema) = enforced {
+        config.entry("format").or_insert_with(|| json!({"type": "json_schema", "schema": schema}));
+        return;
     }
+    warnings.add("response_format");
+    system.push(Block::text(match schema {
+        Some(schema) => format!("{JSON_INSTRUCTION} It must match this JSON schema: {schema}"),
+        None => JSON_INSTRUCTION.to_owned(),
+    }));
 }
 
 /// Anthropic refuses stop texts of white space only.
@@ -415,11 +414,39 @@ mod tests {
         let expected = json!({"format": {"type": "json_schema", "schema": closed}});
         assert_eq!(sent(BUDGET, &format, "output_config"), (expected, vec![]));
         let (system, warnings) = sent(OLD, &format, "system");
-        assert!(system[0]["text"].as_str().unwrap().contains("\"additionalProperties\":false"));
+        assert!(system[0]["text"].as_str().unwrap().contains("{\"a\":{\"type\":\"string\"}}"));
         assert_eq!(warnings, ["response_format"]);
         let (system, warnings) = sent(BUDGET, &json!({"response_format": {"type": "json_object"}}), "system");
         assert_eq!(system, json!([{"type": "text", "text": JSON_INSTRUCTION}]));
         assert_eq!(warnings, ["response_format"]);
+    }
+
+    #[test]
+    fn what_a_schema_demands_beyond_anthropics_grammar_is_wished_for_and_named() {
+        let ask = |schema: Value| {
+            let named = json!({"name": "n", "schema": schema, "strict": true});
+            run(BUDGET, &json!({"response_format": {"type": "json_schema", "json_schema": named}})).unwrap()
+        };
+        let (sent, warnings) = ask(json!({"type": "object", "properties": {"age": {"type": "integer", "minimum": 1}}}));
+        let age = &sent["output_config"]["format"]["schema"]["properties"]["age"];
+        assert_eq!(*age, json!({"type": "integer", "description": "{\"minimum\":1}"}));
+        assert_eq!(warnings, ["response_format.json_schema.schema"]);
+        let (sent, warnings) = ask(json!({"type": "object", "additionalProperties": {"type": "integer"}}));
+        assert_eq!(sent.get("output_config"), None);
+        assert!(sent["system"][0]["text"].as_str().unwrap().contains("{\"type\":\"integer\"}"));
+        assert_eq!(warnings, ["response_format"]);
+        let tool = json!({"name": "f", "strict": true, "parameters": {"type": "object",
+            "properties": {"age": {"type": "integer", "minimum": 1}}}});
+        let tools = json!({"tools": [{"type": "function", "function": tool}]});
+        let (sent, warnings) = run(BUDGET, &tools).unwrap();
+        assert_eq!(sent["tools"][0]["input_schema"]["properties"]["age"]["description"], "{\"minimum\":1}");
+        assert_eq!(
+            (&sent["tools"][0]["strict"], warnings),
+            (&json!(true), vec!["tools.function.parameters".to_owned()])
+        );
+        let (sent, warnings) = run(OLD, &tools).unwrap();
+        assert_eq!(sent["tools"][0]["input_schema"], tool["parameters"]);
+        assert_eq!((sent["tools"][0].get("strict"), warnings), (None, vec!["tools.function.strict".to_owned()]));
     }
 
     #[test]

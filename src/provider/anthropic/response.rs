@@ -188,12 +188,20 @@ struct ErrorWire {
     kind: Option<String>,
     #[serde(default)]
     message: Option<String>,
+    /// Google's, in front of the same models: the HTTP status.
+    #[serde(default)]
+    code: Option<Value>,
 }
 
 /// An error where an answer was expected.
 pub(super) fn error_in_answer(error: Option<&RawValue>, provider: &'static str) -> Error {
     let wire: ErrorWire = error.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
-    event_failure(status_of(wire.kind.as_deref()), said(wire), provider)
+    let googles = wire.code.as_ref().and_then(Value::as_u64).and_then(|code| u16::try_from(code).ok());
+    let status = match googles.filter(|code| wire.kind.is_none() && (400..600).contains(code)) {
+        Some(code) => code,
+        None => status_of(wire.kind.as_deref()),
+    };
+    event_failure(status, said(wire), provider)
 }
 
 /// The HTTP status that Anthropic gives an error of this type.
@@ -213,7 +221,7 @@ fn status_of(kind: Option<&str>) -> u16 {
 }
 
 fn said(wire: ErrorWire) -> ProviderMessage {
-    let ErrorWire { kind, message } = wire;
+    let ErrorWire { kind, message, code: _ } = wire;
     let no_model = kind.as_deref() == Some("not_found_error")
         && message.as_deref().is_some_and(|message| message.starts_with("model:"));
     ProviderMessage {
@@ -223,6 +231,7 @@ fn said(wire: ErrorWire) -> ProviderMessage {
         code: no_model.then(|| "model_not_found".to_owned()),
         param: no_model.then(|| "model".to_owned()),
         retry_after: None,
+        ..ProviderMessage::default()
     }
 }
 
@@ -258,6 +267,15 @@ mod tests {
 
     fn read(body: &str) -> Value {
         serde_json::from_slice(&answer(body.as_bytes(), &context()).unwrap().body).unwrap()
+    }
+
+    #[test]
+    fn an_error_of_googles_in_front_of_the_model_keeps_its_status() {
+        let error =
+            RawValue::from_string(r#"{"code":429,"message":"Quota exceeded","status":"RESOURCE_EXHAUSTED"}"#.into());
+        let error = error_in_answer(Some(&error.unwrap()), "vertex");
+        assert_eq!(error.kind(), crate::error::ErrorKind::ProviderRateLimited);
+        assert_eq!(error.message(), "Quota exceeded");
     }
 
     #[test]
@@ -329,7 +347,7 @@ mod tests {
         let table = [
             ("invalid_request_error", ErrorKind::ProviderError),
             ("authentication_error", ErrorKind::ProviderKeyInvalid),
-            ("billing_error", ErrorKind::ProviderError),
+            ("billing_error", ErrorKind::ProviderRateLimited),
             ("permission_error", ErrorKind::ProviderKeyInvalid),
             ("not_found_error", ErrorKind::ProviderError),
             ("request_too_large", ErrorKind::ProviderError),

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value, json};
 
-use super::schema::input_schema;
+use super::schema::{input_schema, strict_schema};
 use super::wire::{Function, Native, Tool, ToolChoice};
 use crate::api::chat::{self, FunctionSpec};
 use crate::error::{Error, ErrorKind, Result};
@@ -23,6 +23,8 @@ pub(super) struct Wanted<'a> {
     pub(super) function_call: Option<&'a Value>,
     pub(super) parallel: Option<bool>,
     pub(super) web_search: Option<&'a Value>,
+    /// Whether the model can be held to schemas.
+    pub(super) structured: bool,
 }
 
 /// What they become.
@@ -43,10 +45,10 @@ impl Tools<'_> {
 pub(super) fn translate<'a>(wanted: &Wanted<'a>, warnings: &mut Warnings) -> Result<Tools<'a>> {
     let mut tools = Vec::new();
     for (index, tool) in wanted.tools.into_iter().flatten().enumerate() {
-        tools.push(translate_tool(index, tool, warnings)?);
+        tools.push(translate_tool(index, tool, wanted.structured, warnings)?);
     }
     for (index, value) in wanted.functions.into_iter().flatten().enumerate() {
-        tools.push(deprecated(index, value)?);
+        tools.push(deprecated(index, value, wanted.structured, warnings)?);
     }
     if let Some(options) = wanted.web_search {
         tools.push(web_search(options, warnings));
@@ -63,7 +65,12 @@ pub(super) fn translate<'a>(wanted: &Wanted<'a>, warnings: &mut Warnings) -> Res
     Ok(Tools { tools, choice })
 }
 
-fn translate_tool<'a>(index: usize, tool: &'a chat::Tool, warnings: &mut Warnings) -> Result<Tool<'a>> {
+fn translate_tool<'a>(
+    index: usize,
+    tool: &'a chat::Tool,
+    structured: bool,
+    warnings: &mut Warnings,
+) -> Result<Tool<'a>> {
     let chat::Tool { r#type, function, extra } = tool;
     if r#type == "function" {
         let param = format!("tools[{index}].function");
@@ -71,7 +78,7 @@ fn translate_tool<'a>(index: usize, tool: &'a chat::Tool, warnings: &mut Warning
             .as_ref()
             .ok_or_else(|| Error::invalid(param.clone(), format!("Invalid value for '{param}': it is missing.")))?;
         warnings.add_unknown(&format!("tools[{index}]."), extra, TOOL_FIELDS);
-        return Ok(Tool::Function(translate_function(spec, native(extra))));
+        return Ok(Tool::Function(translate_function(spec, native(extra), structured, warnings)));
     }
     if r#type == "custom" && extra.contains_key("custom") {
         let message = "The provider 'anthropic' has no custom tools with free text.";
@@ -81,16 +88,31 @@ fn translate_tool<'a>(index: usize, tool: &'a chat::Tool, warnings: &mut Warning
     Ok(Tool::Given { r#type, members: extra })
 }
 
-fn translate_function<'a>(spec: &'a FunctionSpec, native: Native<'a>) -> Function<'a> {
+fn translate_function<'a>(
+    spec: &'a FunctionSpec,
+    native: Native<'a>,
+    structured: bool,
+    warnings: &mut Warnings,
+) -> Function<'a> {
     let FunctionSpec { name, description, parameters, strict } = spec;
-    let strict = strict.unwrap_or(false);
+    let strict = is_strict(*strict, structured, warnings);
+    let parameters = parameters.as_ref();
     Function {
         name: Cow::Borrowed(name),
         description: description.as_deref().map(Cow::Borrowed),
-        input_schema: input_schema(parameters.as_ref(), strict),
+        input_schema: if strict { strict_schema(parameters, warnings) } else { input_schema(parameters) },
         strict,
         native,
     }
+}
+
+/// Whether calls are held to their schema, as far as the model can be.
+pub(in crate::provider) fn is_strict(strict: Option<bool>, structured: bool, warnings: &mut Warnings) -> bool {
+    let wanted = strict.unwrap_or(false);
+    if wanted && !structured {
+        warnings.add("tools.function.strict");
+    }
+    wanted && structured
 }
 
 fn native(extra: &Map<String, Value>) -> Native<'_> {
@@ -99,20 +121,15 @@ fn native(extra: &Map<String, Value>) -> Native<'_> {
 }
 
 /// An entry of the deprecated `functions`.
-fn deprecated<'a>(index: usize, value: &Value) -> Result<Tool<'a>> {
+fn deprecated<'a>(index: usize, value: &Value, structured: bool, warnings: &mut Warnings) -> Result<Tool<'a>> {
     let spec: FunctionSpec = serde_json::from_value(value.clone()).map_err(|cause| {
         let param = format!("functions[{index}]");
         Error::invalid(param.clone(), format!("Invalid value for '{param}': {cause}."))
     })?;
-    let strict = spec.strict.unwrap_or(false);
-    let schema = input_schema(spec.parameters.as_ref(), strict).into_owned();
-    Ok(Tool::Function(Function {
-        name: Cow::Owned(spec.name),
-        description: spec.description.map(Cow::Owned),
-        input_schema: Cow::Owned(schema),
-        strict,
-        native: Native::new(),
-    }))
+    let Function { input_schema, strict, .. } = translate_function(&spec, Native::new(), structured, warnings);
+    let input_schema = Cow::Owned(input_schema.into_owned());
+    let (name, description) = (Cow::Owned(spec.name), spec.description.map(Cow::Owned));
+    Ok(Tool::Function(Function { name, description, input_schema, strict, native: Native::new() }))
 }
 
 /// The deprecated `function_call`.
@@ -185,6 +202,7 @@ mod tests {
             function_call: request.get("function_call"),
             parallel: request["parallel_tool_calls"].as_bool(),
             web_search: request.get("web_search_options"),
+            structured: true,
         };
         let mut warnings = Warnings::default();
         let got = translate(&wanted, &mut warnings)?;

@@ -103,7 +103,7 @@ pub(super) enum Block<'a> {
     },
     /// A block that the client got from Anthropic and sends back.
     #[serde(untagged)]
-    Given(&'a Value),
+    Given(Cow<'a, Value>),
 }
 
 impl<'a> Block<'a> {
@@ -124,10 +124,24 @@ impl<'a> Block<'a> {
         }
     }
 
+    /// Whether the block is a text of white space only.
+    pub(super) fn is_blank(&self) -> bool {
+        matches!(self, Self::Text { text, .. } if text.trim().is_empty())
+    }
+
     /// Whether the block is reasoning.
     pub(super) fn is_thinking(&self) -> bool {
         matches!(self, Self::Given(value)
             if matches!(value.get("type").and_then(Value::as_str), Some("thinking" | "redacted_thinking")))
+    }
+
+    /// Whether the block is a result.
+    pub(super) fn is_tool_result(&self) -> bool {
+        match self {
+            Self::ToolResult { .. } => true,
+            Self::Given(value) => value.get("type").and_then(Value::as_str) == Some("tool_result"),
+            _ => false,
+        }
     }
 
     /// Whether the block is a call.
@@ -326,6 +340,11 @@ pub(super) struct FrameDelta<'a> {
     #[serde(borrow)]
     pub(super) partial_json: Option<Text<'a>>,
     pub(super) citation: Option<Value>,
+    /// Of a compaction.
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) content: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) encrypted_content: Option<String>,
     #[serde(borrow)]
     pub(super) stop_reason: Option<Text<'a>>,
     pub(super) stop_sequence: Option<Value>,

@@ -3,12 +3,14 @@
 //!
 //! A resource has its own address, so a credential must name it (`https://{resource}.openai.azure.com`). The upstream name of
 //! a model is the name of its deployment. `options.api_version` says which version of the API is spoken: a dated one, from
-//! 2024-09-01-preview on, because a stream is asked for its usage; or `v1`, the API without versions.
+//! 2024-09-01-preview on, because a stream is asked for its usage; or `v1`, the API without versions, which a base URL that
+//! ends in `/openai/v1` means, too.
 
 #[cfg(test)]
 mod corpus_test;
 
 use bytes::Bytes;
+use http::header::AUTHORIZATION;
 use http::{HeaderName, Method};
 use serde_json::{Map, Value};
 
@@ -84,17 +86,25 @@ impl Dialect for Azure {
     }
 }
 
-/// The same request under Azure's path and with Azure's header for the key.
+/// The same request under Azure's path and with Azure's header for the key. A token of Microsoft Entra has the form of a
+/// JWT, which no key has, and travels as a bearer token.
 fn readdress(outgoing: Outgoing, target: &Target<'_>, path: &str) -> Result<Outgoing> {
-    let key = secret_header("", target.key, target.provider.name)?;
-    let headers = vec![(HeaderName::from_static("api-key"), key)];
-    Ok(Outgoing { path: target.endpoint.join(path), headers, ..outgoing })
+    let key = target.key.expose();
+    let is_token = key.starts_with("eyJ") && key.split('.').count() == 3;
+    let (name, prefix) = if is_token { (AUTHORIZATION, "Bearer ") } else { (HeaderName::from_static("api-key"), "") };
+    let headers = vec![(name, secret_header(prefix, target.key, target.provider.name)?)];
+    let base = &target.endpoint.path;
+    let resource = base.strip_suffix(V1).or_else(|| base.strip_suffix("/openai")).unwrap_or(base);
+    Ok(Outgoing { path: format!("{resource}{path}"), headers, ..outgoing })
 }
+
+/// The path of the API without versions, with which SDKs write a resource's base URL.
+const V1: &str = "/openai/v1";
 
 /// The path of a deployment's operation. Its name becomes part of a path and a query follows it, so nothing but what a
 /// deployment can be called is let through.
 fn deployment(target: &Target<'_>, operation: &str) -> Result<String> {
-    let Some(version) = api_version(target)? else { return Ok(format!("/openai/v1{operation}")) };
+    let Some(version) = api_version(target)? else { return Ok(format!("{V1}{operation}")) };
     if !is_plain(target.model) {
         let message = "The provider 'azure' takes the name of a deployment: letters, digits, '-', '_' and '.'.";
         return Err(Error::new(ErrorKind::UnsupportedParameter, message).with_param("model"));
@@ -104,6 +114,9 @@ fn deployment(target: &Target<'_>, operation: &str) -> Result<String> {
 
 /// The dated version; `None` for the API without versions.
 fn api_version<'a>(target: &Target<'a>) -> Result<Option<&'a str>> {
+    if target.endpoint.path.ends_with(V1) {
+        return Ok(None);
+    }
     match target.options.get("api_version") {
         None | Some(Value::Null) => Ok(Some(API_VERSION)),
         Some(Value::String(version)) if version == "v1" => Ok(None),
@@ -146,11 +159,15 @@ mod tests {
 
     /// What is sent for this deployment and these options: a chat, embeddings and a probe.
     fn send(model: &str, options: &Value) -> [Result<Outgoing>; 3] {
+        send_to("https://mine.openai.azure.com/", "azure-key", model, options)
+    }
+
+    fn send_to(base_url: &str, key: &str, model: &str, options: &Value) -> [Result<Outgoing>; 3] {
         let bytes = br#"{"model":"alias","messages":[{"role":"user","content":"q"}],"input":"q"}"#;
         let body = Body::scan(Bytes::from_static(bytes)).unwrap();
         let head = ChatHead::read(&body).unwrap();
-        let endpoint = Endpoint::parse("https://mine.openai.azure.com/").unwrap();
-        let (key, options) = (Secret::new("azure-key"), options.as_object().unwrap().clone());
+        let endpoint = Endpoint::parse(base_url).unwrap();
+        let (key, options) = (Secret::new(key), options.as_object().unwrap().clone());
         let now = jiff::Timestamp::UNIX_EPOCH;
         let target = Target { provider: &AZURE, endpoint: &endpoint, key: &key, options: &options, model, now };
         let call = ChatCall::new(&body, &head);
@@ -185,6 +202,18 @@ mod tests {
         assert_eq!(dated, "/openai/deployments/d/chat/completions?api-version=2025-04-01-preview");
         assert_eq!(path("v1"), "/openai/v1/chat/completions");
         assert_eq!(send("d", &json!({"api_version": "v1"}))[2].as_ref().unwrap().path, "/openai/v1/models");
+    }
+
+    #[test]
+    fn a_base_url_may_say_the_version_and_a_token_is_no_key() {
+        let sent = |base_url: &str, key: &str| send_to(base_url, key, "d", &json!({})).map(Result::unwrap);
+        let [chat, _, probe] = sent("https://mine.openai.azure.com/openai/v1/", "k");
+        assert_eq!((chat.path.as_str(), probe.path.as_str()), ("/openai/v1/chat/completions", "/openai/v1/models"));
+        let [chat, ..] = sent("https://gate.example/mine/openai", "eyJhbGciOi.eyJhdWQiOi.c2ln");
+        assert_eq!(chat.path, "/mine/openai/deployments/d/chat/completions?api-version=2024-10-21");
+        let [(name, value)] = chat.headers.as_slice() else { panic!("one header") };
+        assert_eq!((name.as_str(), value.to_str().unwrap()), ("authorization", "Bearer eyJhbGciOi.eyJhdWQiOi.c2ln"));
+        assert!(value.is_sensitive());
     }
 
     #[test]

@@ -17,7 +17,8 @@ use crate::api::chat::ChatRequest;
 use crate::api::scan::Body;
 use crate::error::ErrorKind;
 use crate::frames::{Decoder, Framing};
-use crate::provider::tests_support::context;
+use crate::provider::tests_support::{context, unnumbered};
+use crate::provider::warnings::Warnings;
 use crate::provider::{Dialect, End, StreamOut};
 use crate::sse;
 
@@ -140,7 +141,7 @@ fn read_completion(completion: &Value) -> Said {
             tokens(&format!("{details}/cached_tokens")),
             tokens(&format!("{details}/cache_write_tokens")),
         ],
-        citations: list(&message["annotations"]),
+        citations: unnumbered(list(&message["annotations"])),
         native: fields.get("converse_blocks").cloned(),
         trace: fields["trace"].clone(),
     }
@@ -565,10 +566,9 @@ fn normal(request: &Value) -> Value {
         }
     }
     if let Some(schema) = request.pointer_mut("/outputConfig/textFormat/structure/jsonSchema/schema") {
-        let mut read: Value = serde_json::from_str(text(schema)).unwrap();
+        let read: Value = serde_json::from_str(text(schema)).unwrap();
         // Objects that do not say whether they are open are closed on the way.
-        crate::provider::anthropic::schema::close(&mut read);
-        *schema = read;
+        *schema = crate::provider::anthropic::schema::enforceable(&read, &mut Warnings::default()).unwrap();
     }
     if let Some(tools) = request.pointer_mut("/toolConfig/tools") {
         for spec in tools.as_array_mut().unwrap().iter_mut().filter_map(|tool| tool.get_mut("toolSpec")) {

@@ -20,6 +20,17 @@ pub(super) enum Family {
     Other { structured: bool },
 }
 
+/// Where cache points may stand (docs.aws.amazon.com/bedrock "Prompt caching", "Supported models").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Caching {
+    /// Nowhere: a request with one is refused.
+    Nowhere,
+    /// In instructions and messages.
+    Messages,
+    /// Behind tools, too.
+    Everywhere,
+}
+
 /// Makers whose models are not held to a schema.
 const UNSTRUCTURED: [&str; 6] = ["amazon.titan", "meta.", "cohere.", "ai21.", "writer.", "deepseek.r1"];
 
@@ -37,8 +48,22 @@ pub(super) fn family(model: &str) -> Family {
         return Family::Gpt;
     }
     let name = model.rsplit('/').next().unwrap_or_default();
-    let unknown = model.starts_with("arn:") && model.contains(":application-inference-profile/");
-    Family::Other { structured: !unknown && !UNSTRUCTURED.iter().any(|maker| name.contains(maker)) }
+    Family::Other { structured: !is_profile(model) && !UNSTRUCTURED.iter().any(|maker| name.contains(maker)) }
+}
+
+/// Where this model takes cache points. One that hides behind a profile's ARN may be any, and is believed.
+pub(super) fn caching(model: &str) -> Caching {
+    match family(model) {
+        Family::Claude(_) => Caching::Everywhere,
+        Family::Nova | Family::Nova2 => Caching::Messages,
+        Family::Other { .. } if is_profile(model) => Caching::Everywhere,
+        Family::Gpt | Family::Other { .. } => Caching::Nowhere,
+    }
+}
+
+/// The ARN of an application's inference profile, which does not tell the model.
+fn is_profile(model: &str) -> bool {
+    model.starts_with("arn:") && model.contains(":application-inference-profile/")
 }
 
 impl Family {

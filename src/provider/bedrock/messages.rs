@@ -2,7 +2,7 @@
 //!
 //! Converse knows two roles that alternate. System and developer messages move to the top-level `system`, in their order,
 //! wherever they stood; tool results become blocks of a user turn; neighbours of one role become one turn. An empty text is
-//! left out, because Converse refuses it, and so is a message of which nothing remains. A `cache_control` becomes a
+//! left out, because Converse refuses it, and so is a message of which nothing remains but white space. A `cache_control` becomes a
 //! cache point behind what carries it.
 
 use std::borrow::Cow;
@@ -78,15 +78,29 @@ impl<'a> Conversation<'a> {
         Ok(conversation)
     }
 
+    /// Takes all cache points out; whether there were any.
+    pub(super) fn unmark(&mut self) -> bool {
+        let is_point = |block: &Block<'_>| matches!(block, Block::CachePoint(_));
+        let lists = self.turns.iter_mut().map(|turn| &mut turn.content).chain([&mut self.system]);
+        lists.fold(false, |found, blocks| {
+            let marked = blocks.iter().any(is_point);
+            blocks.retain(|block| !is_point(block));
+            found || marked
+        })
+    }
+
     /// Whether any turn holds a call or a result.
     pub(super) fn uses_tools(&self) -> bool {
         self.turns.iter().flat_map(|turn| &turn.content).any(Block::is_about_tools)
     }
 
-    /// Whether the last assistant turn calls tools without the reasoning that led to them.
+    /// Whether the tool loop that is under way began without the reasoning that led to it: a loop counts as one turn, which
+    /// must begin with its reasoning where there is to be any.
     pub(super) fn lacks_thinking(&self) -> bool {
-        let last = self.turns.iter().rev().find(|turn| turn.role == Speaker::Assistant);
-        last.is_some_and(|turn| {
+        let asks = |turn: &Turn<'_>| turn.role == Speaker::User && !turn.content.iter().any(Block::is_about_tools);
+        let asked = self.turns.iter().rposition(asks).unwrap_or(0);
+        let first = self.turns.iter().skip(asked).find(|turn| turn.role == Speaker::Assistant);
+        first.is_some_and(|turn| {
             turn.content.iter().any(Block::is_tool_use) && !turn.content.first().is_some_and(Block::is_reasoning)
         })
     }
@@ -107,8 +121,11 @@ impl<'a> Conversation<'a> {
         self.warnings.add_misplaced(at.message, message);
         self.warn_if(audio.is_some(), at, "audio");
         let mut known = MESSAGE_FIELDS.to_vec();
-        if *role == Role::Tool {
-            known.push("is_error");
+        match role {
+            Role::Tool => known.push("is_error"),
+            // What an answer was cited from says nothing new when it comes back.
+            Role::Assistant => known.push("annotations"),
+            _ => {}
         }
         self.warnings.add_unknown(&at.path(""), extra, &known);
         let content = content.as_ref();
@@ -153,7 +170,7 @@ impl<'a> Conversation<'a> {
 
     fn push(&mut self, role: Speaker, blocks: Vec<Block<'a>>) {
         match self.turns.last_mut().filter(|turn| turn.role == role) {
-            _ if blocks.is_empty() => {}
+            _ if blocks.iter().all(Block::is_blank) => {}
             Some(turn) => turn.content.extend(blocks),
             None => self.turns.push(Turn { role, content: blocks }),
         }
@@ -241,7 +258,7 @@ impl<'a> Conversation<'a> {
     }
 
     fn part(&mut self, at: At, part: &'a Part, blocks: &mut Vec<Block<'a>>) -> Result<()> {
-        let known = |fields: &[&'static str]| [&["cache_control"], fields].concat();
+        let known = |fields: &[&'static str]| [&["cache_control", "prompt_cache_breakpoint"], fields].concat();
         let extra = match part {
             Part::Text { text, extra } => {
                 self.warnings.add_unknown(&at.path(""), extra, &known(&[]));

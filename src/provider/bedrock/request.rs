@@ -12,14 +12,14 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 
 use super::auth;
-use super::family::{Family, family};
+use super::family::{Caching, Family, caching, family};
 use super::messages::Conversation;
 use super::tools::{self, Wanted};
 use super::wire::{Block, Inference, Request};
 use crate::api::chat::{ChatRequest, JsonSchema, ResponseFormat, StreamOptions};
 use crate::error::{Error, Result};
 use crate::provider::anthropic::reasoning::{Asked, Parameters, reasoning};
-use crate::provider::anthropic::schema::close;
+use crate::provider::anthropic::schema::enforceable;
 use crate::provider::anthropic::wire::Thinking;
 use crate::provider::refusal::one_text_answer;
 use crate::provider::warnings::{Warnings, is_neutral};
@@ -119,10 +119,17 @@ pub(super) fn translate<'a>(request: &'a ChatRequest, model: &str) -> Result<Tra
         function_call: function_call.as_ref(),
         in_use: conversation.uses_tools(),
         called: std::mem::take(&mut conversation.called),
+        family,
     };
-    let tool_config = tools::translate(&wanted, &mut warnings)?;
-    let forbidden = tools::is_forced(tool_config.as_ref()) || conversation.lacks_thinking();
-    let (mut inference_config, mut fields) = model_parameters(request, family, forbidden, &mut warnings)?;
+    let mut tool_config = tools::translate(&wanted, &mut warnings)?;
+    let caching = caching(model);
+    let mut unmarked = caching == Caching::Nowhere && conversation.unmark();
+    unmarked |= caching != Caching::Everywhere && tool_config.as_mut().is_some_and(tools::unmark);
+    if unmarked {
+        warnings.add("cache_control");
+    }
+    let limits = [tools::is_forced(tool_config.as_ref()), conversation.lacks_thinking()];
+    let (mut inference_config, mut fields) = model_parameters(request, family, limits, &mut warnings)?;
     inference_config.stop_sequences = stop_sequences(stop.as_ref().map(|stop| &*stop.0), family, &mut warnings);
     fields.extend(object(extra, "additionalModelRequestFields")?);
     let mut own: BTreeMap<&'a str, Cow<'a, Value>> =
@@ -199,7 +206,7 @@ fn object(extra: &Map<String, Value>, name: &str) -> Result<Map<String, Value>> 
 fn model_parameters<'a>(
     request: &'a ChatRequest,
     family: Family,
-    forbidden: bool,
+    [forced, lost]: [bool; 2],
     warnings: &mut Warnings,
 ) -> Result<(Inference<'a>, Map<String, Value>)> {
     let extra = &request.extra;
@@ -209,7 +216,7 @@ fn model_parameters<'a>(
         Parameters { temperature: request.temperature, top_p: request.top_p, top_k: native(extra, "top_k") };
     let mut fields = Map::new();
     if let Family::Claude(traits) = family {
-        let asked = Asked { effort, given: native(extra, "thinking"), bound: max_tokens, forbidden };
+        let asked = Asked { effort, given: native(extra, "thinking"), bound: max_tokens, forced, lost };
         let reasoning = reasoning(&asked, &traits, warnings)?;
         let thinks = reasoning.thinking.as_ref().is_some_and(Thinking::is_on);
         sampling = sampling.fit(&traits, thinks, warnings);
@@ -308,7 +315,7 @@ fn stop_sequences<'a>(stop: Option<&'a [String]>, family: Family, warnings: &mut
     kept
 }
 
-/// A schema where the model knows them; otherwise an instruction, which is a wish and therefore a warning.
+/// A schema where the model knows it; otherwise an instruction, which is a wish and therefore a warning.
 fn answer_format<'a>(
     format: &ResponseFormat,
     family: Family,
@@ -324,13 +331,12 @@ fn answer_format<'a>(
         }
         ResponseFormat::JsonSchema { json_schema } => json_schema,
     };
-    let mut schema = schema.clone().unwrap_or_else(|| json!({"type": "object"}));
-    close(&mut schema);
-    if !family.is_structured() {
+    let schema = schema.clone().unwrap_or_else(|| json!({"type": "object"}));
+    let Some(schema) = family.is_structured().then(|| enforceable(&schema, warnings)).flatten() else {
         warnings.add("response_format");
         let text = format!("{JSON_INSTRUCTION} It must match this JSON schema: {schema}");
         return system.push(Block::Text(text.into()));
-    }
+    };
     let mut named = json!({"name": name, "schema": schema.to_string()});
     if let (Some(members), Some(description)) = (named.as_object_mut(), description) {
         members.insert("description".to_owned(), description.as_str().into());
@@ -453,6 +459,27 @@ mod tests {
     }
 
     #[test]
+    fn cache_points_stay_where_the_model_takes_them() {
+        let mark = json!({"type": "ephemeral"});
+        let ask = json!({
+            "messages": [{"role": "user", "content": [{"type": "text", "text": "q", "cache_control": mark}]}],
+            "tools": [{"type": "function", "function": {"name": "f"}, "cache_control": mark}],
+        });
+        let points = |model: &str| {
+            let body = json!({"model": "alias", "messages": ask["messages"], "tools": ask["tools"]});
+            let request = ChatRequest::parse(&Body::scan(Bytes::from(body.to_string())).unwrap()).unwrap();
+            let made = translate(&request, model).unwrap();
+            let sent = serde_json::to_string(&made.request).unwrap();
+            (sent.matches("cachePoint").count(), made.warnings.into_names())
+        };
+        let warned = vec!["cache_control".to_owned()];
+        assert_eq!(points(CLAUDE), (2, vec![]));
+        assert_eq!(points("arn:aws:bedrock:us-east-1:1:application-inference-profile/x"), (2, vec![]));
+        assert_eq!(points(NOVA), (1, warned.clone()));
+        assert_eq!(points(LLAMA), (0, warned));
+    }
+
+    #[test]
     fn a_schema_is_enforced_where_it_can_be_and_asked_for_where_not() {
         let schema = json!({"type": "object", "properties": {}});
         let named = json!({"name": "thing", "description": "d", "schema": schema, "strict": true});
@@ -463,7 +490,7 @@ mod tests {
         let expected = json!({"type": "json_schema", "structure": {"jsonSchema": expected}});
         assert_eq!((sent, warnings), (json!({"outputConfig": {"textFormat": expected}}), vec![]));
         let (sent, warnings) = run(NOVA, &format).unwrap();
-        assert!(sent["system"][0]["text"].as_str().unwrap().ends_with(closed));
+        assert!(sent["system"][0]["text"].as_str().unwrap().ends_with(r#"{"type":"object","properties":{}}"#));
         assert_eq!(warnings, ["response_format"]);
         let (sent, warnings) = run(CLAUDE, &json!({"response_format": {"type": "json_object"}})).unwrap();
         assert_eq!(

@@ -163,6 +163,7 @@ pub(super) fn read_error(body: &[u8]) -> ProviderMessage {
         param: no_model.then(|| "model".to_owned()),
         key_invalid: false,
         retry_after: None,
+        ..ProviderMessage::default()
     }
 }
 

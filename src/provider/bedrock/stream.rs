@@ -14,6 +14,8 @@ use super::wire::{finish_reason, tier, usage};
 use crate::api::answer::{Assistant, Chunk, ChunkChoice, Delta, DeltaFunction, DeltaToolCall, FinishReason, WireUsage};
 use crate::error::{Error, Result};
 use crate::eventstream::{ERROR, EXCEPTION};
+use crate::provider::fence::Unfence;
+use crate::provider::numbered::Numbered;
 use crate::provider::{AnswerContext, End, StreamOut, StreamTranslator, event_failure, protocol};
 use crate::sse::{DONE, Event};
 use crate::usage::Usage;
@@ -34,10 +36,14 @@ pub(super) struct Translator {
     calls: u32,
     /// Characters of text so far, in which OpenAI counts the range of a citation.
     letters: usize,
+    thoughts: Numbered,
+    annotations: Numbered,
     usage: Option<Usage>,
     /// `messageStop` came.
     stopped: bool,
     stop_reason: Option<String>,
+    /// Takes the fence off an object that was only asked for in words.
+    unfence: Unfence,
     /// What goes out with the last chunk.
     specific: Specific,
     /// The last chunk is out.
@@ -55,20 +61,22 @@ impl Translator {
             native: false,
             calls: 0,
             letters: 0,
+            thoughts: Numbered::new(),
+            annotations: Numbered::new(),
             usage: None,
             stopped: false,
             stop_reason: None,
+            unfence: Unfence::default(),
             specific: Specific::default(),
             complete: false,
         }
     }
 
     fn block_start(&mut self, frame: &Map<String, Value>, out: &mut StreamOut) -> Result<()> {
-        let start = frame.get("start").and_then(Value::as_object).cloned().unwrap_or_default();
-        let Some((name, begun)) = start.into_iter().next() else { return Ok(()) };
-        let kind = match name.as_str() {
+        let Some((name, begun)) = member(frame, "start") else { return Ok(()) };
+        let kind = match name {
             "text" => Kind::Text,
-            "toolUse" if !is_server_tool(&begun) => Kind::Tool(self.calls),
+            "toolUse" if !is_server_tool(begun) => Kind::Tool(self.calls),
             _ => Kind::Native,
         };
         if let Kind::Tool(index) = kind {
@@ -87,7 +95,7 @@ impl Translator {
         if kind == Kind::Native {
             self.begin_native(out)?;
         }
-        self.open.insert(index_of(frame), Open::new(kind, name, begun, self.letters));
+        self.open.insert(index_of(frame), Open::new(kind, name.to_owned(), begun.clone(), self.letters));
         Ok(())
     }
 
@@ -99,12 +107,9 @@ impl Translator {
 
     fn block_delta(&mut self, frame: &Map<String, Value>, out: &mut StreamOut) -> Result<()> {
         let index = index_of(frame);
-        let Some((name, piece)) = frame.get("delta").and_then(Value::as_object).and_then(|delta| delta.iter().next())
-        else {
-            return Ok(());
-        };
+        let Some((name, piece)) = member(frame, "delta") else { return Ok(()) };
         if !self.open.contains_key(&index) {
-            let (kind, name) = match name.as_str() {
+            let (kind, name) = match name {
                 "text" | "citation" => (Kind::Text, "text"),
                 "reasoningContent" => (Kind::Thinking, "reasoningContent"),
                 "toolUse" => return Err(self.fail("arguments of a call that has not begun")),
@@ -123,7 +128,15 @@ impl Translator {
             _ if text.is_empty() => Ok(()),
             Kind::Text => {
                 self.letters += text.chars().count();
-                self.send(Delta { content: Some(text), ..Delta::default() }, out)
+                if !self.context.json_object {
+                    return self.send(Delta { content: Some(text), ..Delta::default() }, out);
+                }
+                let bare = self.unfence.push(text);
+                if bare.is_empty() {
+                    Ok(())
+                } else {
+                    self.send(Delta { content: Some(&bare), ..Delta::default() }, out)
+                }
             }
             Kind::Thinking => self.send(Delta { reasoning_content: Some(text), ..Delta::default() }, out),
             Kind::Tool(call) => self.arguments(call, text, out),
@@ -141,7 +154,7 @@ impl Translator {
         let Some(open) = self.open.remove(&index) else { return Ok(()) };
         match open.kind {
             Kind::Thinking => {
-                let blocks = open.thinking_blocks();
+                let blocks = self.thoughts.number(open.thinking_blocks());
                 if !blocks.is_empty() {
                     self.send(Delta { thinking_blocks: Some(&blocks), ..Delta::default() }, out)?;
                 }
@@ -149,7 +162,7 @@ impl Translator {
             Kind::Tool(call) if open.text.is_empty() => self.arguments(call, "{}", out)?,
             Kind::Text if !open.pieces.is_empty() => {
                 let annotations = open.pieces.iter().map(|citation| annotation(citation, open.start, self.letters));
-                let annotations: Vec<Value> = annotations.collect();
+                let annotations = self.annotations.number(annotations.collect());
                 self.send(Delta { annotations: Some(&annotations), ..Delta::default() }, out)?;
             }
             Kind::Text | Kind::Tool(_) | Kind::Native => {}
@@ -180,6 +193,10 @@ impl Translator {
     }
 
     fn finish(&mut self, out: &mut StreamOut) -> Result<()> {
+        let held = self.unfence.finish();
+        if !held.is_empty() {
+            self.send(Delta { content: Some(&held), ..Delta::default() }, out)?;
+        }
         let mut specific = std::mem::take(&mut self.specific);
         if self.native {
             specific.keep("converse_blocks", Some(&Value::Array(std::mem::take(&mut self.closed))));
@@ -225,6 +242,14 @@ impl Translator {
         out.bytes.extend_from_slice(b"\n\n");
         Ok(())
     }
+}
+
+/// The one member of a union that says what it is: a known one, if there is any beside what is not known.
+fn member<'f>(frame: &'f Map<String, Value>, union: &str) -> Option<(&'f str, &'f Value)> {
+    const KNOWN: &[&str] = &["text", "reasoningContent", "toolUse", "citation", "toolResult"];
+    let union = frame.get(union)?.as_object()?;
+    let known = union.iter().find(|(name, _)| KNOWN.contains(&name.as_str()));
+    known.or_else(|| union.iter().next()).map(|(name, value)| (name.as_str(), value))
 }
 
 fn index_of(frame: &Map<String, Value>) -> u64 {
@@ -386,8 +411,8 @@ mod tests {
         let (chunks, _) = run(&mut translator(), &events);
         let call = |index: u64, id: &str, name: &str| json!({"tool_calls": [{"index": index, "id": id, "type": "function", "function": {"name": name, "arguments": ""}}]});
         let more = |index: u64, text: &str| json!({"tool_calls": [{"index": index, "function": {"arguments": text}}]});
-        let thinking = json!({"type": "thinking", "thinking": "ab", "signature": "sig"});
-        let redacted = json!({"type": "redacted_thinking", "data": "EuYB"});
+        let thinking = json!({"type": "thinking", "thinking": "ab", "signature": "sig", "index": 0});
+        let redacted = json!({"type": "redacted_thinking", "data": "EuYB", "index": 1});
         assert_eq!(
             deltas(&chunks),
             [
@@ -428,6 +453,8 @@ mod tests {
         let (mut call, mut result) = (call, result);
         call["input"] = json!({"snippet": "1"});
         result["content"] = json!([{"json": {"stdOut": "1"}}]);
+        let mut numbered = citation.clone();
+        numbered["index"] = json!(0);
         let cited = json!({"citationsContent": {"content": [{"text": "It is 1"}], "citations": [citation]}});
         let blocks = json!([{"toolUse": call}, {"toolResult": result}, cited]);
         assert_eq!(
@@ -435,7 +462,7 @@ mod tests {
             [
                 json!({"role": "assistant"}),
                 json!({"content": "It is 1"}),
-                json!({"annotations": [citation]}),
+                json!({"annotations": [numbered]}),
                 json!({"provider_specific_fields": {"converse_blocks": blocks}}),
             ]
         );

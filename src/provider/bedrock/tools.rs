@@ -8,11 +8,12 @@ use std::borrow::Cow;
 
 use serde_json::{Value, json};
 
+use super::family::Family;
 use super::wire::{CachePoint, Function, InputSchema, Tool, ToolConfig};
 use crate::api::chat::{self, FunctionSpec};
 use crate::error::{Error, ErrorKind, Result};
-use crate::provider::anthropic::schema::input_schema;
-use crate::provider::anthropic::tools::deprecated_choice;
+use crate::provider::anthropic::schema::{input_schema, strict_schema};
+use crate::provider::anthropic::tools::{deprecated_choice, is_strict};
 use crate::provider::warnings::Warnings;
 
 /// The parameters about tools, and what the conversation holds of them.
@@ -26,13 +27,15 @@ pub(super) struct Wanted<'a> {
     pub(super) in_use: bool,
     /// The names of the functions that were called.
     pub(super) called: Vec<&'a str>,
+    /// The family of the model.
+    pub(super) family: Family,
 }
 
 /// Translates them; nothing where there are no tools.
 pub(super) fn translate<'a>(wanted: &Wanted<'a>, warnings: &mut Warnings) -> Result<Option<ToolConfig<'a>>> {
     let mut tools = Vec::new();
     for (index, tool) in wanted.tools.into_iter().flatten().enumerate() {
-        tools.push(translate_tool(index, tool, warnings)?);
+        tools.push(translate_tool(index, tool, wanted.family, warnings)?);
         tools.extend(CachePoint::read(&tool.extra).map(Tool::CachePoint));
     }
     for (index, value) in wanted.functions.into_iter().flatten().enumerate() {
@@ -60,13 +63,20 @@ pub(super) fn translate<'a>(wanted: &Wanted<'a>, warnings: &mut Warnings) -> Res
     Ok(Some(ToolConfig { tools, tool_choice: choice.and_then(translate_choice) }))
 }
 
+/// Takes all cache points out; whether there were any.
+pub(super) fn unmark(config: &mut ToolConfig<'_>) -> bool {
+    let count = config.tools.len();
+    config.tools.retain(|tool| !matches!(tool, Tool::CachePoint(_)));
+    config.tools.len() < count
+}
+
 /// Whether a call is forced, which a thinking budget forbids.
 pub(super) fn is_forced(config: Option<&ToolConfig<'_>>) -> bool {
     let choice = config.and_then(|config| config.tool_choice.as_ref());
     choice.is_some_and(|choice| choice.get("auto").is_none())
 }
 
-fn translate_tool<'a>(index: usize, tool: &'a chat::Tool, warnings: &mut Warnings) -> Result<Tool<'a>> {
+fn translate_tool<'a>(index: usize, tool: &'a chat::Tool, family: Family, warnings: &mut Warnings) -> Result<Tool<'a>> {
     let chat::Tool { r#type, function, extra } = tool;
     if let Some(system) = extra.get("systemTool") {
         return Ok(Tool::System(system));
@@ -81,12 +91,14 @@ fn translate_tool<'a>(index: usize, tool: &'a chat::Tool, warnings: &mut Warning
         .as_ref()
         .ok_or_else(|| Error::invalid(param.clone(), format!("Invalid value for '{param}': it is missing.")))?;
     warnings.add_unknown(&format!("tools[{index}]."), extra, &["cache_control"]);
-    let strict = strict.unwrap_or(false);
+    let strict = is_strict(*strict, family.is_structured(), warnings);
+    let parameters = parameters.as_ref();
+    let json = if strict { strict_schema(parameters, warnings) } else { input_schema(parameters) };
     Ok(Tool::Function(Function {
         name: name.into(),
         // An empty one is refused.
         description: description.as_deref().filter(|text| !text.trim().is_empty()).map(Cow::Borrowed),
-        input_schema: InputSchema { json: input_schema(parameters.as_ref(), strict) },
+        input_schema: InputSchema { json },
         strict,
     }))
 }
@@ -97,7 +109,7 @@ fn deprecated<'a>(index: usize, value: &Value) -> Result<Tool<'a>> {
         let param = format!("functions[{index}]");
         Error::invalid(param.clone(), format!("Invalid value for '{param}': {cause}."))
     })?;
-    let json = Cow::Owned(input_schema(spec.parameters.as_ref(), false).into_owned());
+    let json = Cow::Owned(input_schema(spec.parameters.as_ref()).into_owned());
     Ok(Tool::Function(Function {
         name: spec.name.into(),
         description: spec.description.filter(|text| !text.trim().is_empty()).map(Cow::Owned),
@@ -125,6 +137,7 @@ fn translate_choice(choice: &chat::ToolChoice) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::provider::bedrock::family::family;
 
     fn run(request: &Value, called: &[&str]) -> Result<(Value, Vec<String>)> {
         let tools: Option<Vec<chat::Tool>> = serde_json::from_value(request["tools"].clone()).unwrap();
@@ -137,6 +150,7 @@ mod tests {
             function_call: request.get("function_call"),
             in_use: !called.is_empty(),
             called: called.to_vec(),
+            family: family("us.anthropic.claude-sonnet-4-5-20250929-v1:0"),
         };
         let mut warnings = Warnings::default();
         let got = translate(&wanted, &mut warnings)?;

@@ -105,6 +105,11 @@ impl Block<'_> {
             || matches!(self, Self::Given(value) if value.get("toolResult").is_some())
     }
 
+    /// Whether the block is a text of white space only.
+    pub(super) fn is_blank(&self) -> bool {
+        matches!(self, Self::Text(text) if text.trim().is_empty())
+    }
+
     /// Whether the block is reasoning.
     pub(super) fn is_reasoning(&self) -> bool {
         matches!(self, Self::ReasoningContent(_))
@@ -140,10 +145,12 @@ pub(super) struct CachePoint {
 }
 
 impl CachePoint {
-    /// Anthropic's `cache_control`, which clients of gateways send to every provider.
+    /// Anthropic's `cache_control`, which clients of gateways send to every provider, or OpenAI's own breakpoint.
     pub(super) fn read(members: &Map<String, Value>) -> Option<Self> {
-        let control = members.get("cache_control")?.as_object()?;
-        Some(Self { r#type: "default", ttl: control.get("ttl").and_then(Value::as_str).map(str::to_owned) })
+        let control = members.get("cache_control").and_then(Value::as_object);
+        let breakpoint = members.get("prompt_cache_breakpoint").is_some_and(Value::is_object);
+        let ttl = control.and_then(|control| control.get("ttl")?.as_str()).map(str::to_owned);
+        (control.is_some() || breakpoint).then_some(Self { r#type: "default", ttl })
     }
 }
 
@@ -222,7 +229,7 @@ pub(super) fn finish_reason(stop_reason: Option<&str>, tool_calls: bool) -> Fini
     match stop_reason {
         Some("max_tokens" | "model_context_window_exceeded") => FinishReason::Length,
         Some("tool_use") => FinishReason::ToolCalls,
-        Some("guardrail_intervened" | "content_filtered") => FinishReason::ContentFilter,
+        Some("guardrail_intervened" | "content_filtered" | "refusal") => FinishReason::ContentFilter,
         None if tool_calls => FinishReason::ToolCalls,
         _ => FinishReason::Stop,
     }

@@ -1,4 +1,7 @@
 //! The conversation: OpenAI's messages as Cohere's, one for one.
+//!
+//! Items that OpenAI has no form for (a tool's result as a document, which can be cited) are given in
+//! `provider_specific_fields.content_items` of a message that is no assistant's; they stand for its whole content.
 
 use std::borrow::Cow;
 
@@ -25,7 +28,7 @@ impl Conversation<'_> {
     fn message<'a>(&mut self, index: usize, message: &'a Message) -> Result<wire::Message<'a>> {
         let Message {
             role,
-            content,
+            content: _,
             name: _,
             tool_calls: _,
             tool_call_id,
@@ -38,29 +41,30 @@ impl Conversation<'_> {
         let path = format!("messages[{index}]");
         self.warn_misplaced(&path, message);
         // What an answer of ours carries beside its words says nothing new when it comes back.
-        let known: &[&str] = match role {
-            Role::Assistant => &["thinking_blocks", "annotations", "provider_specific_fields"],
-            _ => &[],
+        let (known, fields_known): (&[&str], &[&str]) = match role {
+            Role::Assistant => {
+                (&["thinking_blocks", "annotations", "provider_specific_fields"], &["usage", "finish_reason"])
+            }
+            _ => (&["provider_specific_fields"], &["content_items"]),
         };
         self.warnings.add_unknown(&format!("{path}."), extra, known);
         if let Some(Value::Object(fields)) = extra.get("provider_specific_fields") {
             let path = format!("{path}.provider_specific_fields.");
-            self.warnings.add_unknown(&path, fields, &["usage", "finish_reason"]);
+            self.warnings.add_unknown(&path, fields, fields_known);
         }
-        let content = content.as_ref();
         match role {
-            Role::System | Role::Developer => self.plain("system", &path, content),
-            Role::User => self.plain("user", &path, content),
+            Role::System | Role::Developer => self.plain("system", &path, message),
+            Role::User => self.plain("user", &path, message),
             Role::Assistant => self.assistant(index, message),
             Role::Tool => {
                 let missing = || invalid(&format!("{path}.tool_call_id"), "a tool message needs it");
                 let id = Cow::Borrowed(tool_call_id.as_deref().ok_or_else(missing)?);
-                Ok(wire::Message { tool_call_id: Some(id), ..self.plain("tool", &path, content)? })
+                Ok(wire::Message { tool_call_id: Some(id), ..self.plain("tool", &path, message)? })
             }
             Role::Function => {
                 let missing = || invalid(&format!("{path}.role"), "no function call came before this function message");
                 let id = self.function_id.clone().ok_or_else(missing)?;
-                Ok(wire::Message { tool_call_id: Some(Cow::Owned(id)), ..self.plain("tool", &path, content)? })
+                Ok(wire::Message { tool_call_id: Some(Cow::Owned(id)), ..self.plain("tool", &path, message)? })
             }
         }
     }
@@ -84,11 +88,12 @@ impl Conversation<'_> {
         }
     }
 
-    fn plain<'a>(&mut self, role: &'static str, path: &str, content: Option<&'a Content>) -> Result<wire::Message<'a>> {
-        let content = match content {
-            None => wire::Content::Text(""),
-            Some(Content::Text(text)) => wire::Content::Text(text),
-            Some(Content::Parts(parts)) => wire::Content::Items(self.parts(path, parts, role == "user")?),
+    fn plain<'a>(&mut self, role: &'static str, path: &str, message: &'a Message) -> Result<wire::Message<'a>> {
+        let content = match (given_items(path, &message.extra)?, &message.content) {
+            (Some(items), _) => wire::Content::Given(items),
+            (None, None) => wire::Content::Text(""),
+            (None, Some(Content::Text(text))) => wire::Content::Text(text),
+            (None, Some(Content::Parts(parts))) => wire::Content::Items(self.parts(path, parts, role == "user")?),
         };
         Ok(wire::Message { role, content: Some(content), ..wire::Message::default() })
     }
@@ -180,6 +185,16 @@ impl Conversation<'_> {
     }
 }
 
+/// The items that a message gives in Cohere's own form.
+fn given_items<'a>(path: &str, extra: &'a Map<String, Value>) -> Result<Option<&'a [Value]>> {
+    let Some(value) = extra.get("provider_specific_fields").and_then(|fields| fields.get("content_items")) else {
+        return Ok(None);
+    };
+    let items = value.as_array().filter(|items| items.iter().all(Value::is_object));
+    let refuse = || invalid(&format!("{path}.provider_specific_fields.content_items"), "expected an array of items");
+    items.map(|items| Some(items.as_slice())).ok_or_else(refuse)
+}
+
 /// The reasoning that the thinking blocks don't hold.
 fn beyond<'a>(items: &[Item<'_>], reasoning: &'a str) -> Option<&'a str> {
     let mut rest = reasoning;
@@ -247,6 +262,20 @@ mod tests {
             {"role": "assistant", "content": "No."},
         ]);
         assert_eq!((made, warnings), (expected, vec!["messages[1].name".to_owned()]));
+    }
+
+    #[test]
+    fn a_result_in_coheres_own_form_stands_for_its_content() {
+        let document = json!({"type": "document", "document": {"id": "0", "data": {"output": "5"}}});
+        let result = |items: &Value| {
+            json!([{"role": "tool", "tool_call_id": "a", "content": null,
+                "provider_specific_fields": {"content_items": items, "other": 1}}])
+        };
+        let (made, warnings) = run(&result(&json!([document]))).unwrap();
+        assert_eq!(made, json!([{"role": "tool", "tool_call_id": "a", "content": [document]}]));
+        assert_eq!(warnings, ["messages[0].provider_specific_fields.other"]);
+        let refused = run(&result(&json!("5"))).unwrap_err();
+        assert_eq!(refused.param(), Some("messages[0].provider_specific_fields.content_items"));
     }
 
     #[test]

@@ -74,7 +74,8 @@ fn message_of(said: Said, mut specific: Map<String, Value>) -> AnswerMessage {
 
 fn call_of(call: CallWire) -> AnswerToolCall {
     let function = call.function.unwrap_or_default();
-    let arguments = function.arguments.filter(|arguments| !arguments.is_empty());
+    // For a tool without parameters it writes `null`.
+    let arguments = function.arguments.filter(|arguments| !matches!(arguments.trim(), "" | "null"));
     AnswerToolCall {
         extra_content: None,
         id: call.id.unwrap_or_default(),
@@ -143,6 +144,15 @@ mod tests {
     }
 
     #[test]
+    fn a_call_without_arguments_has_an_empty_object() {
+        for nothing in [json!(""), json!("null"), Value::Null] {
+            let call = json!({"id": "a", "type": "function", "function": {"name": "f", "arguments": nothing}});
+            let completion = read(&json!({"message": {"tool_calls": [call]}, "finish_reason": "TOOL_CALL"}));
+            assert_eq!(completion["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"], "{}");
+        }
+    }
+
+    #[test]
     fn thinking_and_plan_are_reasoning_and_unknown_items_are_kept() {
         let thought = json!({"type": "thinking", "thinking": "hm. "});
         let call = json!({"id": "a", "type": "function", "function": {"name": "f", "arguments": ""}});
@@ -151,7 +161,6 @@ mod tests {
         let message = &completion["choices"][0]["message"];
         assert_eq!((&message["content"], &message["reasoning_content"]), (&Value::Null, &json!("hm. I will call.")));
         assert_eq!(message["thinking_blocks"], json!([thought]));
-        assert_eq!(message["tool_calls"][0]["function"]["arguments"], "{}");
         assert_eq!(message["provider_specific_fields"], json!({"content": [{"type": "item_of_tomorrow"}]}));
     }
 

@@ -12,6 +12,7 @@ use super::response::{said, text_of};
 use super::wire::{Ending, Frame, LogProb, logprobs};
 use crate::api::answer::{Assistant, Chunk, ChunkChoice, Delta, DeltaFunction, DeltaToolCall, FinishReason, WireUsage};
 use crate::error::{Error, Result};
+use crate::provider::numbered::Numbered;
 use crate::provider::{AnswerContext, End, StreamOut, StreamTranslator, event_failure, protocol};
 use crate::sse::{DONE, Event};
 
@@ -27,6 +28,8 @@ pub(super) struct Translator {
     calls: u32,
     /// Thinking that has begun and not ended, by Cohere's index.
     thinking: BTreeMap<u64, String>,
+    thoughts: Numbered,
+    annotations: Numbered,
     /// Items that OpenAI has no place for; they go out with the last chunk.
     others: Vec<Value>,
     complete: bool,
@@ -49,6 +52,8 @@ impl Translator {
             open: BTreeMap::new(),
             calls: 0,
             thinking: BTreeMap::new(),
+            thoughts: Numbered::new(),
+            annotations: Numbered::new(),
             others: Vec::new(),
             complete: false,
         }
@@ -87,8 +92,8 @@ impl Translator {
     /// Thinking is given whole once more, to be sent back.
     fn content_end(&mut self, index: u64, out: &mut StreamOut) -> Result<()> {
         let Some(thinking) = self.thinking.remove(&index) else { return Ok(()) };
-        let block = json!({"type": "thinking", "thinking": thinking});
-        self.send(Delta { thinking_blocks: Some(std::slice::from_ref(&block)), ..Delta::default() }, out)
+        let blocks = self.thoughts.number(vec![json!({"type": "thinking", "thinking": thinking})]);
+        self.send(Delta { thinking_blocks: Some(&blocks), ..Delta::default() }, out)
     }
 
     fn call_start(&mut self, index: u64, call: &Value, out: &mut StreamOut) -> Result<()> {
@@ -113,7 +118,8 @@ impl Translator {
             return Err(self.fail("arguments of a call that has not begun"));
         };
         let arguments = call.get("function").map(|function| text_of(function, "arguments")).unwrap_or_default();
-        if arguments.is_empty() {
+        // For a tool without parameters it writes `null`.
+        if arguments.is_empty() || (!open.has_arguments && arguments == "null") {
             return Ok(());
         }
         open.has_arguments = true;
@@ -227,7 +233,7 @@ impl StreamTranslator for Translator {
             "tool-call-delta" => self.call_delta(frame.index, part("tool_calls"), out),
             "tool-call-end" => self.call_end(frame.index, out),
             "citation-start" if part("citations").is_object() => {
-                let annotations = annotations(part("citations").clone());
+                let annotations = self.annotations.number(annotations(part("citations").clone()));
                 self.send(Delta { annotations: Some(&annotations), ..Delta::default() }, out)
             }
             "message-end" => self.finish(frame.delta.unwrap_or_else(|| json!({})), out),
@@ -326,7 +332,7 @@ mod tests {
             [
                 json!({"role": "assistant", "reasoning_content": "a"}),
                 json!({"reasoning_content": "b"}),
-                json!({"thinking_blocks": [{"type": "thinking", "thinking": "ab"}]}),
+                json!({"thinking_blocks": [{"type": "thinking", "thinking": "ab", "index": 0}]}),
             ]
         );
     }

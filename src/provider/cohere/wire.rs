@@ -73,6 +73,8 @@ pub(super) struct Message<'a> {
 pub(super) enum Content<'a> {
     Text(&'a str),
     Items(Vec<Item<'a>>),
+    /// Items in Cohere's own form.
+    Given(&'a [Value]),
 }
 
 /// An item of a message.

@@ -35,6 +35,8 @@ pub(super) struct Conversation {
     pub(super) turns: Vec<Turn>,
     /// Call id → function name, for results, which OpenAI does not name.
     names: HashMap<String, String>,
+    /// Whether the model is of the generation that wants signatures, which alone knows results that are no text.
+    signed: bool,
     /// What could not be expressed.
     pub(super) warnings: Warnings,
 }
@@ -70,7 +72,7 @@ impl Conversation {
     /// Translates all messages. `signed`: the model refuses calls without a signature.
     pub(super) fn translate(provider: &'static str, messages: &[Message], signed: bool) -> Result<Self> {
         let (system, turns) = (Vec::new(), Vec::with_capacity(messages.len()));
-        let mut conversation = Self { system, turns, names: HashMap::new(), warnings: Warnings::default() };
+        let mut conversation = Self { system, turns, names: HashMap::new(), signed, warnings: Warnings::default() };
         for (message, said) in messages.iter().enumerate() {
             conversation.message(At { provider, message, part: None }, said)?;
         }
@@ -99,8 +101,12 @@ impl Conversation {
         } = message;
         self.warnings.add_misplaced(at.message, message);
         self.warn_if(audio.is_some(), at, "audio");
-        let known: &[&str] =
-            if *role == Role::Tool { &["provider_specific_fields", "is_error"] } else { &["provider_specific_fields"] };
+        let known: &[&str] = match role {
+            Role::Tool => &["provider_specific_fields", "is_error"],
+            // What an answer was cited from says nothing new when it comes back.
+            Role::Assistant => &["provider_specific_fields", "annotations"],
+            _ => &["provider_specific_fields"],
+        };
         self.warnings.add_unknown(&at.path(""), extra, known);
         let content = content.as_ref();
         match role {
@@ -210,8 +216,8 @@ impl Conversation {
         Ok(part)
     }
 
-    /// A result. Text that is a JSON object is given as that object, anything else under a name of its own; what is no
-    /// text stands beside it.
+    /// A result. Text that is a JSON object is given as that object, anything else under a name of its own. What is no text
+    /// stands inside of it, or behind it for older models.
     fn result(
         &mut self,
         at: At,
@@ -228,16 +234,17 @@ impl Conversation {
             _ if is_error => json!({"error": text}),
             _ => json!({"result": text}),
         };
+        let (inside, behind) = if self.signed { (media, Vec::new()) } else { (Vec::new(), media) };
         let mut result = json!({"name": name, "response": response});
         if let Some(members) = result.as_object_mut() {
             if let Some(id) = id {
                 members.insert("id".to_owned(), id.into());
             }
-            if !media.is_empty() {
-                members.insert("parts".to_owned(), media.into());
+            if !inside.is_empty() {
+                members.insert("parts".to_owned(), inside.into());
             }
         }
-        self.push("user", vec![json!({"functionResponse": result})]);
+        self.push("user", [vec![json!({"functionResponse": result})], behind].concat());
         Ok(())
     }
 
@@ -297,6 +304,18 @@ impl Conversation {
             None => id.to_owned(),
         };
         Ok(by_address(&uri))
+    }
+
+    /// Takes the ids of calls and results out again. The v1 API of Vertex AI has none ("Unknown name \"id\" at
+    /// 'contents[1].parts[0].function_call'"): a result belongs to its call by name and order.
+    pub(super) fn forget_ids(&mut self) {
+        for part in self.turns.iter_mut().flat_map(|turn| &mut turn.parts) {
+            for name in ["functionCall", "functionResponse"] {
+                if let Some(members) = part.get_mut(name).and_then(Value::as_object_mut) {
+                    members.remove("id");
+                }
+            }
+        }
     }
 
     /// Gives calls of the current turn that lack a signature the one that is not checked: the first call of each step.
@@ -411,7 +430,7 @@ mod tests {
                 {"role": "tool", "tool_call_id": "two", "content": "plain"},
                 {"role": "tool", "tool_call_id": "one", "content": [{"type": "text", "text": "{\"b\": 2}"}, picture]},
             ]),
-            false,
+            true,
         )
         .unwrap();
         let inline = json!({"inlineData": {"mimeType": "image/png", "data": "AAAA"}});
@@ -420,7 +439,7 @@ mod tests {
             json!({"system": [{"text": "S"}], "contents": [
                 {"role": "user", "parts": [{"text": "see"}, inline]},
                 {"role": "model", "parts": [
-                    {"functionCall": {"id": "one", "name": "f", "args": {"a": 1}}},
+                    {"functionCall": {"id": "one", "name": "f", "args": {"a": 1}}, "thoughtSignature": NO_SIGNATURE},
                     {"functionCall": {"id": "two", "name": "g", "args": {}}}]},
                 {"role": "user", "parts": [
                     {"functionResponse": {"id": "two", "name": "g", "response": {"result": "plain"}}},
@@ -428,6 +447,24 @@ mod tests {
             ]})
         );
         assert!(warnings.is_empty());
+    }
+
+    #[test]
+    fn pictures_in_a_result_stand_behind_it_for_models_that_know_no_better() {
+        let picture = json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}});
+        let call = json!({"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}});
+        let (made, _) = run(
+            &json!([
+                {"role": "user", "content": "go"},
+                {"role": "assistant", "tool_calls": [call]},
+                {"role": "tool", "tool_call_id": "a", "content": [{"type": "text", "text": "see"}, picture]},
+            ]),
+            false,
+        )
+        .unwrap();
+        let response = json!({"functionResponse": {"id": "a", "name": "f", "response": {"result": "see"}}});
+        let inline = json!({"inlineData": {"mimeType": "image/png", "data": "AAAA"}});
+        assert_eq!(made["contents"][2]["parts"], json!([response, inline]));
     }
 
     #[test]

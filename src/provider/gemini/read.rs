@@ -106,8 +106,10 @@ impl Candidate {
         self.close(answer, pieces);
         let thought = part.get("thought") == Some(&Value::Bool(true));
         let known = part.keys().all(|name| matches!(name.as_str(), "text" | "thought" | "thoughtSignature"));
+        // What stands beside a text does not take its place.
+        self.native |= !known;
         match part.get("text").and_then(Value::as_str) {
-            _ if !known => self.native = true,
+            None if !known => {}
             Some(text) if thought => {
                 self.native |= signature.is_some();
                 pieces.push(Piece::Thought(text.to_owned()));

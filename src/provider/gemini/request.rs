@@ -9,6 +9,7 @@ use super::camel;
 use super::messages::{Conversation, Turn};
 use super::model::{Thinking, thinking};
 use super::tools::{self, Wanted};
+use super::vertex::VERTEX;
 use super::warnings::{Warnings, is_neutral};
 use crate::api::chat::{ChatRequest, JsonSchema, ResponseFormat, StreamOptions};
 use crate::error::{Error, ErrorKind, Result};
@@ -86,6 +87,9 @@ pub(super) fn translate(request: &ChatRequest, model: &str, provider: &'static s
     }
     let thinks = thinking(model);
     let mut conversation = Conversation::translate(provider, messages, thinks.wants_signatures())?;
+    if provider == VERTEX.name {
+        conversation.forget_ids();
+    }
     let mut warnings = std::mem::take(&mut conversation.warnings);
     let native = native(extra, &mut warnings)?;
     warn_inexpressible(request, &mut warnings);

@@ -124,13 +124,7 @@ pub(super) fn error_in_answer(error: &Value, provider: &'static str) -> Error {
         Some("DEADLINE_EXCEEDED") => 504,
         _ => code.filter(|code| (400..600).contains(code)).unwrap_or(500),
     };
-    let said = said(error);
-    let wait = said.retry_after;
-    let error = event_failure(status, said, provider);
-    match wait {
-        Some(wait) => error.with_retry_after(wait),
-        None => error,
-    }
+    event_failure(status, said(error), provider)
 }
 
 /// Reads an error body: `{"error": …}`, or a list of one, as streams without `alt=sse` give it.
@@ -167,6 +161,7 @@ fn said(error: &Value) -> ProviderMessage {
         param: if no_model { Some("model".to_owned()) } else { field },
         key_invalid,
         retry_after: wait,
+        ..ProviderMessage::default()
     }
 }
 

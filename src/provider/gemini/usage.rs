@@ -1,7 +1,7 @@
 //! Google's token counts as ours.
 //!
 //! `promptTokenCount` holds what came from a cache and not what tools of Google's own put into the prompt; thoughts are
-//! not part of `candidatesTokenCount`.
+//! not part of `candidatesTokenCount`, unless the total shows that they are.
 
 use serde::Deserialize;
 
@@ -53,12 +53,15 @@ impl UsageWire {
         }
         let cached = self.cached_content_token_count.min(self.prompt_token_count);
         let input = self.prompt_token_count.saturating_sub(cached).saturating_add(self.tool_use_prompt_token_count);
+        // Some models at Vertex count thoughts among the candidates; the total tells which.
+        let sum = self.prompt_token_count + self.tool_use_prompt_token_count + self.candidates_token_count;
+        let beside = if self.total_token_count == sum { 0 } else { self.thoughts_token_count };
         let heard = audio(self.prompt_tokens_details.as_deref());
         Some(Usage {
             input,
             cached_read: cached,
             cache_write: 0,
-            output: self.candidates_token_count.saturating_add(self.thoughts_token_count),
+            output: self.candidates_token_count.saturating_add(beside),
             reasoning: self.thoughts_token_count,
             audio_input: heard.saturating_sub(audio(self.cache_tokens_details.as_deref())).min(input),
             audio_output: audio(self.candidates_tokens_details.as_deref()),
@@ -69,6 +72,19 @@ impl UsageWire {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn thoughts_among_the_candidates_are_not_counted_twice() {
+        let read = |total: u64| {
+            let counts = serde_json::json!({"promptTokenCount": 10, "candidatesTokenCount": 30, "thoughtsTokenCount": 20,
+                "totalTokenCount": total});
+            let usage = serde_json::from_value::<UsageWire>(counts).unwrap().to_usage().unwrap();
+            (usage.output, usage.reasoning)
+        };
+        assert_eq!(read(60), (50, 20));
+        assert_eq!(read(40), (30, 20));
+        assert_eq!(read(0), (50, 20));
+    }
 
     #[test]
     fn no_token_is_counted_twice_and_none_is_lost() {

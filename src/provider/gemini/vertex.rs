@@ -1,21 +1,25 @@
 //! Vertex AI: the same API for Google's models under a project and a location, and Anthropic's Messages API for Claude.
 //!
-//! The key is an access token. Exchanging a service account for one needs a network, which dialects do not have, and is
-//! refused. The base URL decides the location unless `options.location` does: the constant one serves `global`, any other
+//! The key is an access token, or `options.service_account` is the JSON of a service account's key, as Google gives it out, for
+//! which the gateway fetches tokens; a key wins. The base URL decides the location unless `options.location` does: the constant one serves `global`, any other
 //! location is `https://<location>-aiplatform.googleapis.com`.
+
+use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{HeaderName, Method};
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
 
 use super::{GenerateContent, embeddings, request, response, stream};
 use crate::api::scan::Body;
+use crate::config::Secret;
 use crate::error::{Error, Result};
 use crate::provider::anthropic::ANTHROPIC;
 use crate::provider::{
-    Answer, AnswerContext, ChatCall, Dialect, Outgoing, Provider, ProviderMessage, StreamTranslator, Target,
-    secret_header,
+    Answer, AnswerContext, ChatCall, Dialect, Endpoint, Grant, Outgoing, Provider, ProviderMessage, StreamTranslator,
+    Target, secret_header,
 };
 
 /// Google Cloud's Vertex AI.
@@ -81,6 +85,13 @@ impl Dialect for Vertex {
         })
     }
 
+    fn grant(&self, key: &Secret, options: &Map<String, Value>) -> Result<Option<Grant>> {
+        if !key.expose().is_empty() {
+            return Ok(None);
+        }
+        account(options)?.map(Account::into_grant).transpose()
+    }
+
     fn embeddings(&self, body: &Body, target: &Target<'_>) -> Result<Outgoing> {
         let asked = embeddings::read(body, target.provider.name)?;
         // Since its second version Google's own model speaks another API than its predecessors.
@@ -117,22 +128,63 @@ fn outgoing(target: &Target<'_>, publisher: &str, verb: &str, body: Bytes, warni
 }
 
 fn headers(target: &Target<'_>) -> Result<Vec<(HeaderName, http::HeaderValue)>> {
+    // The token of a service account is added when it is there.
+    if target.key.expose().is_empty() && account(target.options)?.is_some() {
+        return Ok(Vec::new());
+    }
     Ok(vec![(AUTHORIZATION, secret_header("Bearer ", target.key, target.provider.name)?)])
 }
 
+/// The key of a service account, as far as it is read.
+#[derive(Deserialize)]
+struct Account {
+    project_id: Option<String>,
+    private_key_id: Option<String>,
+    private_key: String,
+    client_email: String,
+    token_uri: Option<String>,
+}
+
+/// The service account, as an object or as the text of the file.
+fn account(options: &Map<String, Value>) -> Result<Option<Account>> {
+    let param = "options.service_account";
+    // The cause is left out: it could quote the key.
+    let refuse = || {
+        let message = format!("Invalid value for '{param}': expected the JSON of a service account's key.");
+        Error::invalid(param, message)
+    };
+    match options.get("service_account").filter(|value| !value.is_null()) {
+        None => Ok(None),
+        Some(Value::String(text)) => serde_json::from_str(text).map(Some).map_err(|_| refuse()),
+        Some(value) => Account::deserialize(value).map(Some).map_err(|_| refuse()),
+    }
+}
+
+impl Account {
+    fn into_grant(self) -> Result<Grant> {
+        let audience = self.token_uri.unwrap_or_else(|| TOKEN_URI.to_owned());
+        let endpoint = Endpoint::parse(&audience).map_err(|_| {
+            let param = "options.service_account.token_uri";
+            Error::invalid(param, format!("Invalid value for '{param}': expected a URL."))
+        })?;
+        let (issuer, key_id, private_key) = (self.client_email, self.private_key_id, Secret::new(self.private_key));
+        Ok(Grant { endpoint, audience, issuer, key_id, private_key, scope: SCOPE })
+    }
+}
+
+/// Where Google exchanges a service account's word for a token (developers.google.com, "Using OAuth 2.0 for Server to Server
+/// Applications"), and what the token is for.
+const TOKEN_URI: &str = "https://oauth2.googleapis.com/token";
+const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
+
 /// Where a request is served.
 struct Place<'a> {
-    project: &'a str,
+    project: Cow<'a, str>,
     location: &'a str,
 }
 
 impl<'a> Place<'a> {
     fn of(target: &Target<'a>) -> Result<Self> {
-        if target.options.get("service_account").is_some_and(|value| !value.is_null()) {
-            let message = "The provider 'vertex' can't exchange 'options.service_account' for an access token: give an \
-                           access token as the api_key instead.";
-            return Err(Error::invalid("options.service_account", message));
-        }
         let host = target.endpoint.host.as_str();
         let of_host = host.strip_suffix("aiplatform.googleapis.com").and_then(|rest| rest.strip_suffix('-'));
         let location = option(target, "location")?.or(of_host).unwrap_or("global");
@@ -145,7 +197,8 @@ impl<'a> Place<'a> {
             let message = format!("The location '{location}' of 'options.location' needs the base_url {needed}.");
             return Err(Error::invalid("options.location", message));
         }
-        let project = option(target, "project")?.ok_or_else(|| {
+        let own = account(target.options)?.and_then(|account| account.project_id).filter(|id| fits(id));
+        let project = option(target, "project")?.map(Cow::Borrowed).or(own.map(Cow::Owned)).ok_or_else(|| {
             Error::invalid("options.project", "The provider 'vertex' needs 'options.project', the id of the project.")
         })?;
         Ok(Self { project, location })
@@ -156,26 +209,24 @@ impl<'a> Place<'a> {
     }
 }
 
+fn fits(text: &str) -> bool {
+    let sane = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '.' | ':');
+    !text.is_empty() && text.chars().all(sane) && !text.contains("..")
+}
+
 /// An option that fits into a path: the characters that ids of projects and locations are made of.
 fn option<'a>(target: &Target<'a>, name: &str) -> Result<Option<&'a str>> {
     let Some(value) = target.options.get(name).filter(|value| !value.is_null()) else { return Ok(None) };
-    let fit = |text: &&str| {
-        let sane = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '.' | ':');
-        !text.is_empty() && text.chars().all(sane) && !text.contains("..")
-    };
     let param = format!("options.{name}");
     let message = format!("Invalid value for '{param}': expected an id of letters, digits and '-'.");
-    value.as_str().filter(fit).map(Some).ok_or_else(|| Error::invalid(param, message))
+    value.as_str().filter(|text| fits(text)).map(Some).ok_or_else(|| Error::invalid(param, message))
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Map;
-
     use super::*;
+    use crate::api::chat::ChatRequest;
     use crate::api::head::ChatHead;
-    use crate::config::Secret;
-    use crate::provider::Endpoint;
     use crate::provider::tests_support::context;
 
     fn send(base_url: &str, options: &Value, model: &str, stream: bool) -> Result<Outgoing> {
@@ -227,6 +278,26 @@ mod tests {
         let answer = Vertex.answer(Bytes::from(answered.to_string()), &claude).unwrap();
         let answer: Value = serde_json::from_slice(&answer.body).unwrap();
         assert_eq!(answer["choices"][0]["message"]["content"], "Hi");
+    }
+
+    #[test]
+    fn calls_and_results_go_without_the_ids_that_the_api_does_not_know() {
+        let call = json!({"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}});
+        let given = json!([{"executableCode": {"code": "1"}}, {"functionCall": {"name": "f", "args": {}}}]);
+        let messages = json!([
+            {"role": "user", "content": "q"},
+            {"role": "assistant", "tool_calls": [call], "provider_specific_fields": {"content_parts": given}},
+            {"role": "tool", "tool_call_id": "1", "content": "a"},
+            {"role": "assistant", "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "1", "content": "b"},
+        ]);
+        let body = json!({"model": "m", "messages": messages}).to_string();
+        let request = ChatRequest::parse(&Body::scan(Bytes::from(body)).unwrap()).unwrap();
+        let sent = |provider| Value::from(request::translate(&request, "gemini-2.5-pro", provider).unwrap().body);
+        assert!(!sent("vertex").to_string().contains("\"id\""));
+        let parts = &sent("vertex")["contents"][1]["parts"];
+        assert_eq!(*parts, given);
+        assert_eq!(sent("gemini").to_string().matches("\"id\":\"1\"").count(), 4);
     }
 
     #[test]

@@ -239,7 +239,8 @@ mod tests {
     #[test]
     fn an_answer_in_openais_shape_is_forwarded_as_the_bytes_it_is() {
         let body = Bytes::from_static(
-            br#"{ "choices":[{"message":{"content":"hi","tool_calls":null},"finish_reason":"stop"}],
+            br#"{ "id":"a","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"logprobs":null,
+                "message":{"role":"assistant","refusal":null,"content":"hi","tool_calls":null},"finish_reason":"stop"}],
                 "usage":{"prompt_tokens":10,"completion_tokens":2,"total_tokens":12,"num_cached_tokens":4} }"#,
         );
         let answer = chat(&body, &context("mistral")).unwrap();
@@ -267,9 +268,10 @@ mod tests {
         );
         let references =
             json!([{"type": "reference", "reference_ids": [7]}, {"type": "reference", "reference_ids": [1, 2]}]);
-        let message = json!({"role": "assistant", "content": "It is 4.", "reasoning_content": "2+2", "annotations": references,
-            "provider_specific_fields": {"content_chunks": [{"type": "chunk_of_tomorrow", "x": 1}]}});
-        assert_eq!(answer["choices"][0], json!({"index": 0, "finish_reason": "length", "message": message}));
+        let message = json!({"role": "assistant", "content": "It is 4.", "refusal": null, "reasoning_content": "2+2",
+            "annotations": references, "provider_specific_fields": {"content_chunks": [{"type": "chunk_of_tomorrow", "x": 1}]}});
+        let choice = json!({"index": 0, "finish_reason": "length", "logprobs": null, "message": message});
+        assert_eq!(answer["choices"][0], choice);
     }
 
     #[test]

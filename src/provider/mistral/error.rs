@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::error::Error;
+use crate::provider::detail::{place, sentence};
 use crate::provider::{ProviderMessage, event_failure};
 
 /// What an error body says.
@@ -42,26 +43,8 @@ fn said(value: &Value) -> ProviderMessage {
         param: text("param").or(place).or_else(|| blames_model.then(|| "model".to_owned())),
         key_invalid: false,
         retry_after: None,
+        ..ProviderMessage::default()
     }
-}
-
-/// The details as one text.
-fn sentence(details: &Value) -> String {
-    let Some(list) = details.as_array() else {
-        return details.as_str().unwrap_or_default().to_owned();
-    };
-    let each = list.iter().map(|detail| {
-        let why = detail.get("msg").and_then(Value::as_str).unwrap_or_default();
-        place(detail).map_or_else(|| why.to_owned(), |place| format!("{place}: {why}"))
-    });
-    each.collect::<Vec<_>>().join("; ")
-}
-
-/// Where something is wrong, without the `body` that every place begins with.
-fn place(detail: &Value) -> Option<String> {
-    let steps = detail.get("loc")?.as_array()?.iter().filter(|step| step.as_str() != Some("body"));
-    let names = steps.map(|step| step.as_str().map_or_else(|| step.to_string(), str::to_owned));
-    Some(names.collect::<Vec<_>>().join(".")).filter(|place| !place.is_empty())
 }
 
 #[cfg(test)]

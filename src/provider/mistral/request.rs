@@ -41,6 +41,7 @@ pub(super) fn chat(call: &ChatCall<'_>, target: &Target<'_>) -> Result<(Bytes, V
     bound(body, &mut edit, &mut warnings);
     seed(body, &mut edit, &mut warnings)?;
     effort(body, &mut edit, &mut warnings)?;
+    temperature(body, &mut edit, &mut warnings)?;
     tools(body, &mut edit)?;
     only_text(body)?;
     for (name, same) in UNKNOWN {
@@ -138,6 +139,16 @@ fn seed(body: &Body, edit: &mut Edit<'_>, warnings: &mut Warnings) -> Result<()>
     Ok(())
 }
 
+/// Mistral's temperatures end at 1.5.
+fn temperature(body: &Body, edit: &mut Edit<'_>, warnings: &mut Warnings) -> Result<()> {
+    const HIGHEST: f64 = 1.5;
+    if body.get::<f64>("temperature")?.is_some_and(|temperature| temperature > HIGHEST) {
+        warnings.add("temperature");
+        edit.set("temperature", HIGHEST.to_string());
+    }
+    Ok(())
+}
+
 /// Mistral thinks with `high` effort or with `none`.
 fn effort(body: &Body, edit: &mut Edit<'_>, warnings: &mut Warnings) -> Result<()> {
     let Some(effort) = body.get::<String>("reasoning_effort")? else {
@@ -163,8 +174,13 @@ fn effort(body: &Body, edit: &mut Edit<'_>, warnings: &mut Warnings) -> Result<(
 fn tools(body: &Body, edit: &mut Edit<'_>) -> Result<()> {
     let mut tools: Vec<Box<RawValue>> = body.get("tools")?.unwrap_or_default();
     let mut changed = body.raw("tools").is_some() && tools.is_empty();
+    for tool in &mut tools {
+        changed |= with_parameters(tool)?;
+    }
     for function in body.get::<Vec<Box<RawValue>>>("functions")?.unwrap_or_default() {
-        tools.push(raw(&json!({"type": "function", "function": function}))?);
+        let mut tool = raw(&json!({"type": "function", "function": function}))?;
+        with_parameters(&mut tool)?;
+        tools.push(tool);
         changed = true;
     }
     let mut choice: Option<ToolChoice> = body.get("tool_choice")?;
@@ -217,6 +233,18 @@ fn deprecated_choice(call: &Value) -> Result<ToolChoice> {
             Err(Error::invalid("function_call", message))
         }
     }
+}
+
+/// Gives a function without parameters the empty schema that Mistral requires and OpenAI does not.
+fn with_parameters(tool: &mut Box<RawValue>) -> Result<bool> {
+    let mut value: Value = serde_json::from_str(tool.get()).unwrap_or_default();
+    let function = value.get_mut("function").and_then(Value::as_object_mut);
+    let Some(function) = function.filter(|function| function.get("parameters").is_none_or(Value::is_null)) else {
+        return Ok(false);
+    };
+    function.insert("parameters".to_owned(), json!({"type": "object", "properties": {}}));
+    *tool = raw(&value)?;
+    Ok(true)
 }
 
 fn name(tool: &RawValue) -> Option<String> {
@@ -288,6 +316,15 @@ mod tests {
     }
 
     #[test]
+    fn what_mistral_requires_and_openai_does_not() {
+        let tool = |function: Value| json!({"type": "function", "function": function});
+        let (body, warnings) = sent(r#""tools":[{"type":"function","function":{"name":"f"}}],"temperature":2"#);
+        let function = json!({"name": "f", "parameters": {"type": "object", "properties": {}}});
+        assert_eq!(body, json!({"tools": [tool(function)], "temperature": 1.5}));
+        assert_eq!(warnings, ["temperature"]);
+    }
+
+    #[test]
     fn other_names_and_other_words() {
         assert_eq!(sent(r#""seed":5"#), (json!({"random_seed": 5}), vec![]));
         assert_eq!(sent(r#""seed":-5"#), (json!({}), vec!["seed".to_owned()]));
@@ -302,16 +339,18 @@ mod tests {
 
     #[test]
     fn a_choice_of_tools_is_said_in_mistrals_words() {
-        let tool = |name: &str| json!({"type": "function", "function": {"name": name}});
-        let (body, _) = sent(r#""tools":[{"type":"function","function":{"name":"a"}}],"tool_choice":"required""#);
+        let tool = |name: &str| json!({"type": "function", "function": {"name": name, "parameters": {}}});
+        let (body, _) =
+            sent(r#""tools":[{"type":"function","function":{"name":"a","parameters":{}}}],"tool_choice":"required""#);
         assert_eq!(body, json!({"tools": [tool("a")], "tool_choice": "any"}));
         let allowed = json!({"tools": [tool("a"), tool("b")],
             "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [tool("b")]}}});
         let allowed = allowed.to_string();
         let (body, _) = sent(&allowed[1..allowed.len() - 1]);
         assert_eq!(body, json!({"tools": [tool("b")], "tool_choice": "auto"}));
-        let (body, _) = sent(r#""functions":[{"name":"f"}],"function_call":{"name":"f"}"#);
-        assert_eq!(body, json!({"tool_choice": tool("f"), "tools": [tool("f")]}));
+        let (body, _) = sent(r#""functions":[{"name":"f","parameters":{}}],"function_call":{"name":"f"}"#);
+        let choice = json!({"type": "function", "function": {"name": "f"}});
+        assert_eq!(body, json!({"tool_choice": choice, "tools": [tool("f")]}));
         assert_eq!(sent(r#""tools":[]"#).0, json!({}));
     }
 

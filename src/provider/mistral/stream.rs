@@ -85,11 +85,9 @@ mod tests {
     use crate::error::ErrorKind;
     use crate::provider::tests_support::{context, run};
 
-    const ROLE: &str =
-        r#"{"id":"a","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#;
-    const HELLO: &str =
-        r#"{"id":"a","choices":[{"index":0,"delta":{"content":"Hello"},"finish_reason":null}],"p":"abc"}"#;
-    const STOP: &str = r#"{"id":"a","choices":[{"index":0,"delta":{"content":""},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4},"p":"a"}"#;
+    const ROLE: &str = r#"{"id":"a","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#;
+    const HELLO: &str = r#"{"id":"a","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":"Hello"},"finish_reason":null}],"p":"abc"}"#;
+    const STOP: &str = r#"{"id":"a","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":""},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4},"p":"a"}"#;
 
     fn translator(include_usage: bool) -> Translator {
         Translator::new(AnswerContext { include_usage, ..context("mistral") })
@@ -116,7 +114,10 @@ mod tests {
         assert_eq!(chunks.len(), 4);
         assert_eq!((&chunks[2]["usage"], &chunks[2]["choices"][0]["finish_reason"]), (&Value::Null, &json!("stop")));
         let usage = json!({"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4});
-        assert_eq!(chunks[3], json!({"id": "a", "choices": [], "usage": usage}));
+        assert_eq!(
+            chunks[3],
+            json!({"id": "a", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [], "usage": usage})
+        );
         assert_eq!((end, out.usage.unwrap().output), (Ok(End::Complete), 1));
     }
 

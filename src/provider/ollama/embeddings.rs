@@ -17,7 +17,7 @@ use crate::usage::Usage;
 /// What Ollama knows by the same name.
 const KNOWN: &[&str] = &["input", "dimensions", "truncate", "options", "keep_alive"];
 
-/// The call. Numbers come as JSON, whatever `encoding_format` asks for.
+/// The call. Numbers come as JSON; the gateway gives them the form that `encoding_format` asks for.
 pub(super) fn request(body: &Body, target: &Target<'_>) -> Result<Outgoing> {
     let mut sent = Map::new();
     let mut warnings = Warnings::default();
@@ -26,7 +26,7 @@ pub(super) fn request(body: &Body, target: &Target<'_>) -> Result<Outgoing> {
         let Some(value) = body.get::<Value>(key)? else { continue };
         match key {
             "model" | "timeout" => {}
-            "encoding_format" if value == "float" => {}
+            "encoding_format" if value == "float" || value == "base64" => {}
             "input" if !is_text(&value) => {
                 let message = "The provider 'ollama' embeds texts, not tokens.";
                 return Err(Error::new(ErrorKind::UnsupportedParameter, message).with_param("input"));
@@ -117,7 +117,7 @@ mod tests {
         assert_eq!(sent.path, "/ollama/api/embed");
         let body: Value = serde_json::from_slice(&sent.body).unwrap();
         assert_eq!(body, json!({"model": "all-minilm", "input": ["a", "b"], "dimensions": 8, "keep_alive": "1m"}));
-        assert_eq!(sent.warnings, ["encoding_format", "user"]);
+        assert_eq!(sent.warnings, ["user"]);
         assert!(send(&json!({"model": "m", "input": "a", "encoding_format": "float"})).unwrap().warnings.is_empty());
         assert_eq!(send(&json!({"model": "m", "input": [1, 2]})).err().unwrap().param(), Some("input"));
     }

@@ -24,7 +24,7 @@ pub(super) fn answer(body: &[u8], context: &AnswerContext) -> Result<Answer> {
         r#type: "function",
         function: AnswerFunction {
             name: call.function.name.as_str().to_owned(),
-            arguments: call.arguments().to_owned(),
+            arguments: call.arguments().into_owned(),
         },
     });
     let tool_calls: Vec<AnswerToolCall> = calls.collect();
@@ -98,6 +98,18 @@ mod tests {
         assert_eq!(calls[1]["function"], json!({"name": "f", "arguments": "{\"x\":2}"}));
         assert_eq!(got["created"], 1_786_982_390);
         assert_eq!((answer.usage.unwrap().input, answer.usage.unwrap().output), (7, 5));
+    }
+
+    #[test]
+    fn arguments_are_text_whatever_they_were() {
+        let arguments = |value: Value| {
+            let call = json!({"function": {"name": "f", "arguments": value}});
+            let (got, _) = read(&json!({"message": {"content": "", "tool_calls": [call]}, "done": true})).unwrap();
+            got["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"].as_str().unwrap().to_owned()
+        };
+        assert_eq!(arguments(json!({"a": 1})), "{\"a\":1}");
+        assert_eq!(arguments(json!("{\"a\":1}")), "{\"a\":1}");
+        assert_eq!(arguments(Value::Null), "{}");
     }
 
     #[test]

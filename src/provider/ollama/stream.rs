@@ -59,11 +59,12 @@ impl Translator {
 
     fn call(&mut self, call: &SaidCall<'_>, out: &mut StreamOut) -> Result<()> {
         let id = call.id(&self.context.id, self.calls as usize);
-        let function = DeltaFunction { name: Some(call.function.name.as_str()), arguments: call.arguments() };
+        let arguments = call.arguments();
+        let function = DeltaFunction { name: Some(call.function.name.as_str()), arguments: &arguments };
         let piece =
             DeltaToolCall { index: self.calls, id: Some(&id), r#type: Some("function"), function, extra_content: None };
         self.calls += 1;
-        out.generated += call.arguments().len() as u64;
+        out.generated += arguments.len() as u64;
         self.choice(Delta { tool_calls: Some(&[piece]), ..Delta::default() }, None, None, out)
     }
 

@@ -105,9 +105,10 @@ pub(super) struct Line<'a> {
 }
 
 impl Line<'_> {
-    /// Seconds since 1970, where the answer says it.
+    /// Seconds since 1970, where the answer says it. Proxies that keep no time write the first of them.
     pub(super) fn created(&self) -> Option<i64> {
-        self.created_at.as_ref()?.0.parse::<jiff::Timestamp>().ok().map(|time| time.as_second())
+        let time = self.created_at.as_ref()?.0.parse::<jiff::Timestamp>().ok()?;
+        Some(time.as_second()).filter(|seconds| *seconds > 0)
     }
 
     /// The tokens. A zero is left out by Ollama, a prompt that was wholly in its cache among them; without either figure,
@@ -182,9 +183,13 @@ impl SaidCall<'_> {
         }
     }
 
-    /// Its arguments as JSON text.
-    pub(super) fn arguments(&self) -> &str {
-        self.function.arguments.map(RawValue::get).unwrap_or("{}")
+    /// Its arguments as JSON text: an object, or a text that holds one, as models behind other servers write it.
+    pub(super) fn arguments(&self) -> Cow<'_, str> {
+        match self.function.arguments.map(RawValue::get) {
+            None | Some("null") => Cow::Borrowed("{}"),
+            Some(text) if text.starts_with('"') => serde_json::from_str::<String>(text).unwrap_or_default().into(),
+            Some(object) => Cow::Borrowed(object),
+        }
     }
 }
 

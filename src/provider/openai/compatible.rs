@@ -4,7 +4,7 @@
 //! certain where it is not (DeepSeek: "unknown variant `developer`"). Rows for model servers on one's own machines name the
 //! address that the server has by default; the operator allows it in `allow_private_upstreams`.
 
-use super::{OpenAi, Provider};
+use super::{Choices, OpenAi, Provider};
 
 /// The older name of the token limit. Every compatible provider knows it; the newer one came late or not at all.
 const MAX_TOKENS: &[(&str, &str)] = &[("max_tokens", "max_completion_tokens")];
@@ -17,12 +17,29 @@ pub static GROQ: Provider = Provider {
     prefixes: &["groq/", "compound-"],
     keyless: false,
     dialect: &OpenAi {
-        // "400 if supplied", says Groq's page on OpenAI compatibility; an answer without them is the same answer.
-        unsupported: &["logprobs", "top_logprobs", "logit_bias"],
-        // The same list has `messages[].name`.
-        message_unsupported: &["name"],
-        // Its answers have `reasoning`; `reasoning_content` in a message is a 400, "property is unsupported".
+        // The first three are "400 if supplied", says Groq's page on OpenAI compatibility. `metadata` and `store` are "not
+        // currently supported" (groq-python). Every other property that it does not know is a 400, "property is unsupported".
+        unsupported: &[
+            "logprobs",
+            "top_logprobs",
+            "logit_bias",
+            "metadata",
+            "store",
+            "prediction",
+            "prompt_cache_key",
+            "prompt_cache_retention",
+            "safety_identifier",
+            "verbosity",
+            "web_search_options",
+        ],
+        // Its own words are `auto`, `on_demand` (the default), `flex`, `performance`.
+        unsaid: &[("service_tier", "\"default\""), ("modalities", "[\"text\"]")],
+        // The page's list has `messages[].name`; properties that it does not know are refused here, too.
+        message_known: &["role", "content", "tool_calls", "tool_call_id", "function_call", "reasoning"],
+        // The name in its answers; `reasoning_content` is a property that it does not know.
         reasoning: "reasoning",
+        // "reasoning is not supported with this model".
+        reasoning_models: &["gpt-oss", "qwen", "deepseek-r1"],
         // The same page: "n must be 1".
         single_choice: true,
         ..OpenAi::PLAIN
@@ -55,7 +72,12 @@ pub static XAI: Provider = Provider {
     key_variable: "XAI_API_KEY",
     prefixes: &["grok-"],
     keyless: false,
-    dialect: &OpenAi { developer: false, ..OpenAi::PLAIN },
+    dialect: &OpenAi {
+        developer: false,
+        // "Not supported by reasoning models", says its page on reasoning: an error, even for a value that asks for nothing.
+        unsaid: &[("frequency_penalty", "0"), ("presence_penalty", "0")],
+        ..OpenAi::PLAIN
+    },
 };
 
 /// OpenRouter (openrouter.ai/docs/api/reference).
@@ -97,7 +119,13 @@ pub static FIREWORKS: Provider = Provider {
     key_variable: "FIREWORKS_API_KEY",
     prefixes: &["accounts/fireworks/"],
     keyless: false,
-    dialect: &OpenAi { renamed: MAX_TOKENS, developer: false, ..OpenAi::PLAIN },
+    dialect: &OpenAi {
+        renamed: MAX_TOKENS,
+        // "Extra inputs are not permitted", for everything that the page does not have.
+        unsupported: &["prompt_cache_retention", "safety_identifier", "store", "verbosity", "web_search_options"],
+        developer: false,
+        ..OpenAi::PLAIN
+    },
 };
 
 /// Perplexity (docs.perplexity.ai/api-reference/chat-completions-post). `citations` and `search_results` pass as they are.
@@ -124,9 +152,25 @@ pub static CEREBRAS: Provider = Provider {
     prefixes: &["cerebras/"],
     keyless: false,
     dialect: &OpenAi {
-        // Its page on OpenAI compatibility listed them under "will result in a 400 error".
-        unsupported: &["frequency_penalty", "presence_penalty", "logit_bias"],
-        // The name in its answers.
+        // Its page on OpenAI compatibility listed the first three under "will result in a 400 error". Every other property that
+        // it does not know is a 400 or a 422, `wrong_api_format`.
+        unsupported: &[
+            "frequency_penalty",
+            "presence_penalty",
+            "logit_bias",
+            "metadata",
+            "prompt_cache_key",
+            "prompt_cache_retention",
+            "safety_identifier",
+            "store",
+            "verbosity",
+            "web_search_options",
+        ],
+        // Its own words are `auto` and `default`, which are what it does anyway; older versions knew none.
+        unsaid: &[("service_tier", "\"auto\""), ("service_tier", "\"default\""), ("modalities", "[\"text\"]")],
+        // Properties that it does not know are refused here, too.
+        message_known: &["role", "content", "name", "tool_calls", "tool_call_id", "reasoning"],
+        // The name in its answers; `reasoning_content` is a property that it does not know.
         reasoning: "reasoning",
         // The same page: "Our implementation does not expose developer directly".
         developer: false,
@@ -169,6 +213,8 @@ pub static ZAI: Provider = Provider {
         single_choice: true,
         // The page has `text` and `json_object` only.
         json_schema: false,
+        // "Tool choice must be auto".
+        tool_choice: Choices::Auto,
         ..OpenAi::PLAIN
     },
 };
@@ -231,7 +277,15 @@ pub static LMSTUDIO: Provider = Provider {
     key_variable: "",
     prefixes: &["lmstudio/"],
     keyless: true,
-    dialect: &OpenAi { renamed: MAX_TOKENS, developer: false, ..OpenAi::PLAIN },
+    dialect: &OpenAi {
+        renamed: MAX_TOKENS,
+        developer: false,
+        // "'response_format.type' must be 'json_schema' or 'text'".
+        json_object: false,
+        // "Supported string values: none, auto, required".
+        tool_choice: Choices::Words,
+        ..OpenAi::PLAIN
+    },
 };
 
 /// Voyage AI (docs.voyageai.com/reference/embeddings-api).
@@ -243,6 +297,8 @@ pub static VOYAGE: Provider = Provider {
     keyless: false,
     dialect: &OpenAi {
         chat: false,
+        // "input: string or List[string]".
+        embeds_tokens: false,
         renamed: &[("output_dimension", "dimensions")],
         // It knows `base64` or nothing.
         unsaid: &[("encoding_format", "\"float\"")],

@@ -3,7 +3,7 @@
 //!
 //! Not a place for recordings: they are read where they lie, beside the project, and their absence skips the tests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use crate::api::head::ChatHead;
 use crate::api::scan::Body;
 use crate::config::Secret;
 use crate::frames::{Decoder, Framing};
+use crate::provider::tests_support::{as_described, identity, with_moments};
 use crate::provider::{
     AnswerContext, ChatCall, End, Endpoint, Failure, Outgoing, Provider, StreamOut, Target, failure,
 };
@@ -67,7 +68,11 @@ fn recordings() -> Vec<Record> {
     let mut all = Vec::new();
     for (folder, provider) in FOLDERS {
         for entry in std::fs::read_dir(corpus.join(folder)).unwrap() {
-            let value: Value = serde_json::from_slice(&std::fs::read(entry.unwrap().path()).unwrap()).unwrap();
+            let file = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+            let mut value: Value = serde_json::from_str(&with_moments(&file)).unwrap();
+            if let Some(stream) = value["response_text"].as_str().map(with_moments) {
+                value["response_text"] = stream.into();
+            }
             if value["endpoint"] == "chat" || value["endpoint"] == "embeddings" {
                 all.push(Record { id: text(&value["id"]).to_owned(), folder, provider, value });
             }
@@ -153,6 +158,9 @@ fn edited(original: &Value) -> Value {
     for choice in value.get_mut("choices").and_then(Value::as_array_mut).into_iter().flatten() {
         let whole = choice.get("delta").is_none();
         let calls = !list(&choice["message"]["tool_calls"]).is_empty();
+        if whole && choice["finish_details"]["type"] == "max_tokens" {
+            choice["finish_reason"] = json!("length");
+        }
         match choice.get("finish_reason").and_then(Value::as_str) {
             Some("eos") => choice["finish_reason"] = json!("stop"),
             Some("") if !whole => choice["finish_reason"] = Value::Null,
@@ -160,8 +168,17 @@ fn edited(original: &Value) -> Value {
             Some("stop" | "length" | "tool_calls" | "content_filter" | "function_call") | None => {}
             Some(other) => panic!("a finish reason that this test does not know: {other}"),
         }
+        let whole_calls = choice.pointer_mut("/message/tool_calls").and_then(Value::as_array_mut);
+        for function in whole_calls.into_iter().flatten().filter_map(|call| call.get_mut("function")?.as_object_mut()) {
+            function.entry("arguments").or_insert_with(|| json!("{}"));
+        }
         for part in ["delta", "message"] {
             let Some(message) = choice.get_mut(part).and_then(Value::as_object_mut) else { continue };
+            for call in message.get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten() {
+                if call["function"]["name"].is_string() && call["function"]["arguments"] == "null" {
+                    call["function"]["arguments"] = json!("{}");
+                }
+            }
             let reasoning = message.get("reasoning").filter(|reasoning| !text(reasoning).is_empty()).cloned();
             let missing = text(message.get("reasoning_content").unwrap_or(&Value::Null)).is_empty();
             if let Some(reasoning) = reasoning.filter(|_| missing) {
@@ -218,32 +235,34 @@ fn forward(record: &Record, stream: &str, include_usage: bool, mut seed: u64) ->
 }
 
 /// The blocks that the client should see, and how many of them are not as they came. `None` for a block that is new.
-fn expected(blocks: &[(String, String)], include_usage: bool) -> Vec<(Value, Option<String>)> {
+fn expected(blocks: &[(String, String)], include_usage: bool, identity: &Value) -> Vec<(Value, Option<String>)> {
     let mut seen = Vec::new();
-    let (mut moved, mut own_usage) = (None, false);
-    for (data, block) in blocks {
-        if data == "[DONE]" {
-            break;
-        }
-        let original: Value = serde_json::from_str(data).unwrap();
+    let (mut moved, mut own_usage, mut ended) = (None, false, BTreeSet::new());
+    let blocks = blocks.iter().take_while(|(data, _)| data != "[DONE]");
+    let chunks: Vec<(Value, &String)> =
+        blocks.map(|(data, block)| (serde_json::from_str(data).unwrap(), block)).collect();
+    for (original, block) in &chunks {
         let (choices, usage) = (list(&original["choices"]), &original["usage"]);
-        let mut value = edited(&original);
+        let mut value = edited(original);
         if choices.is_empty() && !usage.is_null() {
             own_usage = true;
             if !include_usage {
                 continue;
             }
         } else if include_usage && !usage.is_null() {
-            let named =
-                |key: &str, ours: Value| original.get(key).filter(|own| !own.is_null()).cloned().unwrap_or(ours);
-            moved = Some(json!({
-                "id": named("id", json!("chatcmpl-ours")), "object": "chat.completion.chunk",
-                "created": named("created", json!(1_800_000_000)), "model": named("model", json!("ours")),
-                "choices": [], "usage": usage,
-            }));
+            let mut chunk = identity.clone();
+            chunk["choices"] = json!([]);
+            chunk["usage"] = usage.clone();
+            moved = Some(chunk);
             value["usage"] = Value::Null;
         }
-        let unchanged = (value == original).then(|| block.clone());
+        as_described(&mut value, identity);
+        for choice in value["choices"].as_array_mut().into_iter().flatten() {
+            if !choice["finish_reason"].is_null() && !ended.insert(choice["index"].to_string()) {
+                choice["finish_reason"] = Value::Null;
+            }
+        }
+        let unchanged = (value == *original).then(|| (*block).clone());
         seen.push((value, unchanged));
     }
     seen.extend(moved.filter(|_| !own_usage).map(|chunk| (chunk, None)));
@@ -257,6 +276,7 @@ fn check_stream(record: &Record, stream: &str, counts: &mut Counts) {
     let values: Vec<Value> = blocks.iter().filter_map(|(data, _)| serde_json::from_str(data).ok()).collect();
     let last =
         values.iter().rev().find_map(|value| tokens(&value["usage"]).or_else(|| tokens(&value["x_groq"]["usage"])));
+    let identity = identity(&values, "chat.completion.chunk", &context(record, false));
     for (include_usage, seed) in [(false, 1), (true, 2), (true, 3)] {
         let (out, end) = forward(record, stream, include_usage, seed);
         assert_eq!(out.usage.map(counted), last, "{id}");
@@ -268,7 +288,7 @@ fn check_stream(record: &Record, stream: &str, counts: &mut Counts) {
         let mut bytes = String::from_utf8(out.bytes).unwrap();
         assert!(bytes.trim_end().ends_with("data: [DONE]"), "{id}");
         let mut edits = 0;
-        for (value, unchanged) in expected(&blocks, include_usage) {
+        for (value, unchanged) in expected(&blocks, include_usage, &identity) {
             let first = unchanged.unwrap_or_else(|| {
                 edits += 1;
                 bytes.split_inclusive("\n\n").next().unwrap().to_owned()
@@ -287,16 +307,19 @@ fn check_stream(record: &Record, stream: &str, counts: &mut Counts) {
     check_truncated(record, &blocks);
 }
 
-/// Broken off after any event, a stream is complete only if a finish reason has come.
+/// Broken off after any event, a stream is complete only if each choice that has begun has a finish reason.
 fn check_truncated(record: &Record, blocks: &[(String, String)]) {
-    let (mut so_far, mut finished) = (String::new(), false);
+    let (mut so_far, mut choices) = (String::new(), BTreeMap::new());
     for (data, block) in blocks {
         if data == "[DONE]" || data.contains("\"error\":") {
             break;
         }
         so_far += block;
         let value: Value = serde_json::from_str(data).unwrap();
-        finished |= list(&value["choices"]).iter().any(|choice| !text(&choice["finish_reason"]).is_empty());
+        for choice in list(&value["choices"]) {
+            *choices.entry(choice["index"].as_u64()).or_insert(false) |= !text(&choice["finish_reason"]).is_empty();
+        }
+        let finished = !choices.is_empty() && choices.values().all(|finished| *finished);
         // Every place would be quadratic; the last ones are those that matter.
         if blocks.len() > 40 && so_far.len() % 7 != 0 && !finished {
             continue;
@@ -325,6 +348,15 @@ fn check_whole(record: &Record, body: &Value, counts: &mut Counts) {
     }
     let answer = answer.unwrap_or_else(|error| panic!("{id}: {error:?}"));
     let mut right = edited(body);
+    if chat {
+        let identity = identity(std::slice::from_ref(body), "chat.completion", &context(record, false));
+        as_described(&mut right, &identity);
+    }
+    for (name, ours) in [("object", "list".to_owned()), ("model", context(record, false).model)] {
+        if !chat && body.get(name).is_none() {
+            right[name] = ours.into();
+        }
+    }
     if !chat && body["usage"].is_object() && body["usage"].get("prompt_tokens").is_none() {
         right["usage"]["prompt_tokens"] = body["usage"]["total_tokens"].clone();
     }

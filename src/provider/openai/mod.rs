@@ -2,17 +2,22 @@
 //! only what must change is changed. Compatible providers are rows of constants over it: see [`compatible`].
 //!
 //! Invariant: a body that needs no change, in either direction, passes as the very same bytes. The changes to answers are
-//! listed in `choice` and `stream`; OpenAI's own answers need none of them.
+//! listed in `choice`, `calls`, `identity`, `required` and `stream`; OpenAI's own answers need none of them.
 
+mod calls;
 mod choice;
 pub mod compatible;
 #[cfg(test)]
 mod corpus_test;
+mod failure;
+mod identity;
 mod messages;
 mod request;
+mod required;
 mod response;
 mod splice;
 mod stream;
+mod tools;
 mod usage;
 
 use bytes::Bytes;
@@ -33,7 +38,7 @@ pub static OPENAI: Provider = Provider {
     key_variable: "OPENAI_API_KEY",
     prefixes: &["gpt-", "chatgpt-", "o1", "o3", "o4", "text-embedding-", "ft:"],
     keyless: false,
-    dialect: &OpenAi::PLAIN,
+    dialect: &OpenAi { exacting: true, ..OpenAi::PLAIN },
 };
 
 /// The dialect, and where a compatible provider deviates from it. Each row gives the reason for each deviation.
@@ -41,16 +46,21 @@ pub static OPENAI: Provider = Provider {
 pub struct OpenAi {
     /// Whether it has chat completions at all.
     pub chat: bool,
+    /// Whether it embeds tokens, too, and not only texts.
+    pub embeds_tokens: bool,
     /// Parameters that the provider refuses although the answer's meaning does not hang on them: taken out and reported.
     pub unsupported: &'static [&'static str],
     /// Parameters under another name: the provider's and OpenAI's.
     pub renamed: &'static [(&'static str, &'static str)],
     /// Values, as JSON text, that are the provider's default and that it refuses when they are said.
     pub unsaid: &'static [(&'static str, &'static str)],
-    /// Members of a message that the provider refuses: taken out and reported.
-    pub message_unsupported: &'static [&'static str],
+    /// Members of a message that the provider knows, where it refuses every other one, also in the message's parts and
+    /// calls: those are taken out and reported. Empty where it takes any.
+    pub message_known: &'static [&'static str],
     /// The member of an assistant's message under which it takes its reasoning back.
     pub reasoning: &'static str,
+    /// Parts of the names of the models that take it back, where the others refuse it; empty where all take it.
+    pub reasoning_models: &'static [&'static str],
     /// Whether it knows the role `developer`, which becomes `system` otherwise.
     pub developer: bool,
     /// Whether only one choice can be had.
@@ -59,23 +69,47 @@ pub struct OpenAi {
     pub usage_unasked: bool,
     /// Whether it knows `response_format: json_schema`, which becomes any JSON object and a schema in words otherwise.
     pub json_schema: bool,
+    /// Whether it knows `response_format: json_object`, which becomes the schema of any object otherwise.
+    pub json_object: bool,
+    /// What it can be told about the choice of tools.
+    pub tool_choice: Choices,
+    /// Whether it refuses members of messages and tools that it does not know ("Unknown parameter:
+    /// 'messages[0].content[0].cache_control'"), which clients send who also talk to others, and `max_tokens` for models that
+    /// reason ("Use 'max_completion_tokens' instead").
+    pub exacting: bool,
     /// The path of the request that shows whether a key works.
     pub probe: &'static str,
+}
+
+/// What a provider can be told about the choice of tools.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choices {
+    /// All that OpenAI can.
+    All,
+    /// `none`, `auto`, `required`: one tool of several is chosen by sending it alone.
+    Words,
+    /// `auto`: none is chosen by sending none, and that one must be called can't be said.
+    Auto,
 }
 
 impl OpenAi {
     /// Without any deviation.
     pub const PLAIN: Self = Self {
         chat: true,
+        embeds_tokens: true,
         unsupported: &[],
         renamed: &[],
         unsaid: &[],
-        message_unsupported: &[],
+        message_known: &[],
         reasoning: "reasoning_content",
+        reasoning_models: &[],
         developer: true,
         single_choice: false,
         usage_unasked: false,
         json_schema: true,
+        json_object: true,
+        tool_choice: Choices::All,
+        exacting: false,
         probe: "/models",
     };
 }
@@ -95,7 +129,7 @@ impl Dialect for OpenAi {
     }
 
     fn read_error(&self, body: &[u8]) -> ProviderMessage {
-        response::read_error(body)
+        failure::read_error(body)
     }
 
     fn probe(&self, target: &Target<'_>) -> Result<Outgoing> {
@@ -103,7 +137,7 @@ impl Dialect for OpenAi {
     }
 
     fn embeddings(&self, body: &Body, target: &Target<'_>) -> Result<Outgoing> {
-        let (body, warnings) = request::embeddings(self, body, target);
+        let (body, warnings) = request::embeddings(self, body, target)?;
         outgoing(target, Method::POST, "/embeddings", body, warnings)
     }
 

@@ -3,10 +3,13 @@
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use super::{ChatCall, OpenAi, Target, messages};
+use super::{ChatCall, OpenAi, Target, messages, tools};
 use crate::api::chat::ResponseFormat;
 use crate::api::scan::{Body, Edit};
 use crate::error::{Error, ErrorKind, Result};
+
+/// The schema of any object.
+const ANY_OBJECT: &str = r#"{"type":"json_schema","json_schema":{"name":"object","schema":{"type":"object"}}}"#;
 
 /// The chat body for the provider, and the names of the parameters that were taken out.
 pub(super) fn chat(dialect: &OpenAi, call: &ChatCall<'_>, target: &Target<'_>) -> Result<(Bytes, Vec<String>)> {
@@ -18,21 +21,58 @@ pub(super) fn chat(dialect: &OpenAi, call: &ChatCall<'_>, target: &Target<'_>) -
     } else if call.head.stream && !call.head.include_usage {
         edit.set("stream_options", with_usage(body)?);
     }
+    tools::choose(dialect, body, &mut edit, &mut warnings)?;
+    if !dialect.json_object && matches!(body.get("response_format")?, Some(ResponseFormat::JsonObject)) {
+        edit.set("response_format", ANY_OBJECT);
+    }
     let schema = if dialect.json_schema { None } else { schema_in_words(body)? };
     if schema.is_some() {
         edit.set("response_format", r#"{"type":"json_object"}"#);
         warnings.push("response_format.json_schema".to_owned());
     }
-    if let Some(messages) = messages::rewrite(dialect, body, schema, &mut warnings)? {
+    if let Some(messages) = messages::rewrite(dialect, body, target.model, schema, &mut warnings)? {
         edit.set("messages", messages);
+    }
+    if dialect.exacting {
+        exact(body, target.model, &mut edit, &mut warnings)?;
     }
     Ok((edit.apply(), warnings))
 }
 
+/// What OpenAI itself would refuse.
+fn exact(body: &Body, model: &str, edit: &mut Edit<'_>, warnings: &mut Vec<String>) -> Result<()> {
+    if let Some(tools) = messages::without(body, "tools", &["cache_control"], "tools", warnings)? {
+        edit.set("tools", tools);
+    }
+    let Some(bound) = body.raw("max_tokens").filter(|bound| *bound != "null" && reasons(model)) else { return Ok(()) };
+    edit.remove("max_tokens");
+    match body.raw("max_completion_tokens").filter(|newer| *newer != "null") {
+        None => drop(edit.set("max_completion_tokens", bound)),
+        Some(newer) if newer != bound => warnings.push("max_tokens".to_owned()),
+        Some(_) => {}
+    }
+    Ok(())
+}
+
+/// Whether a model of OpenAI's reasons: the o series, and GPT from the fifth generation on.
+fn reasons(model: &str) -> bool {
+    let name = model.strip_prefix("ft:").unwrap_or(model);
+    let generation = name.strip_prefix("gpt-").map(|rest| rest.split(|letter: char| !letter.is_ascii_digit()).next());
+    match generation {
+        Some(number) => number.and_then(|number| number.parse::<u32>().ok()).is_some_and(|number| number >= 5),
+        None => name.strip_prefix('o').is_some_and(|rest| rest.starts_with(|letter: char| letter.is_ascii_digit())),
+    }
+}
+
 /// The embeddings body for the provider, and the names of the parameters that were taken out.
-pub(super) fn embeddings(dialect: &OpenAi, body: &Body, target: &Target<'_>) -> (Bytes, Vec<String>) {
+pub(super) fn embeddings(dialect: &OpenAi, body: &Body, target: &Target<'_>) -> Result<(Bytes, Vec<String>)> {
+    let is_tokens = |input: Value| input.as_array().is_some_and(|items| !items.iter().all(Value::is_string));
+    if !dialect.embeds_tokens && body.get("input")?.is_some_and(is_tokens) {
+        let message = format!("The provider '{}' embeds texts, not tokens.", target.provider.name);
+        return Err(Error::new(ErrorKind::UnsupportedParameter, message).with_param("input"));
+    }
     let (edit, warnings) = common(dialect, body, target);
-    (edit.apply(), warnings)
+    Ok((edit.apply(), warnings))
 }
 
 /// Refuses what would change its meaning without being said so.
@@ -67,11 +107,16 @@ fn common<'a>(dialect: &OpenAi, body: &'a Body, target: &Target<'_>) -> (Edit<'a
         }
     }
     for (name, default) in dialect.unsaid {
-        if body.raw(name) == Some(default) {
+        if body.raw(name).is_some_and(|value| is_same(value, default)) {
             edit.remove(name);
         }
     }
     (edit, warnings)
+}
+
+/// Whether two JSON texts are the same value, as far as defaults are concerned: `0` and `0.0` are.
+fn is_same(value: &str, default: &str) -> bool {
+    value == default || value.parse::<f64>().is_ok_and(|number| default.parse() == Ok(number))
 }
 
 /// Neutral values ask for nothing, so taking them out changes nothing.
@@ -110,12 +155,14 @@ mod tests {
     use crate::api::head::ChatHead;
     use crate::config::Secret;
     use crate::provider::openai::OPENAI;
-    use crate::provider::openai::compatible::{CEREBRAS, CUSTOM, DEEPSEEK, GROQ, PERPLEXITY, VLLM, VOYAGE};
+    use crate::provider::openai::compatible::{
+        CEREBRAS, CUSTOM, DEEPSEEK, GROQ, LMSTUDIO, PERPLEXITY, VLLM, VOYAGE, XAI, ZAI,
+    };
     use crate::provider::{Endpoint, Outgoing, Provider};
 
     fn ask(
         provider: &'static Provider,
-        key: &str,
+        (key, model): (&str, &str),
         ask: impl Fn(&Body, &Target<'_>) -> Result<Outgoing>,
         body: &str,
     ) -> Result<Outgoing> {
@@ -127,13 +174,13 @@ mod tests {
             endpoint: &endpoint,
             key: &key,
             options: &options,
-            model: "up",
+            model,
             now: jiff::Timestamp::UNIX_EPOCH,
         };
         ask(&body, &target)
     }
 
-    fn chat_with(provider: &'static Provider, key: &str, body: &str) -> Result<Outgoing> {
+    fn chat_with(provider: &'static Provider, key: (&str, &str), body: &str) -> Result<Outgoing> {
         let chat = |body: &Body, target: &Target<'_>| {
             let head = ChatHead::read(body).unwrap();
             provider.dialect.chat(&ChatCall::new(body, &head), target)
@@ -142,11 +189,15 @@ mod tests {
     }
 
     fn send(provider: &'static Provider, body: &str) -> Result<Outgoing> {
-        chat_with(provider, "sk-test", body)
+        with_model(provider, "up", body)
+    }
+
+    fn with_model(provider: &'static Provider, model: &str, body: &str) -> Result<Outgoing> {
+        chat_with(provider, ("sk-test", model), body)
     }
 
     fn embed(provider: &'static Provider, body: &str) -> Outgoing {
-        ask(provider, "sk-test", |body, target| provider.dialect.embeddings(body, target), body).unwrap()
+        ask(provider, ("sk-test", "up"), |body, target| provider.dialect.embeddings(body, target), body).unwrap()
     }
 
     const TALK: &str = r#""messages":[{"role":"user","content":"hi"}]"#;
@@ -191,12 +242,20 @@ mod tests {
                 r#"{{"model":"up","messages":[{{"role":"user","content":"hi","name":"Ann"}},{{"role":"assistant","content":"a",{extra}}},{{"role":"user","content":"b","name":"Bo"}}]}}"#
             )
         };
-        let sent = send(&GROQ, &said(r#""reasoning":"hm","reasoning_content":"hm""#)).unwrap();
-        let plain = r#"{"model":"up","messages":[{"role":"user","content":"hi"},{"role":"assistant","content":"a","reasoning":"hm"},{"role":"user","content":"b"}]}"#;
+        let sent = with_model(&GROQ, "gpt-oss-1", &said(r#""reasoning":"hm","reasoning_content":"hm""#)).unwrap();
+        let plain = r#"{"model":"gpt-oss-1","messages":[{"role":"user","content":"hi"},{"role":"assistant","content":"a","reasoning":"hm"},{"role":"user","content":"b"}]}"#;
         assert_eq!(sent.body, plain);
         assert_eq!(sent.warnings, ["messages[0].name"]);
-        let sent = send(&GROQ, &said(r#""reasoning_content":"hm""#)).unwrap();
+        let sent = with_model(&GROQ, "gpt-oss-1", &said(r#""reasoning_content":"hm""#)).unwrap();
         assert_eq!(sent.body, plain);
+        let other = with_model(&GROQ, "llama-3.3-70b", &said(r#""reasoning_content":"hm""#)).unwrap();
+        assert_eq!(other.body, plain.replace(r#","reasoning":"hm""#, "").replace("gpt-oss-1", "llama-3.3-70b"));
+        assert_eq!(other.warnings, ["messages[0].name", "messages[1].reasoning_content"]);
+        // A word that is looked for may stand where it is no member of a message.
+        let calls =
+            r#"[ {"role":"user", "content":"hi"} , {"role":"assistant","tool_calls":[{"function":{"name":"f"}}]} ]"#;
+        let kept = format!(r#"{{"model":"up","messages":{calls}}}"#);
+        assert_eq!(send(&GROQ, &kept).unwrap().body, kept);
         let kept = said(r#""reasoning_content":"hm""#);
         assert_eq!(send(&DEEPSEEK, &kept).unwrap().body, kept);
     }
@@ -211,6 +270,55 @@ mod tests {
             r#"{"model":"up","messages":[{"role":"system","content":"be brief"},{"role":"user","content":"hi"}],"max_tokens":5}"#
         );
         assert!(sent.warnings.is_empty());
+    }
+
+    #[test]
+    fn what_other_providers_know_is_kept_from_openai_and_named() {
+        let body = r#"{"model":"up","messages":[
+            {"role":"user","content":[{"type":"text","text":"hi","cache_control":{"type":"ephemeral"}}],"cache_control":null},
+            {"role":"assistant","content":"a","reasoning_content":"hm","thinking_blocks":[{}],"tool_calls":[
+                {"id":"c","type":"function","function":{"name":"f","arguments":"{}"},"extra_content":{"google":{}}}]}],
+            "tools":[{"type":"function","function":{"name":"f"},"cache_control":{"type":"ephemeral"}}]}"#;
+        let sent = send(&OPENAI, body).unwrap();
+        let value: Value = serde_json::from_slice(&sent.body).unwrap();
+        let call = json!({"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}});
+        assert_eq!(
+            value,
+            json!({"model": "up", "tools": [{"type": "function", "function": {"name": "f"}}], "messages": [
+                {"role": "user", "content": [{"type": "text", "text": "hi"}]},
+                {"role": "assistant", "content": "a", "tool_calls": [call]}]})
+        );
+        assert_eq!(
+            sent.warnings,
+            [
+                "messages[0].content[0].cache_control",
+                "messages[1].reasoning_content",
+                "messages[1].thinking_blocks",
+                "messages[1].tool_calls[0].extra_content",
+            ]
+        );
+        assert_eq!(send(&CUSTOM, body).unwrap().body, body);
+    }
+
+    #[test]
+    fn models_that_reason_get_the_bound_under_its_newer_name() {
+        let bounded = |model: &str, bounds: &str| {
+            let body = Body::scan(format!(r#"{{"model":"a","messages":[],{bounds}}}"#).into()).unwrap();
+            let (mut edit, mut warnings) = (body.edit(), Vec::new());
+            exact(&body, model, &mut edit, &mut warnings).unwrap();
+            let sent: Value = serde_json::from_slice(&edit.apply()).unwrap();
+            (sent.get("max_tokens").cloned(), sent.get("max_completion_tokens").cloned(), warnings)
+        };
+        for model in ["o3-mini", "gpt-5", "gpt-5.1-mini", "gpt-10", "ft:gpt-5-mini:x"] {
+            assert_eq!(bounded(model, r#""max_tokens":9"#), (None, Some(json!(9)), vec![]), "{model}");
+        }
+        for model in
+            ["gpt-4o", "gpt-3.5-turbo", "gpt-oss-120b", "omni-moderation", "chatgpt-4o-latest", "my-deployment"]
+        {
+            assert_eq!(bounded(model, r#""max_tokens":9"#), (Some(json!(9)), None, vec![]), "{model}");
+        }
+        let both = bounded("o3", r#""max_tokens":9,"max_completion_tokens":8"#);
+        assert_eq!(both, (None, Some(json!(8)), vec!["max_tokens".to_owned()]));
     }
 
     #[test]
@@ -239,9 +347,9 @@ mod tests {
     #[test]
     fn a_server_without_a_key_is_sent_none() {
         let body = format!(r#"{{"model":"up",{TALK}}}"#);
-        assert!(chat_with(&VLLM, "", &body).unwrap().headers.is_empty());
-        assert!(chat_with(&CUSTOM, "", &body).unwrap().headers.is_empty());
-        let sent = chat_with(&VLLM, "token", &body).unwrap();
+        assert!(chat_with(&VLLM, ("", "up"), &body).unwrap().headers.is_empty());
+        assert!(chat_with(&CUSTOM, ("", "up"), &body).unwrap().headers.is_empty());
+        let sent = chat_with(&VLLM, ("token", "up"), &body).unwrap();
         assert_eq!(sent.headers.first().unwrap().1, "Bearer token");
     }
 
@@ -258,5 +366,64 @@ mod tests {
         assert_eq!(base64.body, r#"{"model":"up","input":"a","encoding_format":"base64"}"#);
         let refused = send(&VOYAGE, &format!(r#"{{"model":"up",{TALK}}}"#)).err().unwrap();
         assert_eq!(refused.kind(), ErrorKind::UnsupportedParameter);
+    }
+
+    #[test]
+    fn a_closed_schema_gets_nothing_that_it_does_not_have() {
+        let body = r#"{"model":"up","prompt_cache_key":"k","store":false,"modalities":["text"],"service_tier":"default","messages":[
+            {"role":"user","content":[{"type":"text","text":"a","cache_control":{"type":"ephemeral"}}]},
+            {"role":"assistant","content":null,"refusal":null,"annotations":[],"thinking_blocks":[{"x":1}],
+             "tool_calls":[{"index":0,"id":"c","type":"function","function":{"name":"f","arguments":"{}"},"extra_content":{"s":1}}]},
+            {"role":"tool","tool_call_id":"c","content":"1"}]}"#;
+        for provider in [&GROQ, &CEREBRAS] {
+            let sent = send(provider, body).unwrap();
+            let value: Value = serde_json::from_slice(&sent.body).unwrap();
+            let call = json!({"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}});
+            let messages = json!([
+                {"role": "user", "content": [{"type": "text", "text": "a"}]},
+                {"role": "assistant", "content": null, "tool_calls": [call]},
+                {"role": "tool", "tool_call_id": "c", "content": "1"},
+            ]);
+            assert_eq!(value, json!({"model": "up", "messages": messages}), "{}", provider.name);
+            let lost = [
+                "prompt_cache_key",
+                "messages[0].content[0].cache_control",
+                "messages[1].thinking_blocks",
+                "messages[1].tool_calls[0].extra_content",
+            ];
+            assert_eq!(sent.warnings, lost);
+        }
+        let plain = format!(r#"{{"model":"up",{TALK}}}"#);
+        assert_eq!(send(&GROQ, &plain).unwrap().body, plain);
+    }
+
+    #[test]
+    fn a_choice_of_tools_is_said_in_the_words_that_a_provider_has() {
+        let ask = |provider, choice: &str| {
+            let tool = |name: &str| format!(r#"{{"type":"function","function":{{"name":"{name}"}}}}"#);
+            let (f, g) = (tool("f"), tool("g"));
+            let sent = send(provider, &format!(r#"{{"model":"up",{TALK},"tools":[{f},{g}],"tool_choice":{choice}}}"#))?;
+            let value: Value = serde_json::from_slice(&sent.body).unwrap();
+            let names = value["tools"].as_array().map_or(0, Vec::len);
+            Ok::<_, Error>((names, value["tool_choice"].as_str().unwrap_or("").to_owned(), sent.warnings.len()))
+        };
+        let one = r#"{"type":"function","function":{"name":"g"}}"#;
+        assert_eq!(ask(&LMSTUDIO, one).unwrap(), (1, "required".to_owned(), 0));
+        assert_eq!(ask(&LMSTUDIO, "\"none\"").unwrap(), (2, "none".to_owned(), 0));
+        assert_eq!(ask(&ZAI, one).unwrap(), (1, String::new(), 1));
+        assert_eq!(ask(&ZAI, "\"required\"").unwrap(), (2, String::new(), 1));
+        assert_eq!(ask(&ZAI, "\"none\"").unwrap(), (0, String::new(), 0));
+        assert_eq!(ask(&ZAI, "\"auto\"").unwrap(), (2, "auto".to_owned(), 0));
+        let absent = ask(&ZAI, r#"{"type":"function","function":{"name":"h"}}"#);
+        assert_eq!(absent.unwrap_err().param(), Some("tool_choice"));
+    }
+
+    #[test]
+    fn values_that_ask_for_nothing_are_not_said_where_saying_them_is_an_error() {
+        let sent = send(&XAI, &format!(r#"{{"model":"up",{TALK},"frequency_penalty":0.0,"presence_penalty":0.5}}"#));
+        assert_eq!(sent.unwrap().body, format!(r#"{{"model":"up",{TALK},"presence_penalty":0.5}}"#));
+        let sent = send(&LMSTUDIO, &format!(r#"{{"model":"up",{TALK},"response_format":{{"type":"json_object"}}}}"#));
+        let value: Value = serde_json::from_slice(&sent.unwrap().body).unwrap();
+        assert_eq!(value["response_format"]["json_schema"]["schema"], json!({"type": "object"}));
     }
 }

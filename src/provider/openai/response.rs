@@ -6,15 +6,28 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::choice::ChoiceView;
+use super::choice::{ChoiceView, present};
+use super::failure::{error_object, misplaced_error};
+use super::identity::{Identity, IdentityView};
+use super::required::settle_tier;
 use super::splice::Splice;
-use super::{Answer, AnswerContext, ProviderMessage, usage};
-use crate::error::{Error, Result};
-use crate::provider::{event_failure, protocol};
+use super::{Answer, AnswerContext, usage};
+use crate::error::Result;
+use crate::provider::protocol;
 
 /// What is looked at in an answer; everything else is skipped.
 #[derive(Deserialize)]
 struct AnswerView<'a> {
+    #[serde(borrow, default, deserialize_with = "present")]
+    id: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    object: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    created: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    model: Option<&'a RawValue>,
+    #[serde(borrow)]
+    service_tier: Option<&'a RawValue>,
     #[serde(borrow)]
     choices: Option<Vec<ChoiceView<'a>>>,
     data: Option<Vec<IgnoredAny>>,
@@ -29,13 +42,19 @@ pub(super) fn chat(body: &Bytes, context: &AnswerContext) -> Result<Answer> {
     let view = view(body, context)?;
     let choices = view.choices.as_deref().unwrap_or_default();
     if choices.is_empty() {
-        return Err(protocol(context.provider, "the answer has no choices"));
+        let error = misplaced_error(body, context.provider);
+        return Err(error.unwrap_or_else(|| protocol(context.provider, "the answer has no choices")));
     }
     let mut splice = Splice::new(body);
-    for choice in choices {
+    for (place, choice) in choices.iter().enumerate() {
         choice.check(context.provider)?;
-        choice.translate(&mut splice);
+        choice.translate_whole(place, &context.id, &mut splice);
     }
+    settle_tier(view.service_tier, &mut splice);
+    let said = IdentityView { id: view.id, object: view.object, created: view.created, model: view.model };
+    let mut identity = Identity::new(context);
+    identity.learn(said);
+    identity.complete(said, "chat.completion", &mut splice);
     Ok(answer(body, &view, splice))
 }
 
@@ -43,9 +62,17 @@ pub(super) fn chat(body: &Bytes, context: &AnswerContext) -> Result<Answer> {
 pub(super) fn embeddings(body: &Bytes, context: &AnswerContext) -> Result<Answer> {
     let view = view(body, context)?;
     if view.data.is_none() {
-        return Err(protocol(context.provider, "the answer has no data"));
+        let error = misplaced_error(body, context.provider);
+        return Err(error.unwrap_or_else(|| protocol(context.provider, "the answer has no data")));
     }
     let mut splice = Splice::new(body);
+    // Copilot leaves both out.
+    if view.object.is_none() {
+        splice.open("\"object\":\"list\"");
+    }
+    if view.model.is_none() {
+        splice.open(format!("\"model\":{}", Value::from(context.model.as_str())));
+    }
     if let Some(usage) = view.usage
         && let Some(total) = usage::lone_total(usage)
         && let Some(inside) = usage.get().strip_suffix('}')
@@ -68,62 +95,10 @@ fn view<'a>(body: &'a Bytes, context: &AnswerContext) -> Result<AnswerView<'a>> 
     }
 }
 
-/// An error object that came with status 200, in a body or as an event of a stream.
-pub(super) fn error_object(error: &str, provider: &'static str) -> Error {
-    let value: Value = serde_json::from_str(error).unwrap_or_default();
-    event_failure(status_of(&value), said(&value), provider)
-}
-
-/// The status that an error object stands for: Groq writes `status_code`, Azure `status`, OpenRouter a numeric `code`.
-fn status_of(error: &Value) -> u16 {
-    let number = |key: &str| {
-        let value = error.get(key)?;
-        let number = value.as_u64().or_else(|| value.as_str()?.parse().ok())?;
-        u16::try_from(number).ok().filter(|status| (400..600).contains(status))
-    };
-    if let Some(status) = number("status_code").or_else(|| number("status")).or_else(|| number("code")) {
-        return status;
-    }
-    let word = |key: &str| error.get(key).and_then(Value::as_str).unwrap_or_default();
-    match (word("code"), word("type")) {
-        ("rate_limit_exceeded" | "insufficient_quota", _) | (_, "insufficient_quota" | "rate_limit_error") => 429,
-        ("server_is_overloaded" | "slow_down", _) => 503,
-        ("invalid_api_key", _) => 401,
-        _ => 500,
-    }
-}
-
-/// What an error body says: the envelope, or what compatible servers put in its place.
-pub(super) fn read_error(body: &[u8]) -> ProviderMessage {
-    let value: Value = serde_json::from_slice(body).unwrap_or_default();
-    match value.get("error") {
-        // xAI and Venice: a text, with its code beside it.
-        Some(error @ Value::String(_)) => ProviderMessage { code: said(&value).code, ..said(error) },
-        Some(error) => said(error),
-        None => said(&value),
-    }
-}
-
-fn said(error: &Value) -> ProviderMessage {
-    let text = |key: &str| match error.get(key)? {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        _ => None,
-    };
-    let message = error.as_str().map(str::to_owned).or_else(|| text("message")).or_else(|| text("detail"));
-    ProviderMessage {
-        // xAI refuses a key with status 400 and OpenAI's words.
-        key_invalid: message.as_deref().is_some_and(|message| message.starts_with("Incorrect API key provided")),
-        message,
-        error_type: text("type"),
-        code: text("code"),
-        param: text("param"),
-        retry_after: None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
     use crate::error::ErrorKind;
     use crate::provider::tests_support::context;
@@ -131,13 +106,25 @@ mod tests {
     #[test]
     fn an_answer_is_forwarded_as_it_is_and_its_usage_read() {
         let body = Bytes::from_static(
-            br#"{ "choices":[{"x":1}], "usage":{"prompt_tokens":10,"completion_tokens":2,"total_tokens":12,
+            br#"{ "id":"a","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"finish_reason":"stop",
+                "logprobs":null,"message":{"role":"assistant","content":"x","refusal":null},"x":1}], "usage":{"prompt_tokens":10,"completion_tokens":2,"total_tokens":12,
                 "prompt_tokens_details":{"cached_tokens":4}}, "unknown": 1e999 }"#,
         );
         let answer = chat(&body, &context("openai")).unwrap();
         assert_eq!(answer.body.as_ptr(), body.as_ptr());
         let usage = answer.usage.unwrap();
         assert_eq!((usage.input, usage.cached_read, usage.output), (6, 4, 2));
+    }
+
+    #[test]
+    fn what_openai_requires_is_put_in_where_a_provider_leaves_it_out() {
+        let body = Bytes::from_static(br#"{"choices":[{"message":{"content":"x"}}],"service_tier":"on_demand"}"#);
+        let answer: Value = serde_json::from_slice(&chat(&body, &context("groq")).unwrap().body).unwrap();
+        let message = json!({"role": "assistant", "content": "x", "refusal": null});
+        let choice = json!({"index": 0, "finish_reason": "stop", "logprobs": null, "message": message});
+        let expected = json!({"id": "chatcmpl-test", "object": "chat.completion", "created": 1_700_000_000,
+            "model": "model", "choices": [choice], "service_tier": "default"});
+        assert_eq!(answer, expected);
     }
 
     #[test]
@@ -152,28 +139,31 @@ mod tests {
     }
 
     #[test]
-    fn error_bodies_are_read_in_the_shapes_that_exist() {
-        let message = |body: &str| read_error(body.as_bytes()).message;
-        assert_eq!(message(r#"{"error":{"message":"a"}}"#).as_deref(), Some("a"));
-        assert_eq!(message(r#"{"error":"b"}"#).as_deref(), Some("b"));
-        assert_eq!(message(r#"{"message":"c"}"#).as_deref(), Some("c"));
-        assert_eq!(message(r#"{"detail":"d"}"#).as_deref(), Some("d"));
-        assert_eq!(message("<html>"), None);
-    }
-
-    #[test]
-    fn a_refused_key_is_known_by_its_words_where_the_status_is_another() {
-        let said = read_error(br#"{"code":"invalid-argument","error":"Incorrect API key provided. See x.ai"}"#);
-        assert!(said.key_invalid);
-        assert_eq!(said.code.as_deref(), Some("invalid-argument"));
-        assert!(!read_error(br#"{"code":"invalid-argument","error":"Model not found: x"}"#).key_invalid);
-    }
-
-    #[test]
-    fn an_embeddings_answer_has_the_count_that_openais_schema_requires() {
-        let body = Bytes::from_static(br#"{"data":[],"usage":{"total_tokens": 12}}"#);
+    fn an_embeddings_answer_has_what_openais_schema_requires() {
+        let body = Bytes::from_static(br#"{"object":"list","data":[],"model":"m","usage":{"total_tokens": 12}}"#);
         let answer = embeddings(&body, &context("voyage")).unwrap();
-        assert_eq!(answer.body, r#"{"data":[],"usage":{"total_tokens": 12,"prompt_tokens":12}}"#);
-        assert_eq!(answer.usage.unwrap().input, 12);
+        let counted = r#"{"object":"list","data":[],"model":"m","usage":{"total_tokens": 12,"prompt_tokens":12}}"#;
+        assert_eq!((answer.body.as_ref(), answer.usage.unwrap().input), (counted.as_bytes(), 12));
+        let nameless = embeddings(&Bytes::from_static(br#"{"data":[]}"#), &context("copilot")).unwrap();
+        assert_eq!(nameless.body, r#"{"object":"list","model":"model","data":[]}"#);
+    }
+
+    #[test]
+    fn an_answer_says_what_it_is_and_its_calls_are_whole() {
+        let body = Bytes::from_static(
+            br#" {"created":null,"choices":[{"message":{"tool_calls":[{"function":{"name":"f","arguments":{"a":1}}}]},"finish_reason":"tool_calls"}]}"#,
+        );
+        let answer: serde_json::Value = serde_json::from_slice(&chat(&body, &context("x")).unwrap().body).unwrap();
+        assert_eq!((&answer["id"], &answer["object"]), (&"chatcmpl-test".into(), &"chat.completion".into()));
+        assert_eq!((&answer["created"], &answer["model"]), (&1_700_000_000.into(), &"model".into()));
+        let call = &answer["choices"][0]["message"]["tool_calls"][0];
+        assert_eq!((&call["id"], &call["type"]), (&"call_test_0".into(), &"function".into()));
+        assert_eq!(call["function"]["arguments"], "{\"a\":1}");
+    }
+
+    #[test]
+    fn an_error_in_the_place_of_an_answer_says_what_it_is() {
+        let error = chat(&Bytes::from_static(br#"{"detail":"no capacity"}"#), &context("x")).unwrap_err();
+        assert_eq!(error.message(), "no capacity");
     }
 }

@@ -30,6 +30,22 @@ impl<'a> Splice<'a> {
         }
     }
 
+    /// Puts members at the start of this object. Only once for an object, because an empty one takes no comma behind them.
+    pub(super) fn insert_inside(&mut self, object: &str, members: &[String]) {
+        let Some(inside) = object.strip_prefix('{').filter(|_| !members.is_empty()) else { return };
+        if let Some(place) = self.place(inside) {
+            let separator = if inside.trim_start().starts_with('}') { "" } else { "," };
+            self.changes.push((place.start..place.start, members.join(",") + separator));
+        }
+    }
+
+    /// Puts a member at the start of the whole text, which must be an object with a member.
+    pub(super) fn open(&mut self, member: impl Into<String>) {
+        if let Some(start) = self.source.iter().position(|byte| *byte == b'{') {
+            self.changes.push((start + 1..start + 1, format!("{},", member.into())));
+        }
+    }
+
     /// The text after all changes; `None` when there is none.
     pub(super) fn apply(mut self) -> Option<Vec<u8>> {
         if self.changes.is_empty() {
@@ -65,6 +81,16 @@ mod tests {
         splice.insert_after(&text[13..17], r#","c":3"#);
         splice.replace(&text[6..7], "null");
         assert_eq!(splice.apply().unwrap(), br#"{"a": null, "b":[2 ],"c":3}"#.to_vec());
+    }
+
+    #[test]
+    fn members_are_put_at_the_start_of_their_object() {
+        let text = String::from(r#" {"a":{"b":1}}"#);
+        let mut splice = Splice::new(text.as_bytes());
+        splice.insert_inside(&text[6..13], &["\"c\":2".to_owned()]);
+        splice.open("\"d\":3");
+        splice.open("\"e\":4");
+        assert_eq!(splice.apply().unwrap(), br#" {"d":3,"e":4,"a":{"c":2,"b":1}}"#.to_vec());
     }
 
     #[test]

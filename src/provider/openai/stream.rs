@@ -4,15 +4,21 @@
 //! * the usage chunk that this gateway asked for and the client did not is taken out;
 //! * usage that comes along with choices (DeepSeek, OpenRouter, Perplexity) is moved into the chunk without choices that OpenAI
 //!   documents, when the client asked for it and the provider sends none itself; its text stays what the provider wrote;
+//! * a first chunk without an id (Azure's verdict on the prompt) waits for the chunk that has one, so that all have the same;
+//! * events without data, which are signs of life, are left out;
 //! * `[DONE]` is added when the connection ends after a finish reason.
 //!
 //! An edited event is written anew as one `data:` line.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::choice::{ChoiceView, MessageView};
-use super::response::error_object;
+use super::choice::{AllChoices, ChoiceView, present};
+use super::failure::{error_object, misplaced_error};
+use super::identity::{Identity, IdentityView};
+use super::required::settle_tier;
 use super::splice::Splice;
 use super::{AnswerContext, usage};
 use crate::error::Result;
@@ -23,8 +29,14 @@ use crate::sse::{DONE, Event, write_data};
 #[derive(Debug)]
 pub(super) struct Forwarder {
     context: AnswerContext,
-    /// A choice has told why it ended: from here on, the end of the connection is a proper end.
-    finished: bool,
+    identity: Identity,
+    /// A chunk was forwarded.
+    identified: bool,
+    /// The first chunk, where it has no choices and lacks a name (Azure's verdict on the prompt): it waits for the next one's.
+    held: Option<Event>,
+    choices: AllChoices,
+    /// Whether each choice that has begun has told why it ended: when all have, the end of the connection is a proper end.
+    ended: BTreeMap<u64, bool>,
     /// The usage chunk that the client is still owed, as JSON text.
     owed: Option<String>,
     /// The provider sent a usage chunk of OpenAI's form.
@@ -34,14 +46,16 @@ pub(super) struct Forwarder {
 /// What is looked at in a chunk; everything else is skipped.
 #[derive(Deserialize)]
 struct ChunkView<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     id: Option<&'a RawValue>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     object: Option<&'a RawValue>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     created: Option<&'a RawValue>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     model: Option<&'a RawValue>,
+    #[serde(borrow)]
+    service_tier: Option<&'a RawValue>,
     #[serde(borrow, default)]
     choices: Option<Vec<ChoiceView<'a>>>,
     #[serde(borrow)]
@@ -52,58 +66,75 @@ struct ChunkView<'a> {
     error: Option<&'a RawValue>,
 }
 
-/// Groq reports usage here, asked or not.
+/// Groq reports usage here, asked or not, and why a stream stopped early.
 #[derive(Deserialize)]
 struct GroqView<'a> {
     #[serde(borrow)]
     usage: Option<&'a RawValue>,
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
 }
 
-impl ChunkView<'_> {
-    fn choices(&self) -> &[ChoiceView<'_>] {
+impl<'a> ChunkView<'a> {
+    const fn identity(&self) -> IdentityView<'a> {
+        IdentityView { id: self.id, object: self.object, created: self.created, model: self.model }
+    }
+
+    fn choices(&self) -> &[ChoiceView<'a>] {
         self.choices.as_deref().unwrap_or_default()
     }
 
-    /// The chunk that OpenAI ends a stream with when usage was asked for, around this chunk's usage.
-    fn usage_chunk(&self, usage: &str, context: &AnswerContext) -> String {
-        let own = |raw: Option<&RawValue>, ours: serde_json::Value| {
-            raw.map_or_else(|| ours.to_string(), |raw| raw.get().to_owned())
-        };
-        format!(
-            r#"{{"id":{},"object":"chat.completion.chunk","created":{},"model":{},"choices":[],"usage":{usage}}}"#,
-            own(self.id, context.id.as_str().into()),
-            own(self.created, context.created.into()),
-            own(self.model, context.model.as_str().into()),
-        )
+    /// The usage that stands among the choices or in one of them.
+    fn usage_beside(&self) -> Option<&RawValue> {
+        self.usage.or_else(|| self.choices().iter().find_map(|choice| choice.usage))
     }
 }
 
+/// The chunk that OpenAI ends a stream with when usage was asked for.
+fn usage_chunk(usage: &str, identity: &Identity) -> String {
+    let Identity { id, created, model } = identity;
+    format!(
+        r#"{{"id":{id},"object":"chat.completion.chunk","created":{created},"model":{model},"choices":[],"usage":{usage}}}"#
+    )
+}
+
 impl Forwarder {
-    pub(super) const fn new(context: AnswerContext) -> Self {
-        Self { context, finished: false, owed: None, usage_chunk_seen: false }
+    pub(super) fn new(context: AnswerContext) -> Self {
+        Self {
+            identity: Identity::new(&context),
+            context,
+            identified: false,
+            held: None,
+            choices: AllChoices::new(),
+            ended: BTreeMap::new(),
+            owed: None,
+            usage_chunk_seen: false,
+        }
     }
 
     /// The provider's error in a chunk, wherever it stands.
     fn check(&self, event: &Event, chunk: &ChunkView<'_>) -> Result<()> {
         let provider = self.context.provider;
-        if let Some(error) = chunk.error {
+        if let Some(error) = chunk.error.or_else(|| chunk.x_groq.as_ref()?.error) {
             return Err(error_object(error.get(), provider));
         }
-        // Older vLLM and SGLang write the error itself as the event.
-        if chunk.object.is_some_and(|object| object.get() == "\"error\"") {
-            return Err(error_object(&String::from_utf8_lossy(&event.data), provider));
-        }
-        if event.name.as_deref() == Some(b"error") {
-            return Err(protocol(provider, "an error event without an error"));
+        let named = event.name.as_deref() == Some(b"error");
+        // Older vLLM and SGLang write the error itself as the event, others a text in its place.
+        let empty = chunk.choices.is_none() && chunk.usage.is_none();
+        if named || empty || chunk.object.is_some_and(|object| object.get() == "\"error\"") {
+            let error = misplaced_error(&event.data, provider);
+            if named || error.is_some() {
+                return Err(error.unwrap_or_else(|| protocol(provider, "an error event without an error")));
+            }
         }
         chunk.choices().iter().try_for_each(|choice| choice.check(provider))
     }
 
     fn account(&mut self, chunk: &ChunkView<'_>, out: &mut StreamOut) {
         for choice in chunk.choices() {
-            let generated = choice.delta.as_ref().map_or(0, MessageView::generated);
+            let generated = choice.generated();
             out.generated += generated as u64;
-            self.finished |= choice.has_ended();
+            *self.ended.entry(choice.index()).or_default() |= choice.has_ended();
             out.content |= generated > 0 || choice.has_ended();
         }
     }
@@ -119,17 +150,34 @@ impl Forwarder {
             }
         }
         let mut splice = Splice::new(&event.data);
+        if let Some(usage) = chunk.usage_beside().filter(|_| self.context.include_usage && !alone) {
+            self.owed = Some(usage_chunk(usage.get(), &self.identity));
+        }
         if let Some(usage) = chunk.usage.filter(|_| self.context.include_usage && !alone) {
-            self.owed = Some(chunk.usage_chunk(usage.get(), &self.context));
             splice.replace(usage.get(), "null");
         }
-        for choice in chunk.choices() {
-            choice.translate(&mut splice);
+        for (place, choice) in chunk.choices().iter().enumerate() {
+            choice.translate_piece(place, &self.context.id, &mut self.choices, &mut splice);
+        }
+        settle_tier(chunk.service_tier, &mut splice);
+        if chunk.choices.is_some() {
+            self.identity.complete(chunk.identity(), "chat.completion.chunk", &mut splice);
         }
         match splice.apply() {
-            None => out.bytes.extend_from_slice(&event.raw),
+            None => write_raw(out, &event.raw),
             Some(data) => write_line(out, data),
         }
+    }
+
+    /// Writes the chunk that waited.
+    fn release(&mut self, out: &mut StreamOut) -> Result<()> {
+        let Some(event) = self.held.take() else { return Ok(()) };
+        self.forward(&event, &self.parse(&event)?, out);
+        Ok(())
+    }
+
+    fn parse<'e>(&self, event: &'e Event) -> Result<ChunkView<'e>> {
+        serde_json::from_slice(&event.data).map_err(|cause| protocol(self.context.provider, cause))
     }
 
     /// Writes the usage chunk if the provider did not.
@@ -137,6 +185,14 @@ impl Forwarder {
         if let Some(chunk) = self.owed.take().filter(|_| !self.usage_chunk_seen) {
             write_line(out, chunk.into_bytes());
         }
+    }
+}
+
+/// Writes an event as it came. Its last line feed may not have come yet; the same event must not differ by that.
+fn write_raw(out: &mut StreamOut, raw: &[u8]) {
+    out.bytes.extend_from_slice(raw);
+    if raw.ends_with(b"\r\n\r") {
+        out.bytes.push(b'\n');
     }
 }
 
@@ -148,20 +204,41 @@ fn write_line(out: &mut StreamOut, mut json: Vec<u8>) {
 
 impl StreamTranslator for Forwarder {
     fn event(&mut self, event: &Event, out: &mut StreamOut) -> Result<()> {
-        if event.data.as_ref() == b"[DONE]" {
+        let data = event.data.trim_ascii();
+        if data.is_empty() {
+            // A sign of life.
+            return Ok(());
+        }
+        if data == b"[DONE]" {
+            if !out.content {
+                return Err(protocol(self.context.provider, "the stream ended before it said anything"));
+            }
+            self.release(out)?;
             self.settle(out);
-            out.bytes.extend_from_slice(&event.raw);
+            match data == event.data {
+                true => write_raw(out, &event.raw),
+                false => out.bytes.extend_from_slice(DONE),
+            }
             out.done = true;
             return Ok(());
         }
-        let chunk: ChunkView<'_> =
-            serde_json::from_slice(&event.data).map_err(|cause| protocol(self.context.provider, cause))?;
+        let chunk: ChunkView<'_> = self.parse(event)?;
         // Before the error: OpenRouter bills what was generated until then in the same event.
         let groq = chunk.x_groq.as_ref().and_then(|groq| groq.usage);
-        if let Some(usage) = chunk.usage.or(groq).and_then(usage::read) {
+        if let Some(usage) = chunk.usage_beside().or(groq).and_then(usage::read) {
             out.usage = Some(usage);
         }
         self.check(event, &chunk)?;
+        let first = !self.identified && self.held.is_none();
+        if first && !chunk.identity().is_named() && chunk.choices().is_empty() && chunk.usage.is_none() {
+            self.held = Some(event.clone());
+            return Ok(());
+        }
+        if !self.identified {
+            self.identity.learn(chunk.identity());
+        }
+        self.release(out)?;
+        self.identified = true;
         self.account(&chunk, out);
         self.forward(event, &chunk, out);
         Ok(())
@@ -171,7 +248,7 @@ impl StreamTranslator for Forwarder {
         if out.done {
             return End::Complete;
         }
-        if !self.finished {
+        if self.ended.is_empty() || self.ended.values().any(|ended| !ended) {
             return End::Truncated;
         }
         self.settle(out);
@@ -187,10 +264,10 @@ mod tests {
     use crate::error::ErrorKind;
     use crate::provider::tests_support::{context, run};
 
-    const ROLE: &str = r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#;
-    const HELLO: &str = r#"{"choices":[{"index":0,"delta":{"content":"Hello"},"finish_reason":null}],"usage":null}"#;
-    const STOP: &str = r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
-    const USAGE: &str = r#"{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4}}"#;
+    const ROLE: &str = r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#;
+    const HELLO: &str = r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"m","choices":[{"index":0,"delta":{"content":"Hello"},"finish_reason":null}],"usage":null}"#;
+    const STOP: &str = r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
+    const USAGE: &str = r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"m","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4}}"#;
 
     fn forwarder(include_usage: bool) -> Forwarder {
         Forwarder::new(AnswerContext { include_usage, ..context("openai") })
@@ -237,13 +314,13 @@ mod tests {
         assert_eq!(kind("{not json"), ErrorKind::ProviderProtocol);
     }
 
-    const LAST: &str = r#"{"id":"a","created":7,"model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4,"cost":0.01}}"#;
+    const LAST: &str = r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4,"cost":0.01}}"#;
 
     #[test]
     fn usage_beside_choices_is_moved_to_where_openai_documents_it() {
         let (out, end) = run(&mut forwarder(true), &[ROLE, HELLO, LAST, "[DONE]"]);
-        let moved = r#"{"id":"a","created":7,"model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":null}"#;
-        let chunk = r#"{"id":"a","object":"chat.completion.chunk","created":7,"model":"m","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4,"cost":0.01}}"#;
+        let moved = r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":null}"#;
+        let chunk = r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"m","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4,"cost":0.01}}"#;
         let expected = [ROLE, HELLO, moved, chunk, "[DONE]"].map(|data| format!("data: {data}\n\n")).concat();
         assert_eq!(String::from_utf8(out.bytes).unwrap(), expected);
         assert_eq!((end, out.usage.unwrap().output), (Ok(End::Complete), 1));
@@ -288,5 +365,59 @@ mod tests {
             kind(r#"{"choices":[{"delta":{"content":""},"finish_reason":"insufficient_system_resource"}]}"#),
             ErrorKind::ProviderError
         );
+    }
+
+    fn chunks(out: &StreamOut) -> Vec<serde_json::Value> {
+        let text = String::from_utf8(out.bytes.clone()).unwrap();
+        let lines = text.lines().filter_map(|line| line.strip_prefix("data: ")).filter(|data| *data != "[DONE]");
+        lines.map(|data| serde_json::from_str(data).unwrap()).collect()
+    }
+
+    #[test]
+    fn every_chunk_says_what_it_is_and_a_first_one_without_an_id_waits_for_it() {
+        let verdict = r#"{"id":"","object":"","created":0,"model":"","choices":[],"prompt_filter_results":[{}]}"#;
+        let hello = r#"{"id":"c1","object":"chat.completion.chunk","created":9,"model":"m","choices":[{"index":0,"delta":{"content":"a"}}]}"#;
+        let bare = r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
+        let (out, end) = run(&mut forwarder(false), &[verdict, hello, bare]);
+        let chunks = chunks(&out);
+        assert_eq!((end, chunks.len()), (Ok(End::Complete), 3));
+        for chunk in &chunks {
+            let said = ["id", "object", "created", "model"].map(|name| chunk[name].to_string());
+            assert_eq!(said, ["\"c1\"", "\"chat.completion.chunk\"", "9", "\"m\""]);
+        }
+        assert!(chunks[0]["prompt_filter_results"].is_array());
+        let (out, _) = run(&mut forwarder(false), &[bare]);
+        assert_eq!(self::chunks(&out)[0]["id"], "chatcmpl-test");
+    }
+
+    #[test]
+    fn signs_of_life_and_an_end_before_the_beginning() {
+        let (out, end) = run(&mut forwarder(false), &[ROLE, "", " ", HELLO, STOP, "[DONE] "]);
+        assert_eq!((end, chunks(&out).len()), (Ok(End::Complete), 3));
+        assert_eq!(run(&mut forwarder(false), &[ROLE, "[DONE]"]).1, Err(ErrorKind::ProviderProtocol));
+    }
+
+    #[test]
+    fn errors_are_found_wherever_they_stand() {
+        let kind = |data: &str| run(&mut forwarder(false), &[ROLE, data]).1.unwrap_err();
+        let groq = r#"{"choices":[{"delta":{},"finish_reason":null}],"x_groq":{"error":"over capacity"}}"#;
+        assert_eq!(kind(groq), ErrorKind::ProviderError);
+        assert_eq!(kind(r#"{"detail":"busy"}"#), ErrorKind::ProviderError);
+        assert_eq!(kind(r#"{"message":"slow","code":429}"#), ErrorKind::ProviderRateLimited);
+        let mut forwarder = forwarder(false);
+        let event =
+            Event { name: Some("error".into()), data: r#"{"message":"m","status":503}"#.into(), raw: "".into() };
+        let error = forwarder.event(&event, &mut StreamOut::default()).unwrap_err();
+        assert_eq!((error.kind(), error.message()), (ErrorKind::ProviderOverloaded, "m"));
+    }
+
+    #[test]
+    fn usage_inside_a_choice_is_read_and_given_in_its_place() {
+        let last = r#"{"id":"a","choices":[{"index":0,"delta":{},"finish_reason":"stop","usage":{"prompt_tokens":3,"completion_tokens":1}}]}"#;
+        let (out, _) = run(&mut forwarder(true), &[HELLO, last, "[DONE]"]);
+        assert_eq!(out.usage.unwrap().output, 1);
+        assert_eq!(chunks(&out)[2]["usage"]["prompt_tokens"], 3);
+        let (out, _) = run(&mut forwarder(true), &[HELLO, last, USAGE, "[DONE]"]);
+        assert_eq!(chunks(&out).len(), 3);
     }
 }

@@ -46,15 +46,18 @@ pub(super) fn read(raw: &RawValue) -> Option<Usage> {
     // One provider in OpenRouter's pool reports the same tokens as read and as written.
     let cached_read = cached.min(prompt);
     let cache_write = written.min(prompt - cached_read);
-    // xAI counts reasoning beside the completion, not inside it; the total tells which.
-    let sum = wire.prompt_tokens + wire.completion_tokens;
-    let beside = if reasoning > 0 && wire.total_tokens == sum + reasoning { reasoning } else { 0 };
+    // xAI counts reasoning beside the completion, not inside it, and Google's compatible address in the total alone; the total
+    // tells. Sound that stands beside a prompt is Mistral's, which counts for itself.
+    let uncounted =
+        if only_total { 0 } else { wire.total_tokens.saturating_sub(wire.prompt_tokens + wire.completion_tokens) };
+    let unnamed = reasoning == 0 && details.audio_tokens == 0;
+    let beside = if unnamed || uncounted == reasoning { uncounted } else { 0 };
     Some(Usage {
         input: prompt - cached_read - cache_write,
         cached_read,
         cache_write,
         output: wire.completion_tokens + beside,
-        reasoning,
+        reasoning: reasoning.max(beside),
         audio_input: details.audio_tokens,
         audio_output: wire.completion_tokens_details.audio_tokens,
     })
@@ -99,6 +102,12 @@ mod tests {
         assert_eq!(read_text(beside).unwrap().output, 291);
         let inside = r#"{"prompt_tokens":12,"completion_tokens":291,"total_tokens":303,"completion_tokens_details":{"reasoning_tokens":290}}"#;
         assert_eq!(read_text(inside).unwrap().output, 291);
+    }
+
+    #[test]
+    fn reasoning_that_only_the_total_holds_is_billed() {
+        let usage = read_text(r#"{"prompt_tokens":66,"completion_tokens":6,"total_tokens":100}"#).unwrap();
+        assert_eq!((usage.input, usage.output, usage.reasoning, usage.total_tokens()), (66, 34, 28, 100));
     }
 
     #[test]

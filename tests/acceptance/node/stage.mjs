@@ -11,6 +11,8 @@ export function stageOf(client) {
   const stage = prepared.clients[client];
   return {
     ...stage,
+    /** A key that can ask for this recording. */
+    keyFor: (id) => (stage.keys[id].length > 1 ? stage.keys[id].shift() : stage.keys[id][0]),
     play: (...items) => post(`${stage.replay}/__play`, { items: items.map((item) => (typeof item === "string" ? { id: item } : item)) }),
     seen: async () => (await fetch(`${stage.replay}/__seen`)).json(),
   };

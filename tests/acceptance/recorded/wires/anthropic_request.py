@@ -1,50 +1,24 @@
-"""Requests that fit recordings: what an app would have sent to the gateway to get the recorded exchange.
+"""Anthropic's recorded requests in OpenAI's terms, and what must come out of the gateway for them.
 
-For OpenAI and Groq that is the recorded body itself. Anthropic's bodies are put into OpenAI's terms, and where those have
-no word, into the members that the gateway takes under Anthropic's own names: `Sent.native` lists them. What can't be said
-at all is in `Sent.lost`. `Sent.expected` is the body that must come out of the gateway. `normal` brings two Anthropic bodies
-that mean the same into the same form.
+Where OpenAI's API has no word, the members that the gateway takes under Anthropic's own names are used: `Sent.native` lists
+them. What can't be said at all is in `Sent.lost`. `normal` brings two bodies that mean the same into the same form.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass, field
 from typing import Any
 
-from expect import Recording
+from ..recording import Recording
+from .base import HI, Sent
 
-HI = [{"role": "user", "content": "hi"}]
 # Parameters of Anthropic's API that the gateway takes by these names, because OpenAI's has no word for them.
 NATIVE = ("cache_control", "container", "mcp_servers", "output_format", "service_tier", "thinking", "top_k")
 # Blocks that come first in an answer, and go back as `thinking_blocks`.
 THINKING = ("thinking", "redacted_thinking")
 # Parameters that both have, by Anthropic's name and by OpenAI's.
 COMMON = (("max_tokens", "max_tokens"), ("temperature", "temperature"), ("stop_sequences", "stop"))
-
-
-@dataclass
-class Sent:
-    """A request for the gateway, and what the provider must receive for it."""
-
-    body: dict[str, Any]
-    expected: dict[str, Any] | None
-    native: list[str] = field(default_factory=list)
-    lost: list[str] = field(default_factory=list)
-
-
-def request_of(recording: Recording) -> Sent:
-    """The request whose answer the recording is."""
-    if recording.request is None:
-        body = {"model": recording.model, "messages": HI, "stream": recording.stream}
-        return Sent({**body, "model": f"{recording.provider}/{recording.model}"}, None, lost=["no request was recorded"])
-    if recording.provider == "anthropic":
-        return _from_anthropic(recording.request)
-    expected = dict(recording.request)
-    if expected.get("stream"):
-        expected["stream_options"] = {**(expected.get("stream_options") or {}), "include_usage": True}
-    return Sent({**recording.request, "model": f"{recording.provider}/{recording.model}"}, expected)
 
 
 # --- Anthropic's request in OpenAI's terms -----------------------------------------------------------------------------
@@ -54,8 +28,10 @@ class _NoForm(Exception):
     """A content that OpenAI's API has no form for."""
 
 
-def _from_anthropic(recorded: dict[str, Any]) -> Sent:
-    sent = Sent({"model": f"anthropic/{recorded['model']}", "messages": HI}, dict(recorded))
+def request_of(recording: Recording, address: str) -> Sent:
+    """The request whose answer the recording is, for the model of this address."""
+    recorded = recording.request
+    sent = Sent({"model": address, "messages": HI}, dict(recorded))
     for name in NATIVE:
         if name in recorded:
             sent.body[name] = recorded[name]

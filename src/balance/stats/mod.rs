@@ -1,0 +1,349 @@
+//! Live counters of a route (a model at a credential). Written once per attempt, read once per ranking, without a lock on
+//! the way of a ranking.
+//!
+//! Everything that fades does so with time, not with samples, so that a route of one request a minute and one of a hundred a
+//! second forget equally fast. [`Attempt::record`](super::attempt::Attempt::record) is the one writer.
+
+mod credential;
+mod prefixes;
+mod timed;
+mod tokens;
+mod waits;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use super::Moment;
+use super::breaker::Breaker;
+pub use credential::{CredentialStats, MAX_COOL_DOWN, Refusal};
+pub use prefixes::{Prefixes, WARM_MS, prefix};
+use timed::{Counted, Timed, blend};
+pub use tokens::{ModelStats, USUAL_OUTPUT};
+use waits::Waits;
+
+/// How fast the time to first token is forgotten.
+const TTFT_TAU_MS: f64 = 10_000.0;
+/// How fast the time per token, the usual load and the usual wait are forgotten.
+const STEADY_TAU_MS: f64 = 30_000.0;
+/// How fast successes and failures are forgotten.
+const ERROR_TAU_MS: f64 = 120_000.0;
+/// Expected time to first token of a route without a sample, in milliseconds.
+pub const SEED_TTFT_MS: f64 = 1000.0;
+/// Expected time per token of a route without a sample, in milliseconds.
+pub const SEED_TPOT_MS: f64 = 20.0;
+/// After so many taus without a sample an average is no longer believed as it was.
+const IDLE_TAUS: f64 = 3.0;
+/// Attempts and failures that every route is thought to have had.
+const PRIOR: (f64, f64) = (10.0, 0.2);
+/// What one request more under way than usual adds to a route's expected time.
+const LOAD: f64 = 0.02;
+/// The least that a failure counts as time to first token, in milliseconds.
+const LEAST_PENALTY_MS: f64 = 5000.0;
+/// Shorter answers say nothing about the time per token.
+const FEWEST_TOKENS: u64 = 8;
+/// Times the usual wait until a first token counts as late.
+const PATIENCE: u32 = 10;
+/// Nobody is given less time until the first token.
+const SHORTEST_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How one model at one credential has been doing.
+#[derive(Debug, Default)]
+pub struct RouteStats {
+    /// Peak-EWMA in milliseconds; failures are penalties.
+    ttft: Timed,
+    /// Mean in milliseconds of what did come; what a timeout is made from.
+    wait: Timed,
+    /// Mean milliseconds per token.
+    tpot: Timed,
+    waits: Waits,
+    attempts: Timed,
+    failed: Timed,
+    /// One more than the moment of the last failure; zero for none.
+    last_failure: AtomicU64,
+    /// Share of the prompt that was read from a cache where it was thought to be warm, and where not.
+    cached: [Counted; 2],
+    /// Share of the prompt that was written to a cache.
+    written: Counted,
+    in_flight: AtomicU32,
+    /// How many requests are usually under way.
+    load: Timed,
+    /// Whether it is left alone for a while.
+    pub breaker: Breaker,
+}
+
+/// The timing of an answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timing {
+    /// From the start to the first content; nothing when the answer came whole.
+    pub first: Option<Duration>,
+    /// From the start to the end.
+    pub total: Duration,
+    /// Completion tokens, if known.
+    pub output: Option<u64>,
+}
+
+impl RouteStats {
+    /// Expected milliseconds to the first token and per token. What was measured long ago has faded towards `usual`, which is
+    /// what the group's routes have now: otherwise a route that was slow once would never be tried again.
+    pub fn speed(&self, now: Moment, usual: impl FnOnce() -> (f64, f64)) -> (f64, f64) {
+        let (ttft, tpot) = (self.ttft.read(now), self.tpot.read(now));
+        let idle = |age: u64, tau: f64| age as f64 > IDLE_TAUS * tau;
+        let fresh = !ttft.is_some_and(|(_, age)| idle(age, TTFT_TAU_MS))
+            && !tpot.is_some_and(|(_, age)| idle(age, STEADY_TAU_MS));
+        let known = (ttft.map_or(SEED_TTFT_MS, |(ttft, _)| ttft), tpot.map_or(SEED_TPOT_MS, |(tpot, _)| tpot));
+        if fresh {
+            return known;
+        }
+        let usual = usual();
+        let fade = |known: f64, usual: f64, age: Option<u64>, tau: f64| {
+            let beyond = age.unwrap_or_default().saturating_sub((IDLE_TAUS * tau) as u64);
+            blend(known, usual, beyond, tau)
+        };
+        (
+            fade(known.0, usual.0, ttft.map(|(_, age)| age), TTFT_TAU_MS),
+            fade(known.1, usual.1, tpot.map(|(_, age)| age), STEADY_TAU_MS),
+        )
+    }
+
+    /// The same as it was measured, if that is not long ago.
+    pub(super) fn fresh_speed(&self, now: Moment) -> Option<(f64, f64)> {
+        let (ttft, age) = self.ttft.read(now)?;
+        let tpot = self.tpot.read(now).map_or(SEED_TPOT_MS, |(tpot, _)| tpot);
+        (age as f64 <= IDLE_TAUS * TTFT_TAU_MS).then_some((ttft, tpot))
+    }
+
+    /// Whether it ever answered or failed.
+    pub fn is_known(&self, now: Moment) -> bool {
+        self.attempts.read(now).is_some()
+    }
+
+    /// What the requests under way do to the expected time: 2 % for each that is more than usual. A provider that stalls is
+    /// noticed by this before any of its answers is late; one that carries a steady load is not blamed for it.
+    pub fn load_factor(&self, now: Moment) -> f64 {
+        let usual = self.load.read(now).map_or(0.0, |(load, _)| load);
+        1.0 + LOAD * (f64::from(self.in_flight()) - usual).max(0.0)
+    }
+
+    /// Smoothed share of failures: decayed over two minutes, with a prior of 2 % worth ten attempts.
+    pub fn error_rate(&self, now: Moment) -> f64 {
+        let attempts = self.attempts.sum(ERROR_TAU_MS, now);
+        let failed = self.failed.sum(ERROR_TAU_MS, now).min(attempts);
+        (failed + PRIOR.1) / (attempts + PRIOR.0)
+    }
+
+    /// How many milliseconds ago it failed last.
+    pub fn since_failure(&self, now: Moment) -> Option<u64> {
+        let last = self.last_failure.load(Relaxed).checked_sub(1)?;
+        Some(now.since(Moment(last)))
+    }
+
+    /// Expected share of a prompt that is read from a cache, if anything is known about it.
+    pub fn cached_share(&self, warm: bool) -> Option<f64> {
+        self.cached_of(warm).get()
+    }
+
+    /// Expected share of a prompt that is written to a cache.
+    pub fn written_share(&self) -> f64 {
+        self.written.get().unwrap_or(0.0)
+    }
+
+    /// The time until the first token that 19 of 20 requests stay below: when a hedge is due. Nothing while too few are known.
+    pub fn p95_first_token(&self) -> Option<Duration> {
+        self.waits.quantile(0.95)
+    }
+
+    /// How long to wait for the first token of a stream: ten times what is usual here, 15 s at least, `limit` at most. A route
+    /// without history gets all of it; one that ran into the limit is given more the next time.
+    pub fn first_token_timeout(&self, limit: Duration, now: Moment) -> Duration {
+        let usual = self.wait.read(now).map(|(wait, _)| Duration::from_secs_f64(wait / 1000.0));
+        usual.map_or(limit, |usual| (usual * PATIENCE).max(SHORTEST_TIMEOUT).min(limit))
+    }
+
+    /// Requests under way.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Relaxed)
+    }
+
+    pub(super) fn begin(&self, now: Moment) {
+        let under_way = self.in_flight.fetch_add(1, Relaxed) + 1;
+        self.load.mean(f64::from(under_way), STEADY_TAU_MS, now);
+    }
+
+    pub(super) fn end(&self) {
+        self.in_flight.fetch_sub(1, Relaxed);
+    }
+
+    /// It answered.
+    pub(super) fn answered(&self, timing: Timing, now: Moment) {
+        self.attempts.add(1.0, ERROR_TAU_MS, now);
+        let total = millis(timing.total);
+        let first = timing.first.map(millis);
+        if let Some(first) = first {
+            self.ttft.peak(first, TTFT_TAU_MS, now);
+            self.wait.mean(first, STEADY_TAU_MS, now);
+            self.waits.add(first);
+        }
+        let Some(output) = timing.output.filter(|output| *output >= FEWEST_TOKENS) else { return };
+        let tpot = match first {
+            Some(first) => (total - first) / (output - 1) as f64,
+            None => (total - self.ttft.read(now).map_or(SEED_TTFT_MS, |(ttft, _)| ttft)) / output as f64,
+        };
+        self.tpot.mean(tpot.max(0.0), STEADY_TAU_MS, now);
+    }
+
+    /// It failed, and takes as long as a penalty.
+    pub(super) fn failed(&self, now: Moment) {
+        self.attempts.add(1.0, ERROR_TAU_MS, now);
+        self.failed.add(1.0, ERROR_TAU_MS, now);
+        self.last_failure.store(now.0 + 1, Relaxed);
+    }
+
+    /// Being asked was a waste of time.
+    pub(super) fn penalise(&self, retry_after: Option<Duration>, now: Moment) {
+        let penalty = retry_after.map_or(0.0, |wait| millis(wait.min(MAX_COOL_DOWN)));
+        self.ttft.peak(penalty.max(LEAST_PENALTY_MS), TTFT_TAU_MS, now);
+    }
+
+    /// Nothing had come after so long.
+    pub(super) fn timed_out(&self, after: Duration, now: Moment) {
+        self.wait.mean(millis(after), STEADY_TAU_MS, now);
+        self.waits.add(millis(after));
+    }
+
+    /// Of a prompt of so many tokens so many were read from a cache, and so many written to it.
+    pub(super) fn cached(&self, warm: bool, prompt: u64, read: u64, written: u64) {
+        if prompt > 0 {
+            self.cached_of(warm).add(read as f64 / prompt as f64);
+            self.written.add(written as f64 / prompt as f64);
+        }
+    }
+
+    const fn cached_of(&self, warm: bool) -> &Counted {
+        let [cold, hot] = &self.cached;
+        if warm { hot } else { cold }
+    }
+}
+
+fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}
+
+/// All counters by what they count. They outlive groups, so that a changed workspace keeps its experience.
+#[derive(Debug, Default)]
+pub struct StatsBook {
+    routes: RwLock<HashMap<(String, String), Arc<RouteStats>>>,
+    models: RwLock<HashMap<(String, String), Arc<ModelStats>>>,
+    credentials: RwLock<HashMap<String, Arc<CredentialStats>>>,
+    prefixes: RwLock<HashMap<String, Arc<Prefixes>>>,
+}
+
+/// Above so many counters the book starts afresh: a client that invents model names must not fill the memory.
+const MAX_COUNTERS: usize = 100_000;
+
+impl StatsBook {
+    /// The counters of a model at a credential.
+    pub fn route(&self, credential: &str, model: &str) -> Arc<RouteStats> {
+        entry(&self.routes, (credential.to_owned(), model.to_owned()))
+    }
+
+    /// The tokens of a model in a workspace.
+    pub fn model(&self, workspace: &str, model: &str) -> Arc<ModelStats> {
+        entry(&self.models, (workspace.to_owned(), model.to_owned()))
+    }
+
+    /// The cool-down of a credential.
+    pub fn credential(&self, credential: &str) -> Arc<CredentialStats> {
+        entry(&self.credentials, credential.to_owned())
+    }
+
+    /// The warm caches of a workspace.
+    pub fn prefixes(&self, workspace: &str) -> Arc<Prefixes> {
+        entry(&self.prefixes, workspace.to_owned())
+    }
+}
+
+fn entry<K: std::hash::Hash + Eq, V: Default>(map: &RwLock<HashMap<K, Arc<V>>>, key: K) -> Arc<V> {
+    let mut map = map.write().unwrap_or_else(PoisonError::into_inner);
+    if map.len() >= MAX_COUNTERS && !map.contains_key(&key) {
+        map.clear();
+    }
+    Arc::clone(map.entry(key).or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const USUAL: fn() -> (f64, f64) = || (700.0, 15.0);
+
+    fn streamed(first: u64, total: u64, output: u64) -> Timing {
+        Timing { first: Some(Duration::from_millis(first)), total: Duration::from_millis(total), output: Some(output) }
+    }
+
+    #[test]
+    fn a_stream_tells_both_speeds_and_a_whole_answer_the_one_per_token() {
+        let stats = RouteStats::default();
+        assert_eq!(stats.speed(Moment(0), USUAL), (SEED_TTFT_MS, SEED_TPOT_MS));
+        stats.answered(streamed(300, 1300, 101), Moment(0));
+        assert_eq!(stats.speed(Moment(0), USUAL), (300.0, 10.0));
+        let whole = Timing { first: None, total: Duration::from_millis(2300), output: Some(100) };
+        stats.answered(whole, Moment(1_000_000));
+        let (ttft, tpot) = stats.speed(Moment(1_000_000), USUAL);
+        assert!((tpot - 20.0).abs() < 0.01, "(2300 - 300) / 100 after a long time: {tpot}");
+        assert!((ttft - 700.0).abs() < 0.01, "what nobody measured for long is as usual: {ttft}");
+        stats.answered(streamed(300, 9000, 7), Moment(1_000_000));
+        assert!((stats.speed(Moment(1_000_000), USUAL).1 - 20.0).abs() < 0.01, "seven tokens say nothing");
+    }
+
+    #[test]
+    fn a_quick_failure_does_not_look_quick() {
+        let stats = RouteStats::default();
+        stats.answered(streamed(300, 1300, 101), Moment(0));
+        stats.penalise(None, Moment(0));
+        assert_eq!(stats.speed(Moment(0), USUAL).0, LEAST_PENALTY_MS);
+        stats.penalise(Some(Duration::from_secs(3600)), Moment(0));
+        assert_eq!(stats.speed(Moment(0), USUAL).0, 300_000.0);
+    }
+
+    #[test]
+    fn failures_are_forgotten_in_minutes_and_a_single_one_proves_little() {
+        let stats = RouteStats::default();
+        let fresh = stats.error_rate(Moment(0));
+        stats.failed(Moment(0));
+        let rate = stats.error_rate(Moment(0));
+        assert!(fresh < rate && rate < 0.12, "{rate}");
+        (0..20).for_each(|_| stats.failed(Moment(0)));
+        assert!(stats.error_rate(Moment(0)) > 0.6);
+        assert!(stats.error_rate(Moment(600_000)) < 0.05);
+        assert_eq!(stats.since_failure(Moment(5)), Some(5));
+    }
+
+    #[test]
+    fn a_steady_load_is_no_reproach_and_a_sudden_one_is() {
+        let stats = RouteStats::default();
+        (0..50).for_each(|_| stats.begin(Moment(0)));
+        assert!(stats.load_factor(Moment(0)) > 1.9, "{}", stats.load_factor(Moment(0)));
+        for step in 1..200 {
+            stats.begin(Moment(step * 1000));
+            stats.end();
+        }
+        assert!(stats.load_factor(Moment(200_000)) < 1.05);
+        (0..50).for_each(|_| stats.begin(Moment(200_000)));
+        assert!(stats.load_factor(Moment(200_000)) > 1.9);
+    }
+
+    #[test]
+    fn the_timeout_follows_what_is_usual_and_a_timeout_makes_it_longer() {
+        let stats = RouteStats::default();
+        let limit = Duration::from_secs(120);
+        let timeout = |now| stats.first_token_timeout(limit, Moment(now));
+        assert_eq!(timeout(0), limit, "nobody knows how long this model thinks");
+        stats.answered(streamed(300, 1300, 101), Moment(0));
+        assert_eq!(timeout(0), SHORTEST_TIMEOUT);
+        stats.timed_out(Duration::from_secs(15), Moment(60_000));
+        assert!(timeout(60_000) > Duration::from_secs(100), "{:?}", timeout(60_000));
+        assert!(timeout(60_000) <= limit);
+    }
+}

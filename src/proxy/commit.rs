@@ -1,0 +1,95 @@
+//! From the commit point to the end: the head is written here and nowhere else, then the stream, and the end is told to both sides.
+//!
+//! Not here: what happens before there is content (`serve`, `race`). Invariant: a success is booked before its last byte goes out.
+
+use std::time::Instant;
+
+use super::attempt::Started;
+use super::respond;
+use super::serve::{Serving, deadline_passed, halted};
+use super::shutting_down;
+use super::stream::LiveStream;
+use crate::config::Timeouts;
+use crate::error::{Error, Result};
+use crate::provider::Outgoing;
+
+impl Serving<'_> {
+    /// Commits: from here on the client has seen who answers.
+    pub(super) async fn deliver(&mut self, started: Started, outgoing: &Outgoing) -> Result<()> {
+        self.context.status = 200;
+        self.context.first_content = Some(self.context.started.elapsed());
+        let stream = self.admitted.call.head.stream;
+        let head = respond::success_head(self.context, self.admitted.request.strategy, &outgoing.warnings, stream)?;
+        match started {
+            Started::Whole(answer) => {
+                self.settle(None);
+                self.gateway.finish(self.context).await;
+                let written = respond::whole(self.session, head, answer.body).await;
+                written.map_err(|_| self.client_left())
+            }
+            Started::Stream(live) => {
+                self.context.streaming = true;
+                self.stream(*live, head).await
+            }
+        }
+    }
+
+    /// Forwards a stream until it is over, watching both sides.
+    async fn stream(&mut self, mut live: LiveStream, head: respond::Head) -> Result<()> {
+        let mut head = Some(head);
+        let mut halt = self.gateway.halt.subscribe();
+        loop {
+            let over = live.is_over();
+            if over {
+                self.settle(None);
+                self.gateway.finish(self.context).await;
+            }
+            if respond::piece(self.session, head.take(), live.take(), over).await.is_err() {
+                live.abort().await;
+                return Err(self.client_left());
+            }
+            if over {
+                live.finish(&self.snapshot.attempts.upstream).await;
+                return Ok(());
+            }
+            let step = tokio::select! {
+                biased;
+                step = step(&mut live, &self.snapshot.config.timeouts, self.admitted.call.deadline) => step,
+                () = halted(&mut halt) => Err(shutting_down()),
+                _ = self.session.downstream_session.read_body_or_idle(true) => {
+                    live.abort().await;
+                    return Err(self.client_left());
+                }
+            };
+            if let Some(trace) = self.context.traces.last_mut() {
+                live.report(trace);
+            }
+            if let Err(error) = step {
+                return Err(self.broken(live, error).await);
+            }
+        }
+    }
+
+    /// A stream that broke after its commit: what came before goes out; the error event is `fail_to_proxy`'s.
+    async fn broken(&mut self, mut live: LiveStream, error: Error) -> Error {
+        let credential = self.context.traces.last().map(|trace| trace.candidate.credential.clone());
+        let error = match credential {
+            Some(credential) => credential.blame(error),
+            None => error,
+        };
+        let rest = live.take();
+        live.abort().await;
+        self.settle(Some(&error));
+        if respond::piece(self.session, None, rest, false).await.is_err() {
+            return self.client_left();
+        }
+        error
+    }
+}
+
+async fn step(live: &mut LiveStream, timeouts: &Timeouts, deadline: Instant) -> Result<()> {
+    match tokio::time::timeout_at(deadline.into(), live.step(timeouts.idle)).await {
+        Ok(step) => step,
+        Err(_) => Err(deadline_passed()),
+    }
+}

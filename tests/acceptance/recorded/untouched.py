@@ -1,0 +1,59 @@
+"""What a provider of OpenAI's own API sent must reach the client with every field, known or not.
+
+More may be there: what OpenAI's description requires and the provider left out. What is put into OpenAI's words is judged
+elsewhere, as the identity of a stream, its finish or its calls, and left out here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .reading import Reading, loose
+from .result import Result, short
+
+# Judged as the identity of the answer, and as its finish.
+ELSEWHERE = {"$": {"id", "object", "created", "model"}, "$.choices[]": {"finish_reason"}}
+# Service tiers by other names: Groq's, Anthropic's and Google's.
+TIERS = {"on_demand": "default", "performance": "priority", "standard": "default", "provisioned": "scale"}
+
+
+def check(result: Result, got: Reading, wanted: Reading) -> None:
+    """Chunk by chunk, or the whole answer. Usage that came along with choices may stand in OpenAI's usage chunk instead."""
+    ours, theirs = (got.chunks, wanted.chunks) if wanted.body is None else ([got.body], [wanted.body])
+    ours, theirs = ([value for value in values if not value.get("error")] for values in (ours, theirs))
+    told = any(value.get("usage") and not value.get("choices") for value in ours)
+    if told and len(ours) == len(theirs) + 1:
+        ours = [value for value in ours if value.get("choices") or not value.get("usage")]
+    result.compare("shape", "number of chunks", len(ours), len(theirs))
+    for index, (value, recorded) in enumerate(zip(ours, theirs)):
+        if told and recorded.get("choices") and recorded.get("usage") and value.get("usage") is None:
+            recorded = {**recorded, "usage": None}
+        if lacking := lacks(value, recorded):
+            result.fail("shape", f"chunk {index} lacks {lacking}")
+            return
+
+
+def lacks(value: Any, recorded: Any, path: str = "$") -> str | None:
+    """The first place where the recorded JSON is not found again; more may be there."""
+    if isinstance(recorded, dict) and isinstance(value, dict):
+        names = [name for name in recorded if name not in ELSEWHERE.get(path, ())]
+        missing = (f"{path}.{name}" for name in names if name not in value)
+        inner = (lacks(value[name], recorded[name], f"{path}.{name}") for name in names if name in value)
+        return next(missing, None) or next(filter(None, inner), None)
+    if isinstance(recorded, list) and isinstance(value, list) and len(recorded) == len(value):
+        inner = (lacks(*both, f"{path}[]") for both in zip(value, recorded))
+        return next(filter(None, inner), None)
+    return None if same(value, recorded, path) else f"{path}: expected {short(recorded)}, got {short(value)}"
+
+
+def same(value: Any, recorded: Any, path: str) -> bool:
+    """Whether a value is the recorded one, or what stands for it in OpenAI's words."""
+    if value == recorded:
+        return True
+    if path.endswith(".service_tier"):
+        return value == TIERS.get(recorded)
+    if path.endswith(".function.arguments") and isinstance(value, str):
+        return loose(value) == (recorded if isinstance(recorded, dict) else loose(recorded or "") or {})
+    if path.endswith((".tool_calls[].id", ".reasoning_content", ".delta", ".message")):
+        return not recorded
+    return False
