@@ -24,6 +24,8 @@ use crate::store::{AttemptRecord, DayRange, RequestRecord};
 
 /// Bytes that are gathered for one piece of the body.
 const PIECE: usize = 64 * 1024;
+/// Bytes that a line of CSV usually fits in.
+const ROW: usize = 1024;
 /// Pieces that may wait for the client.
 const PIECES: usize = 4;
 
@@ -196,7 +198,7 @@ fn columns(attempt: &AttemptRecord) -> Vec<String> {
 }
 
 fn line(fields: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Result<Vec<u8>> {
-    let mut writer = csv::WriterBuilder::new().from_writer(Vec::new());
+    let mut writer = csv::WriterBuilder::new().buffer_capacity(ROW).from_writer(Vec::new());
     writer.write_record(fields).map_err(Error::internal)?;
     writer.into_inner().map_err(|error| Error::internal(error.error()))
 }

@@ -52,7 +52,9 @@ pub(super) fn over(dir: &Path) -> Result<()> {
         let db = open_when_free(dir)?;
         write_journal(&db, dir, &unfinished)?;
         drop(db);
-        fs::rename(&unfinished, dir.join(JOURNAL)).map_err(|error| unreachable(dir, &error))?;
+        // On disk before the old files lose their names.
+        let named = fs::rename(&unfinished, dir.join(JOURNAL)).and_then(|()| fs::File::open(dir)?.sync_all());
+        named.map_err(|error| unreachable(dir, &error))?;
     }
     move_aside(dir).map_err(|error| unreachable(dir, &error))
 }

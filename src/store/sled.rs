@@ -63,7 +63,7 @@ impl SledStore {
         }
         let had_rows = dir.join(STATE).is_dir();
         let journal = Journal::open(disk, segment_bytes, 1)?;
-        let rows = SledRows::open(&dir.join(STATE), lock)?;
+        let rows = SledRows::open(&dir.join(STATE), Some(lock))?;
         if had_rows && !State::<SledRows>::is_begun(&rows)? {
             return Err(damaged(dir, "its rows are gone"));
         }
@@ -74,12 +74,12 @@ impl SledStore {
 /// Rows in sled.
 pub struct SledRows {
     db: Db,
-    /// Keeps other processes out, longer than sled's own lock does.
-    _lock: File,
+    /// Keeps other processes out, longer than sled's own lock does; none where the caller does.
+    _lock: Option<File>,
 }
 
 impl SledRows {
-    pub(super) fn open(dir: &Path, lock: File) -> Result<Self> {
+    pub(super) fn open(dir: &Path, lock: Option<File>) -> Result<Self> {
         Ok(Self { db: open_when_free(dir)?, _lock: lock })
     }
 }

@@ -405,3 +405,55 @@ proptest! {
         prop_assert!(left.is_sorted() && (cut || lost <= 1), "{} lost", lost);
     }
 }
+
+/// A store of the first layout, as it was written then.
+fn first_layout(dir: &Path) {
+    let db = ::sled::open(dir).unwrap();
+    let put = |key: &[u8], value: &[u8]| drop(db.insert(key, value).unwrap());
+    put(b"\0format", b"1");
+    put(b"\0commits", b"7");
+    put(b"wws\0", &serde_json::to_vec(&workspace("ws")).unwrap());
+    let mut sums = Rollup::default();
+    for number in 0..3 {
+        let record = numbered(number);
+        record.attempts.iter().filter(|attempt| attempt.provider == "openai").for_each(|attempt| sums.add(attempt));
+        let mut key = b"lws\0".to_vec();
+        key.extend_from_slice(&(record.created_at.as_millisecond() ^ i64::MIN).to_be_bytes());
+        key.extend_from_slice(format!("\0{}\0\0\0\0\0", record.request_id).as_bytes());
+        put(&key, &serde_json::to_vec(&record).unwrap());
+    }
+    put(b"rws\x002026-01-01\0openai", &serde_json::to_vec(&sums).unwrap());
+    put(b"sws\x002026-01-01\0key_1", b"77");
+    db.flush().unwrap();
+    std::fs::write(dir.join("perpetuo.commits"), "00000000000000000007\n").unwrap();
+}
+
+#[test]
+fn a_store_of_the_first_layout_is_carried_over_once_and_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    first_layout(dir.path());
+    // A carrying over that a crash cut short leaves this.
+    std::fs::create_dir(dir.path().join("journal.unfinished")).unwrap();
+    for _ in 0..2 {
+        let store = SledStore::open(dir.path()).unwrap();
+        assert_eq!(store.tenancy().unwrap().workspaces, [workspace("ws")]);
+        let log = store.logs("ws", &LogQuery { limit: 50, ..LogQuery::default() }).unwrap();
+        assert_eq!(log.requests, [2, 1, 0].map(numbered));
+        let sums = store.rollups("ws", DayRange::default()).unwrap();
+        assert_eq!(sums.iter().map(|(name, sums)| (name.as_str(), sums.attempts)).collect::<Vec<_>>(), [("openai", 3)]);
+        let spent = store.spent("ws", DayRange::default()).unwrap();
+        assert_eq!((spent.len(), spent[0].key.as_str(), spent[0].cost.0), (1, "key_1", 77));
+    }
+    assert!(dir.path().join("before-journal-1/db").exists() && !dir.path().join("before-journal-2").exists());
+    assert_eq!(verify(dir.path()).unwrap().problems, Vec::<String>::new());
+}
+
+#[test]
+fn a_store_of_the_first_layout_without_its_main_file_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    first_layout(dir.path());
+    std::fs::remove_file(dir.path().join("db")).unwrap();
+    let error = SledStore::open(dir.path()).err().unwrap();
+    assert!(error.message().contains("is damaged"), "{error}");
+    assert!(!dir.path().join("db").exists() && !dir.path().join("state").exists());
+}

@@ -66,7 +66,7 @@ pub fn verify(dir: &Path) -> Result<Report> {
     let disk = RealDisk::new(dir.join(JOURNAL)).map_err(|error| unreachable(dir, &error))?;
     let mut report = Report::default();
     let rows = match dir.join(STATE).is_dir() {
-        true => SledRows::open(&dir.join(STATE), lock),
+        true => SledRows::open(&dir.join(STATE), Some(lock)),
         false => Err(told("they are missing")),
     };
     let kept = rows.and_then(|rows| match State::<SledRows>::is_begun(&rows)? {
@@ -134,7 +134,7 @@ fn refuse_older(dir: &Path) -> Result<()> {
     if dir.join("db").exists() && !dir.join(JOURNAL).exists() {
         return Err(told("This store is of an older layout; `perpetuo serve` carries it over when it starts."));
     }
-    if !dir.is_dir() {
+    if !dir.join(JOURNAL).is_dir() && !dir.join(STATE).is_dir() {
         return Err(told(format!("There is no store at {}.", dir.display())));
     }
     Ok(())
@@ -145,9 +145,8 @@ fn make_unfinished(dir: &Path, disk: &dyn Disk) -> Result<(PathBuf, u64)> {
     if unfinished.exists() {
         fs::remove_dir_all(&unfinished).map_err(|error| unreachable(dir, &error))?;
     }
-    let own_lock = fs::File::open(dir).map_err(|error| unreachable(dir, &error))?;
     let mut problems = Vec::new();
-    let (state, begins) = from_checkpoint(disk, SledRows::open(&unfinished, own_lock)?, &mut problems)?;
+    let (state, begins) = from_checkpoint(disk, SledRows::open(&unfinished, None)?, &mut problems)?;
     let mut entries = 0;
     let found = repair::inspect(disk, &mut |number, entry| {
         entries += u64::from(number > begins && !matches!(entry, Entry::Gap(_)));

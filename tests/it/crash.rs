@@ -108,3 +108,27 @@ async fn kill_9_at_random_moments_loses_nothing_that_a_report_showed() {
 async fn kill_9_at_random_moments_loses_no_answer_that_was_whole_where_answers_wait_for_the_disk() {
     crash_loop("sync", 2).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_store_is_refused_with_what_to_do_and_that_brings_the_bill_back() {
+    let mut gateway = Furnished::start(Behaviour::new("openai")).await;
+    for _ in 0..3 {
+        gateway.site.chat(&gateway.key, hello("openai/gpt-4o")).await.unwrap().text().await.unwrap();
+    }
+    let bill = gateway.usage().await;
+    gateway.process.kill_9();
+    let rows = gateway.site.data_dir().join("store/state/db");
+    let length = std::fs::metadata(&rows).unwrap().len() as usize;
+    std::fs::write(&rows, vec![0xA5; length]).unwrap();
+    for arguments in [&["serve"][..], &["store", "verify"]] {
+        let refused = gateway.site.run(arguments);
+        assert!(!refused.status.success(), "{arguments:?}");
+        assert!(text(&refused.stderr).contains("perpetuo store rebuild"), "{}", text(&refused.stderr));
+    }
+    let rebuilt = gateway.site.run(&["store", "rebuild"]);
+    assert!(rebuilt.status.success(), "{}{}", text(&rebuilt.stdout), text(&rebuilt.stderr));
+    gateway.process = gateway.site.serve().await;
+    assert_eq!(gateway.usage().await, bill);
+    let in_use = gateway.site.run(&["store", "rebuild"]);
+    assert!(text(&in_use.stderr).contains("in use by another process"), "{}", text(&in_use.stderr));
+}

@@ -46,7 +46,7 @@ impl Site {
         self.directory.path().join("perpetuo.toml")
     }
 
-    fn data_dir(&self) -> PathBuf {
+    pub fn data_dir(&self) -> PathBuf {
         self.directory.path().join("data")
     }
 
@@ -71,7 +71,7 @@ impl Site {
         format!("http://{}{path}", self.address)
     }
 
-    async fn chat(&self, key: &str, body: Value) -> reqwest::Result<reqwest::Response> {
+    pub async fn chat(&self, key: &str, body: Value) -> reqwest::Result<reqwest::Response> {
         reqwest::Client::new().post(self.url("/v1/chat/completions")).bearer_auth(key).json(&body).send().await
     }
 
@@ -200,7 +200,7 @@ pub struct Furnished {
 }
 
 impl Furnished {
-    async fn start(behaviour: Behaviour) -> Self {
+    pub async fn start(behaviour: Behaviour) -> Self {
         Self::start_with(behaviour, "").await
     }
 

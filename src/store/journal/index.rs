@@ -111,7 +111,23 @@ pub(super) struct Group {
 #[derive(Clone, Default)]
 pub(super) struct Index {
     names: Names,
-    workspaces: BTreeMap<String, Arc<Vec<Mark>>>,
+    workspaces: BTreeMap<String, Workspace>,
+}
+
+#[derive(Clone, Default)]
+struct Workspace {
+    marks: Arc<Vec<Mark>>,
+    /// How many there are of each provider and status.
+    counts: BTreeMap<(u16, u16), u64>,
+}
+
+impl Workspace {
+    fn groups(&self) -> Vec<Group> {
+        let groups = self.counts.iter();
+        groups
+            .map(|((provider, status), count)| Group { provider: *provider, status: *status, count: *count })
+            .collect()
+    }
 }
 
 impl Index {
@@ -120,9 +136,10 @@ impl Index {
         let provider = self.names.number(record.provider);
         let mark = Mark { at: record.at, offset, status: record.status, provider };
         if !self.workspaces.contains_key(record.workspace) {
-            self.workspaces.insert(record.workspace.to_owned(), Arc::default());
+            self.workspaces.insert(record.workspace.to_owned(), Workspace::default());
         }
-        if let Some(marks) = self.workspaces.get_mut(record.workspace) {
+        if let Some(Workspace { marks, counts }) = self.workspaces.get_mut(record.workspace) {
+            *counts.entry((provider, record.status)).or_default() += 1;
             // Nearly always the end: requests are booked about in the order they came.
             let place = marks.partition_point(|known| known.at <= mark.at);
             Arc::make_mut(marks).insert(place, mark);
@@ -133,36 +150,29 @@ impl Index {
         &self.names
     }
 
-    pub(super) fn workspaces(&self) -> impl Iterator<Item = (&String, &Vec<Mark>)> {
-        self.workspaces.iter().map(|(name, marks)| (name, &**marks))
+    pub(super) fn workspaces(&self) -> impl Iterator<Item = (&String, &Vec<Mark>, Vec<Group>)> {
+        self.workspaces.iter().map(|(name, workspace)| (name, &*workspace.marks, workspace.groups()))
     }
 
     /// A workspace's part.
     pub(super) fn block(&self, workspace: &str) -> Option<Block> {
-        let marks = self.workspaces.get(workspace)?;
+        let workspace = self.workspaces.get(workspace)?;
+        let marks = &workspace.marks;
         Some(Block {
             oldest: marks.first()?.at,
             newest: marks.last()?.at,
             count: marks.len(),
-            groups: groups(marks),
+            groups: workspace.groups(),
             marks: Marks::Memory(Arc::clone(marks)),
         })
     }
 
     /// The time of the oldest and of the newest record.
     pub(super) fn span(&self) -> Option<(i64, i64)> {
-        let ends = self.workspaces.values().filter_map(|marks| Some((marks.first()?.at, marks.last()?.at)));
+        let marks = self.workspaces.values().map(|workspace| &workspace.marks);
+        let ends = marks.filter_map(|marks| Some((marks.first()?.at, marks.last()?.at)));
         ends.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)))
     }
-}
-
-/// How many there are of each kind.
-pub(super) fn groups(marks: &[Mark]) -> Vec<Group> {
-    let mut counts: BTreeMap<(u16, u16), u64> = BTreeMap::new();
-    for mark in marks {
-        *counts.entry((mark.provider, mark.status)).or_default() += 1;
-    }
-    counts.into_iter().map(|((provider, status), count)| Group { provider, status, count }).collect()
 }
 
 /// A workspace's records in one segment.

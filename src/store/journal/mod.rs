@@ -105,7 +105,7 @@ impl Journal {
         let codec = Codec::new()?;
         let mut firsts = segment_numbers(&*disk)?;
         let mut closed = Vec::new();
-        drop_unborn(&*disk, &mut firsts)?;
+        let begin = drop_unborn(&*disk, &mut firsts)?.unwrap_or(begin);
         let last = firsts.pop();
         for first in firsts {
             let next = closed.last().map_or(first, |before: &Arc<Closed>| before.sidecar.directory.last + 1);
@@ -273,7 +273,7 @@ impl Journal {
             blocks.extend(closed.sidecar.workspaces().filter_map(|workspace| closed.sidecar.block(workspace)));
         }
         let index = &segments.active.index;
-        blocks.extend(index.workspaces().filter_map(|(workspace, _)| index.block(workspace)));
+        blocks.extend(index.workspaces().filter_map(|(workspace, ..)| index.block(workspace)));
         drop(segments);
         blocks.iter().map(|block| Ok(block.before(moment)? as u64)).sum()
     }
@@ -405,16 +405,16 @@ fn segment_numbers(disk: &dyn Disk) -> Result<Vec<u64>> {
     Ok(numbers)
 }
 
-/// A last segment that has not even a header was about to be made when the process died.
-fn drop_unborn(disk: &dyn Disk, firsts: &mut Vec<u64>) -> Result<()> {
-    let Some(last) = firsts.last().copied().filter(|_| firsts.len() > 1) else { return Ok(()) };
+/// A last segment that has not even a header was about to be made when the process died. Gives its number.
+fn drop_unborn(disk: &dyn Disk, firsts: &mut Vec<u64>) -> Result<Option<u64>> {
+    let Some(last) = firsts.last().copied() else { return Ok(None) };
     let file = disk.open(&segment_name(last)).map_err(|error| unreadable(&error))?;
     let bytes = read_up_to(&*file, 0, FILE_HEADER + 1).map_err(|error| unreadable(&error))?;
     if bytes.len() <= FILE_HEADER && read_header(Content::Journal, &bytes) == Err(BadHeader::Damaged) {
         disk.remove(&segment_name(last)).map_err(|error| unwritable(&error))?;
-        firsts.pop();
+        return Ok(firsts.pop());
     }
-    Ok(())
+    Ok(None)
 }
 
 fn check_follows(disk: &dyn Disk, expected: u64, first: u64) -> Result<()> {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::frame::{u32_at, u64_at};
-use super::index::{Block, Group, Index, MARK, Marks, Names, groups};
+use super::index::{Block, Group, Index, MARK, Marks, Names};
 use super::unwritable;
 use crate::error::{Error, Result};
 use crate::store::disk::{Disk, DiskFile, read_up_to, write_all};
@@ -121,12 +121,12 @@ impl Sidecar {
 fn encode(index: &Index, last: u64, length: u64) -> (Vec<u8>, Directory) {
     let mut bytes = Vec::new();
     let mut workspaces = HashMap::new();
-    for (workspace, marks) in index.workspaces() {
+    for (workspace, marks, groups) in index.workspaces() {
         let (Some(oldest), Some(newest)) = (marks.first(), marks.last()) else { continue };
         let offset = bytes.len();
         bytes.reserve(marks.len() * MARK);
         marks.iter().for_each(|mark| mark.put(&mut bytes));
-        let (offset, groups) = (offset as u64, groups(marks));
+        let offset = offset as u64;
         let part = Part { offset, count: marks.len(), oldest: oldest.at, newest: newest.at, groups };
         workspaces.insert(workspace.clone(), part);
     }
