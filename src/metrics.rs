@@ -4,6 +4,8 @@
 //! begin with `perpetuo_`. Invariants: labels come from closed sets (provider names, codes of the error table, strategies),
 //! so the number of series is bounded whatever clients send; a booking becomes metrics in [`Metrics::observe`] only.
 
+mod control;
+
 use prometheus::core::Collector;
 use prometheus::{
     CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -13,10 +15,9 @@ use prometheus::{
 use crate::api::strategy::StrategyName;
 use crate::error::{Error, ErrorKind, Result, Source};
 use crate::provider::{self, PROVIDERS};
-use crate::quota::Limit;
-use crate::shed::Shed;
 use crate::store::{AttemptRecord, RequestRecord};
 use crate::usage::Certainty;
+pub use control::Control;
 
 /// The label of a provider that is none of ours.
 const OTHER: &str = "other";
@@ -24,8 +25,6 @@ const OTHER: &str = "other";
 const NONE: &str = "none";
 /// The label of what did not fail.
 const OK: &str = "ok";
-/// Why a credential is out.
-const REFUSALS: [&str; 2] = ["key", "quota"];
 /// The kinds of billed tokens; they do not overlap.
 const TOKEN_TYPES: [&str; 4] = ["input", "cached_read", "cache_write", "output"];
 
@@ -92,24 +91,8 @@ pub struct Metrics {
     pub overhead: Histogram,
     /// Refused virtual keys and admin tokens; fed where they are refused.
     pub auth_failures: IntCounter,
-    /// Candidates that were chosen, by `strategy` and `reason`; fed by the proxy.
-    pub choices: IntCounterVec,
-    /// 429s after which a credential cools down, by `provider`; fed by the proxy.
-    pub cool_downs: IntCounterVec,
-    /// Credentials that were refused and are out until they are changed, by `provider` and `reason`; fed by the proxy.
-    pub credentials_disabled: IntCounterVec,
-    /// Routes that fail and are left alone for a while, by `provider`; fed by the proxy.
-    pub routes_opened: IntCounterVec,
-    /// Attempts that the retry budget did not allow; fed by the proxy.
-    pub retry_budget_exhausted: IntCounter,
-    /// Hedges, by `result`; fed by the proxy.
-    pub hedges: IntCounterVec,
-    /// Requests that ran into a limit of their key or workspace, by `limit`; fed where they are refused.
-    pub rate_limited: IntCounterVec,
-    /// Requests that were shed, by `scope` and `resource`; fed where they are refused.
-    pub shed: IntCounterVec,
-    /// Bytes of request bodies that are held; fed when the metrics are read.
-    pub buffered_bytes: IntGauge,
+    /// What the gateway decided: routes, retries, limits.
+    pub control: Control,
     /// Reloads of the configuration, by `result` (`success`, `failure`); fed where it is loaded.
     pub config_reloads: IntCounterVec,
     /// Bookings that never reached the ledger; fed by the meter.
@@ -275,40 +258,7 @@ impl Metrics {
                 &OVERHEAD_BUCKETS,
             )?,
             auth_failures: maker.counter("perpetuo_auth_failures_total", "Refused virtual keys and admin tokens.")?,
-            choices: maker.counters(
-                "perpetuo_route_choices_total",
-                "Candidates that were chosen, and why.",
-                &["strategy", "reason"],
-            )?,
-            cool_downs: maker.counters(
-                "perpetuo_credential_cool_downs_total",
-                "Rate limits after which a credential was left alone for a while.",
-                PROVIDER,
-            )?,
-            credentials_disabled: maker.counters(
-                "perpetuo_credential_disabled_total",
-                "Credentials that their provider refused; out until they are changed.",
-                &["provider", "reason"],
-            )?,
-            routes_opened: maker.counters(
-                "perpetuo_route_opened_total",
-                "Routes that failed and were left alone for a while.",
-                PROVIDER,
-            )?,
-            retry_budget_exhausted: maker
-                .counter("perpetuo_retry_budget_exhausted_total", "Attempts that the retry budget did not allow.")?,
-            hedges: maker.counters("perpetuo_hedges_total", "Second attempts beside a slow first one.", &["result"])?,
-            rate_limited: maker.counters(
-                "perpetuo_rate_limited_total",
-                "Requests that ran into a limit of their virtual key or workspace.",
-                &["limit"],
-            )?,
-            shed: maker.counters(
-                "perpetuo_shed_total",
-                "Requests that were shed because too much was under way.",
-                &["scope", "resource"],
-            )?,
-            buffered_bytes: maker.gauge("perpetuo_buffered_bytes", "Bytes of request bodies that are held now.")?,
+            control: Control::create(maker)?,
             config_reloads: maker.counters(
                 "perpetuo_config_reloads_total",
                 "Reloads of the configuration.",
@@ -332,15 +282,7 @@ impl Metrics {
     /// Series that exist from the start, so that a first failure is a rise from zero and not a new series.
     fn start_at_zero(&self) {
         self.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        for result in ["won", "lost"] {
-            self.hedges.with_label_values(&[result]);
-        }
-        for limit in Limit::ALL {
-            self.rate_limited.with_label_values(&[limit.as_str()]);
-        }
-        for shed in Shed::ALL {
-            self.shed.with_label_values(&shed.labels());
-        }
+        self.control.start_at_zero();
         for result in ["success", "failure"] {
             self.config_reloads.with_label_values(&[result]);
         }
@@ -348,7 +290,6 @@ impl Metrics {
             self.start_provider_at_zero(provider);
         }
         for strategy in StrategyName::ALL.map(StrategyName::as_str) {
-            self.choices.with_label_values(&[strategy, "best"]);
             for kind in ErrorKind::ALL.map(ErrorKind::row) {
                 self.requests.with_label_values(&[strategy, class_label(kind.status), kind.code, NONE]);
             }
@@ -367,11 +308,7 @@ impl Metrics {
             self.tokens.with_label_values(&[provider, kind, Certainty::Exact.as_str()]);
         }
         self.cost.with_label_values(&[provider]);
-        for refusal in REFUSALS {
-            self.credentials_disabled.with_label_values(&[provider, refusal]);
-        }
-        for counter in [&self.fallbacks, &self.unpriced, &self.stream_truncated, &self.cool_downs, &self.routes_opened]
-        {
+        for counter in [&self.fallbacks, &self.unpriced, &self.stream_truncated] {
             counter.with_label_values(&[provider]);
         }
     }
@@ -479,7 +416,7 @@ mod tests {
         record.attempts[1].certainty = Certainty::Unpriced;
         metrics.observe(&record);
         let families = registry.gather();
-        assert_eq!(families.len(), 31, "a metric has no series or is not registered");
+        assert_eq!(families.len(), 33, "a metric has no series or is not registered");
         for family in families {
             let name = family.name();
             assert!(name.starts_with("gen_ai_") || name.starts_with("perpetuo_"), "{name}");

@@ -87,7 +87,7 @@ pub struct Attempt {
 impl Attempt {
     /// An attempt that the breaker let in, from now on under way.
     pub(super) fn begin(candidate: Arc<Candidate>, pass: Pass, request: &Request) -> Self {
-        candidate.stats.begin(request.now);
+        candidate.stats.begin();
         let warm = is_warm(&candidate, request);
         let Request { prompt_tokens, key, prefix, .. } = *request;
         Self { candidate, pass, prompt_tokens, key, prefix, warm }
@@ -126,7 +126,7 @@ impl Attempt {
     }
 
     fn learn(&self, outcome: &Outcome) {
-        let Candidate { stats, cooling, tokens, .. } = &*self.candidate;
+        let Candidate { stats, cooling, tokens, outputs, .. } = &*self.candidate;
         let output = outcome.usage.map(|usage| usage.output);
         stats.answered(Timing { first: outcome.first, total: outcome.total, output }, outcome.now);
         stats.breaker.success(self.pass, outcome.now);
@@ -136,7 +136,7 @@ impl Attempt {
         }
         if let Some(usage) = outcome.usage {
             tokens.saw_prompt(usage.prompt_tokens(), self.prompt_tokens);
-            tokens.saw_output(self.key, usage.output);
+            outputs.saw_output(self.key, usage.output);
             stats.cached(self.warm, usage.prompt_tokens(), usage.cached_read, usage.cache_write);
         }
     }

@@ -61,8 +61,8 @@ pub struct Nobody {
     /// How long until the first credential that cools down is free again. Within the deadline it is worth waiting for; else the
     /// answer is a 429 with this `Retry-After`.
     pub wait: Option<Duration>,
-    /// Why a credential is out until it is changed, if one is.
-    pub refused: Option<Refusal>,
+    /// Why a credential is out until it is changed, if one is, and whose provider it is.
+    pub refused: Option<(Refusal, &'static str)>,
 }
 
 impl Group {
@@ -144,8 +144,10 @@ impl Group {
             Excluded::Cooling(wait) => Some(wait),
             _ => None,
         });
-        let mut refusals = self.candidates.iter().map(|candidate| candidate.cooling.refused(candidate.revision));
-        Nobody { wait: waits.min(), refused: refusals.find_map(|refusal| refusal) }
+        let refused = self.candidates.iter().find_map(|candidate| {
+            Some((candidate.cooling.refused(candidate.revision)?, candidate.credential.provider.name))
+        });
+        Nobody { wait: waits.min(), refused }
     }
 }
 

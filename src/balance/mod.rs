@@ -55,8 +55,10 @@ pub struct Candidate {
     pub stats: Arc<RouteStats>,
     /// Whether the credential can be asked at all.
     pub cooling: Arc<CredentialStats>,
-    /// How many tokens this model's requests have in this workspace.
+    /// How far estimates of this model's prompts are off in this workspace.
     pub tokens: Arc<ModelStats>,
+    /// How long answers are here, under the name that clients ask for: all candidates of a group are compared by the same length.
+    pub outputs: Arc<ModelStats>,
     /// Where the workspace's prompts were sent last.
     pub prefixes: Arc<Prefixes>,
     /// What names this route there.
@@ -75,9 +77,10 @@ pub struct Place {
 }
 
 impl Candidate {
-    /// A candidate with its counters.
+    /// A candidate with its counters; `asked` is the model as clients name it, `model` as the provider does.
     pub fn new(
         place: Place,
+        asked: &str,
         credential: Arc<Credential>,
         model: String,
         prices: Option<Prices>,
@@ -92,6 +95,7 @@ impl Candidate {
             stats: book.route(&credential.id, &model),
             cooling: book.credential(&credential.id),
             tokens: book.model(&credential.workspace, &model),
+            outputs: book.model(&credential.workspace, asked),
             prefixes: book.prefixes(&credential.workspace),
             tag: (tag >> 48) as u16,
             credential,

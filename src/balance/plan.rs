@@ -64,7 +64,7 @@ impl Planner {
     }
 
     fn candidates(&self, workspace: &Workspace, model: &str, kind: Kind) -> Vec<Candidate> {
-        let form = self.form(model);
+        let (asked, form) = (model, self.form(model));
         enabled(workspace)
             .filter_map(|credential| {
                 let (upstream, rank) = self.upstream(credential, model, kind, form)?;
@@ -74,7 +74,7 @@ impl Planner {
             .map(|(slot, (credential, model, rank))| {
                 let prices = self.catalog.price(credential.provider.name, &model).cloned();
                 let place = Place { slot, rank, revision: workspace.revision };
-                Candidate::new(place, Arc::clone(credential), model, prices, &self.stats)
+                Candidate::new(place, asked, Arc::clone(credential), model, prices, &self.stats)
             })
             .collect()
     }

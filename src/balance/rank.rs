@@ -21,6 +21,8 @@ use super::{Candidate, Moment};
 
 /// From this error rate on, a route that has failed within [`OUTAGE_MS`] is behind every healthy one.
 const UNHEALTHY: f64 = 0.2;
+/// Attempts, decayed, that are enough to judge by: fewer are left to the breaker.
+const ENOUGH: f64 = 8.0;
 /// How long ago a failure still counts for that.
 const OUTAGE_MS: u64 = 30_000;
 
@@ -37,6 +39,8 @@ pub struct Placed {
     class: Class,
     /// Asking it would be the probe of a route that was open.
     pub probe: bool,
+    /// It has never been asked, nor is it being asked now.
+    pub new: bool,
 }
 
 /// What can be said against a candidate that can be asked.
@@ -46,6 +50,7 @@ enum Class {
     Unhealthy,
     OverDeadline,
     NoPrice,
+    SlowStart,
     Open,
 }
 
@@ -68,20 +73,21 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// The median of the speeds that were measured lately in this group: milliseconds to the first token and per token.
+    /// The median of the speeds in this group as they were measured last: milliseconds to the first token and per token. Of an
+    /// even number the slower one, or of two routes the slower would soon be thought as quick as the other.
     pub fn usual_speed(&self) -> (f64, f64) {
         *self.usual.get_or_init(|| {
             let now = self.request.now;
             let (mut ttft, mut tpot): (Vec<_>, Vec<_>) =
-                self.candidates.iter().filter_map(|candidate| candidate.stats.fresh_speed(now)).unzip();
+                self.candidates.iter().filter_map(|candidate| candidate.stats.measured_speed(now)).unzip();
             (median(&mut ttft).unwrap_or(SEED_TTFT_MS), median(&mut tpot).unwrap_or(SEED_TPOT_MS))
         })
     }
 }
 
 fn median(values: &mut [f64]) -> Option<f64> {
-    let middle = values.len().checked_sub(1)? / 2;
-    Some(*values.select_nth_unstable_by(middle, f64::total_cmp).1)
+    let middle = values.len() / 2;
+    (!values.is_empty()).then(|| *values.select_nth_unstable_by(middle, f64::total_cmp).1)
 }
 
 impl Ranking {
@@ -114,24 +120,29 @@ pub fn rank(candidates: &[Arc<Candidate>], request: &Request) -> Ranking {
     let panic = panics(candidates, request);
     let mut ranking = Ranking { order: Vec::with_capacity(candidates.len()), ..Ranking::default() };
     for candidate in candidates {
-        match excluded(candidate, request) {
-            Some(Excluded::Open) if panic => ranking.order.push(placed(strategy, candidate, &context, true)),
-            Some(why) => ranking.excluded.push((candidate.slot, why)),
-            None => ranking.order.push(placed(strategy, candidate, &context, false)),
-        }
+        let against = match excluded(candidate, request) {
+            None => Class::Ready,
+            Some(Excluded::Open) if panic => Class::Open,
+            Some(Excluded::SlowStart) if panic => Class::SlowStart,
+            Some(why) => {
+                ranking.excluded.push((candidate.slot, why));
+                continue;
+            }
+        };
+        ranking.order.push(placed(strategy, candidate, &context, against));
     }
     ranking.keep_the_best_class();
     ranking.draw(strategy, &context);
     ranking
 }
 
-/// Whether breakers are ignored: more than half of the group is open, or nobody else can be asked at all.
+/// Whether breakers are ignored: they keep more than half of the group, or nobody else can be asked at all.
 fn panics(candidates: &[Arc<Candidate>], request: &Request) -> bool {
-    let is_open = |candidate: &Candidate| candidate.stats.breaker.state(request.now) == State::Open;
-    let open = candidates.iter().filter(|candidate| is_open(candidate)).count();
+    let closed = |candidate: &Candidate| !candidate.stats.breaker.admits(request.now);
+    let kept = candidates.iter().filter(|candidate| closed(candidate)).count();
     let first = request.tried.is_empty();
-    open > 0
-        && (open * 2 > candidates.len()
+    kept > 0
+        && (kept * 2 > candidates.len()
             || (first && candidates.iter().all(|candidate| excluded(candidate, request).is_some())))
 }
 
@@ -154,10 +165,11 @@ pub fn excluded(candidate: &Candidate, request: &Request) -> Option<Excluded> {
     }
 }
 
-fn placed(strategy: &dyn Strategy, candidate: &Candidate, context: &Context<'_>, open: bool) -> Placed {
+/// `against` is what the breaker has against it.
+fn placed(strategy: &dyn Strategy, candidate: &Candidate, context: &Context<'_>, against: Class) -> Placed {
     let (score, now) = (strategy.score(candidate, context), context.request.now);
-    let class = if open {
-        Class::Open
+    let class = if against > Class::Ready {
+        against
     } else if score.is_none() {
         Class::NoPrice
     } else if is_late(candidate, context) {
@@ -172,11 +184,12 @@ fn placed(strategy: &dyn Strategy, candidate: &Candidate, context: &Context<'_>,
         Class::Unhealthy => Reason::Unhealthy,
         Class::OverDeadline => Reason::OverDeadline,
         Class::NoPrice => Reason::NoPrice,
-        Class::Open => Reason::Panic,
+        Class::SlowStart | Class::Open => Reason::Panic,
     };
     let score = score.unwrap_or_else(|| fastest::cost(candidate, context));
     let probe = candidate.stats.breaker.state(now) == State::HalfOpen;
-    Placed { slot: candidate.slot, score, reason, class, probe }
+    let new = !candidate.stats.is_known(now) && candidate.stats.in_flight() == 0;
+    Placed { slot: candidate.slot, score, reason, class, probe, new }
 }
 
 fn is_late(candidate: &Candidate, context: &Context<'_>) -> bool {
@@ -186,7 +199,7 @@ fn is_late(candidate: &Candidate, context: &Context<'_>) -> bool {
 
 fn is_unhealthy(candidate: &Candidate, now: Moment) -> bool {
     let lately = candidate.stats.since_failure(now).is_some_and(|age| age < OUTAGE_MS);
-    lately && candidate.stats.error_rate(now) >= UNHEALTHY
+    lately && candidate.stats.attempts(now) >= ENOUGH && candidate.stats.error_rate(now) >= UNHEALTHY
 }
 
 impl Ranking {
@@ -199,6 +212,7 @@ impl Ranking {
             let why = match placed.class {
                 class if class <= worst => return true,
                 Class::NoPrice => Excluded::NoPrice,
+                Class::SlowStart => Excluded::SlowStart,
                 Class::Open => Excluded::Open,
                 _ => Excluded::OverDeadline,
             };

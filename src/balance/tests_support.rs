@@ -25,13 +25,15 @@ use crate::vault::{MasterKey, Vault, VirtualKeys};
 pub(crate) struct Cast {
     pub(crate) priority: u32,
     pub(crate) weight: u32,
+    /// The place in the alias.
+    pub(crate) rank: usize,
     /// Dollars per million tokens in and out.
     pub(crate) price: Option<(f64, f64)>,
 }
 
 impl Default for Cast {
     fn default() -> Self {
-        Self { priority: 1, weight: 1, price: Some((1.0, 4.0)) }
+        Self { priority: 1, weight: 1, rank: 0, price: Some((1.0, 4.0)) }
     }
 }
 
@@ -57,8 +59,8 @@ impl Stage {
                 };
                 Prices { base, tiers: Vec::new() }
             });
-            let place = Place { slot, rank: 0, revision: 1 };
-            Candidate::new(place, credential, "model".to_owned(), prices, &book)
+            let place = Place { slot, rank: cast.rank, revision: 1 };
+            Candidate::new(place, "model", credential, "model".to_owned(), prices, &book)
         });
         let candidates: Vec<_> = candidates.collect();
         let addresses = vec![SocketAddr::from(([127, 0, 0, 1], 9)); candidates.len()];

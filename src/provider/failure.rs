@@ -52,7 +52,7 @@ const NO_CREDIT: &str = "Your credit balance is too low";
 /// The error for the client and for the retry rule.
 pub fn failure(failure: &Failure<'_>, said: ProviderMessage, provider: &'static str) -> Error {
     let status = failure.status;
-    if said.key_invalid || matches!(status, 401 | 403) {
+    if said.key_invalid || (matches!(status, 401 | 403) && !is_flagged(status, &said)) {
         return key_invalid(status, provider);
     }
     let kind = kind_of(status, &said, provider);
@@ -134,6 +134,13 @@ fn kind_of(status: u16, said: &ProviderMessage, provider: &str) -> ErrorKind {
     }
 }
 
+/// Whether a 403 is about what was said and not about the key: OpenRouter answers so for a text that a moderator flagged.
+fn is_flagged(status: u16, said: &ProviderMessage) -> bool {
+    let flagged = said.more.get("metadata").is_some_and(|metadata| metadata.get("flagged_input").is_some());
+    let words = [said.code.as_deref(), said.error_type.as_deref()];
+    status == 403 && (flagged || words.contains(&Some("content_policy_violation")))
+}
+
 /// Whether the body says that waiting does not help: the quota or the money of this credential is used up.
 fn is_permanent(said: &ProviderMessage) -> bool {
     let words = [said.code.as_deref(), said.error_type.as_deref()];
@@ -206,5 +213,14 @@ mod tests {
         assert_eq!(event_failure(400, text("max_tokens is too large"), "acme").kind(), ErrorKind::ProviderError);
         let overloaded = fail(503, &resets, coded("slow_down"), "acme");
         assert_eq!((overloaded.kind(), overloaded.retry_after()), (ErrorKind::ProviderOverloaded, None));
+    }
+
+    #[test]
+    fn a_text_that_was_flagged_says_nothing_about_the_key() {
+        let metadata = serde_json::json!({"metadata": {"reasons": ["violence"], "flagged_input": "…"}});
+        let more = metadata.as_object().cloned().unwrap_or_default();
+        let flagged = ProviderMessage { more, ..text("Your input was flagged") };
+        assert_eq!(fail(403, &[], flagged, "openrouter").kind(), ErrorKind::ProviderRejected);
+        assert_eq!(fail(403, &[], text("No access"), "openrouter").kind(), ErrorKind::ProviderKeyInvalid);
     }
 }

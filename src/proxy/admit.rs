@@ -99,7 +99,7 @@ impl Gateway {
         let taken = Reservation::take(&subjects, amount, when);
         context.standing = quota::standing(&subjects, when);
         let reservation = taken.inspect_err(|refusal| {
-            self.metrics.rate_limited.with_label_values(&[refusal.limit.as_str()]).inc();
+            self.metrics.control.rate_limited.with_label_values(&[refusal.limit.as_str()]).inc();
         })?;
         context.reservation = Some(reservation);
         Ok(())
@@ -147,7 +147,7 @@ impl Room<'_> {
 }
 
 fn refused(shed: Shed, metrics: &Metrics) -> Error {
-    metrics.shed.with_label_values(&shed.labels()).inc();
+    metrics.control.shed.with_label_values(&shed.labels()).inc();
     shed.into()
 }
 
@@ -284,11 +284,13 @@ pub(super) fn request(body: &Body, head: &ChatHead, strategy: StrategyName, key:
     }
 }
 
-/// What a request is expected to use at the dearest of its candidates, as any of them may come to serve it.
+/// What a request may use at the dearest of its candidates, as any of them may come to serve it: all the client allows, or what
+/// is usual.
 fn dearest(group: &Group, request: &Request) -> Amount {
     group.candidates().iter().fold(Amount::default(), |most, candidate| {
         let prompt = candidate.tokens.prompt(request.prompt_tokens) as u64;
-        let output = candidate.tokens.output(request.key, request.max_output) as u64;
+        let usual = || candidate.outputs.output(request.key, None) as u64;
+        let output = request.max_output.unwrap_or_else(usual);
         let cost = candidate.prices.as_ref().map_or(Money::ZERO, |prices| prices.expected(prompt, output));
         Amount { tokens: most.tokens.max(prompt.saturating_add(output)), cost: most.cost.max(cost) }
     })

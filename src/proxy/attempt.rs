@@ -3,6 +3,7 @@
 //! A plain future that borrows no client session: it can be raced, timed out and dropped at any point, which closes its
 //! connection. What it learns it writes into its [`Trace`] at once, so that a dropped attempt is booked truthfully.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -20,6 +21,7 @@ use crate::balance::discovery::Resolver;
 use crate::balance::group::{Choice, UNRESOLVED};
 use crate::catalog::Kind;
 use crate::config::{Limits, Timeouts};
+use crate::directory::Credential;
 use crate::error::{Error, ErrorKind, Result};
 use crate::frames::Framing;
 use crate::provider::{Answer, AnswerContext, ChatCall, Failure, Outgoing, Target, failure, protocol};
@@ -128,13 +130,14 @@ impl Attempts {
             address => address,
         };
         let authorized = self.authorized(credential, outgoing).await?;
-        let outgoing = authorized.as_ref().unwrap_or(outgoing);
-        let size = outgoing.body.len() as u64;
-        let on_send = || trace.sent_bytes = Some(size);
-        let exchange = self.upstream.exchange(&(&**credential).into(), address, outgoing, stream, on_send).await?;
-        trace.status = exchange.status();
+        let first = authorized.as_ref().unwrap_or(outgoing);
+        let mut exchange = self.send(credential, address, first, stream, trace).await?;
         if authorized.is_some() && trace.status == 401 {
+            // Its token may have been taken back before its time; an account that is refused has no other.
+            drop(self.refused(exchange, choice).await);
             self.grants.forget(credential);
+            let renewed = self.authorized(credential, outgoing).await?;
+            exchange = self.send(credential, address, renewed.as_ref().unwrap_or(outgoing), stream, trace).await?;
         }
         if trace.status != 200 {
             return Err(self.refused(exchange, choice).await);
@@ -147,6 +150,21 @@ impl Attempts {
                 Err(error)
             }
         }
+    }
+
+    async fn send(
+        &self,
+        credential: &Credential,
+        address: SocketAddr,
+        outgoing: &Outgoing,
+        stream: bool,
+        trace: &mut Trace,
+    ) -> Result<Exchange> {
+        let size = outgoing.body.len() as u64;
+        let on_send = || trace.sent_bytes = Some(size);
+        let exchange = self.upstream.exchange(&credential.into(), address, outgoing, stream, on_send).await?;
+        trace.status = exchange.status();
+        Ok(exchange)
     }
 
     async fn whole(&self, call: &Call, choice: &Choice, mut exchange: Exchange, trace: &mut Trace) -> Result<Started> {

@@ -172,7 +172,7 @@ impl Gateway {
     }
 
     async fn render_metrics(&self, session: &mut Session, context: &mut RequestContext) -> Result<()> {
-        self.metrics.buffered_bytes.set(i64::try_from(self.lasting.load.bytes()).unwrap_or(i64::MAX));
+        self.metrics.control.buffered_bytes.set(i64::try_from(self.lasting.load.bytes()).unwrap_or(i64::MAX));
         let text = Metrics::render(&self.registry)?;
         respond::own(session, context, 200, "text/plain; version=0.0.4; charset=utf-8", text).await
     }

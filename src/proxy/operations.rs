@@ -65,18 +65,13 @@ impl UpstreamOps for Operations {
         let (order, excluded) = group.explain(&request);
         let candidate = |slot: usize| group.candidates().get(slot);
         let ready = order.iter().filter_map(|placed| {
-            let mut row = describe(candidate(placed.slot)?, request.now);
-            row["score"] = json!(placed.score);
-            row["reason"] = json!(placed.reason.as_str());
-            Some(row)
+            let why = Why { score: Some(placed.score), reason: placed.reason.as_str(), wait: None };
+            Some(describe(candidate(placed.slot)?, &why, request.now))
         });
         let passed_over = excluded.iter().filter_map(|(slot, why)| {
-            let mut row = describe(candidate(*slot)?, request.now);
-            row["reason"] = json!(why.as_str());
-            if let Excluded::Cooling(wait) = why {
-                row["retry_after_ms"] = json!(wait.as_millis() as u64);
-            }
-            Some(row)
+            let wait = if let Excluded::Cooling(wait) = why { Some(wait.as_millis() as u64) } else { None };
+            let why = Why { score: None, reason: why.as_str(), wait };
+            Some(describe(candidate(*slot)?, &why, request.now))
         });
         let unused = workspace
             .credentials
@@ -125,8 +120,16 @@ impl Operations {
     }
 }
 
+/// Why a candidate stands where it does in a dry run.
+struct Why {
+    score: Option<f64>,
+    reason: &'static str,
+    /// Milliseconds until it is free again.
+    wait: Option<u64>,
+}
+
 /// One candidate of a dry run.
-fn describe(candidate: &Candidate, now: Moment) -> Value {
+fn describe(candidate: &Candidate, why: &Why, now: Moment) -> Value {
     let stats = &candidate.stats;
     let (ttft, tpot) = stats.speed(now, || (SEED_TTFT_MS, SEED_TPOT_MS));
     let known = |value: f64| stats.is_known(now).then_some(value);
@@ -145,6 +148,9 @@ fn describe(candidate: &Candidate, now: Moment) -> Value {
         "first_token_ms": known(ttft),
         "ms_per_token": known(tpot),
         "in_flight": stats.in_flight(),
+        "score": why.score,
+        "reason": why.reason,
+        "retry_after_ms": why.wait,
     })
 }
 

@@ -59,13 +59,9 @@ impl Serving<'_> {
         let picker = Picker { gateway, snapshot, admitted };
         let due = hedge_due(context, &picker, &first);
         let mut hedge = None;
+        let more = context.traces.len() + 1 < admitted.group.candidates().len();
         let mut halt = gateway.halt.subscribe();
-        let limits = Limits {
-            call: &admitted.call,
-            snapshot,
-            now: gateway.now(),
-            candidates: admitted.group.candidates().len(),
-        };
+        let limits = Limits { call: &admitted.call, snapshot, now: gateway.now(), more };
         let ended = tokio::select! {
             biased;
             _ = session.downstream_session.read_body_or_idle(true) => Ended::Gone,
@@ -79,7 +75,7 @@ impl Serving<'_> {
     fn gather(&mut self, ended: Ended, mut first: Ready, mut hedge: Option<Ready>) -> Round {
         let stream = self.admitted.call.head.stream;
         let lost = || Error::new(ErrorKind::HedgeLost, "Another provider had content earlier.");
-        let count = |result| self.gateway.metrics.hedges.with_label_values(&[result]).inc();
+        let count = |result| self.gateway.metrics.control.hedges.with_label_values(&[result]).inc();
         if hedge.is_some() {
             count(if matches!(ended, Ended::Raced(Raced::Hedge(_))) { "won" } else { "lost" });
         }
@@ -150,7 +146,8 @@ struct Limits<'a> {
     call: &'a Call,
     snapshot: &'a Snapshot,
     now: Moment,
-    candidates: usize,
+    /// Others can follow.
+    more: bool,
 }
 
 impl Limits<'_> {
@@ -164,7 +161,7 @@ impl Limits<'_> {
     fn limit(&self, choice: &Choice) -> Duration {
         let left = self.call.deadline.saturating_duration_since(Instant::now());
         // An attempt that others can follow must leave them time.
-        let share = if self.candidates > 1 { left / 2 } else { left };
+        let share = if self.more { left / 2 } else { left };
         let most = self.snapshot.config.timeouts.first_token;
         // The head of an answer that comes whole says nothing about first tokens, nor they about it.
         let usual =

@@ -92,7 +92,7 @@ impl Serving<'_> {
         let granted = self.gateway.lasting.budgets.retry(self.context.workspace(), retry, self.gateway.now());
         if !granted {
             self.context.retries_spent = true;
-            self.gateway.metrics.retry_budget_exhausted.inc();
+            self.gateway.metrics.control.retry_budget_exhausted.inc();
         }
         granted
     }
@@ -165,7 +165,7 @@ impl Picker<'_> {
                 Ok(outgoing) => {
                     let passed_over = self.admitted.group.passed_over(&request);
                     let reason = choice.reason.as_str();
-                    self.gateway.metrics.choices.with_label_values(&[request.strategy.as_str(), reason]).inc();
+                    self.gateway.metrics.control.choices.with_label_values(&[request.strategy.as_str(), reason]).inc();
                     tracing::debug!(candidate = ?choice.candidate, reason, ?passed_over, "a candidate was chosen");
                     return Ok(Ready { trace: Trace::begin(attempt, choice.reason, passed_over), choice, outgoing });
                 }
@@ -208,7 +208,7 @@ impl Gateway {
         let provider = trace.candidate.credential.provider.name;
         match outcome.verdict {
             Verdict::Success => self.lasting.budgets.success(&trace.candidate.credential.workspace, now),
-            Verdict::RateLimited => self.metrics.cool_downs.with_label_values(&[provider]).inc(),
+            Verdict::RateLimited => self.metrics.control.cool_downs.with_label_values(&[provider]).inc(),
             _ => {}
         }
         trace.error = error;
@@ -235,14 +235,16 @@ fn no_candidate(nobody: Nobody) -> Error {
             "Every provider that serves this model is rate limited; see Retry-After.",
         )
         .with_retry_after(wait),
-        Nobody { refused: Some(Refusal::Key), .. } => Error::new(
-            ErrorKind::ProviderKeyInvalid,
-            "The provider refused the credential that is stored for it; it is not asked again until that is changed.",
-        ),
-        Nobody { refused: Some(Refusal::Quota), .. } => Error::new(
-            ErrorKind::ProviderQuotaExhausted,
-            "The quota of the stored credential is used up; it is not asked again until the credential is changed.",
-        ),
+        Nobody { refused: Some((refusal, provider)), .. } => {
+            let (kind, what) = match refusal {
+                Refusal::Key => (ErrorKind::ProviderKeyInvalid, "was refused"),
+                Refusal::Quota => (ErrorKind::ProviderQuotaExhausted, "has used up its quota"),
+            };
+            let message = format!(
+                "The credential that is stored for the provider '{provider}' {what}; it is not asked again until it is changed."
+            );
+            Error::new(kind, message).with_provider(provider)
+        }
         _ => Error::new(ErrorKind::NoCandidate, "No provider that serves this model is available now."),
     }
 }
@@ -253,7 +255,7 @@ fn report(candidate: &Candidate, effect: Effect, metrics: &Metrics) {
         (candidate.credential.provider.name, &candidate.credential.id, &candidate.model);
     if let Some(refusal) = effect.disabled {
         let reason = refusal.as_str();
-        metrics.credentials_disabled.with_label_values(&[provider, reason]).inc();
+        metrics.control.credentials_disabled.with_label_values(&[provider, reason]).inc();
         tracing::error!(
             provider,
             credential,
@@ -262,7 +264,7 @@ fn report(candidate: &Candidate, effect: Effect, metrics: &Metrics) {
         );
     }
     if effect.opened {
-        metrics.routes_opened.with_label_values(&[provider]).inc();
+        metrics.control.routes_opened.with_label_values(&[provider]).inc();
         tracing::warn!(provider, credential, model, "a route fails and is left alone for a while");
     }
 }

@@ -17,10 +17,12 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::{Carried, Entry};
 use super::rows::{Change, Rows, read, remove_all, workspaces, write};
-use super::{By, DayRange, Grain, Rollup, SeriesQuery, Tenancy, keys};
+use super::{By, DayRange, Grain, Histogram, Rollup, SeriesQuery, Tenancy, keys};
 use crate::error::{Error, Result};
+use crate::money::Money;
 use crate::store::RequestRecord;
 use crate::store::told;
+use crate::usage::Usage;
 
 /// The number of the last entry that is folded in. Keys of the store itself begin with a zero byte, which is no kind.
 const THROUGH: &[u8] = b"\0through";
@@ -44,11 +46,39 @@ struct Fresh {
 
 /// A sum, and the last entry in it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Packed", into = "Packed")]
 pub(super) struct Sum {
-    #[serde(rename = "n")]
     through: u64,
-    #[serde(rename = "s")]
     pub(super) sums: Rollup,
+}
+
+/// A sum as it is written: without names, because there is one for every minute of every key, provider and model. What is
+/// added comes last and has a default.
+#[derive(Serialize, Deserialize)]
+struct Packed(u64, [u64; 4], [u64; 7], Money, (u64, u64, Vec<(u16, u64)>));
+
+impl From<Sum> for Packed {
+    fn from(sum: Sum) -> Self {
+        // Taken apart field by field, so that a field which is added can't be forgotten here.
+        let Rollup { attempts, errors, usage, cost, unpriced, estimated, latency } = sum.sums;
+        let Usage { input, cached_read, cache_write, output, reasoning, audio_input, audio_output } = usage;
+        let Histogram { count, sum_ms, buckets } = latency;
+        let tokens = [input, cached_read, cache_write, output, reasoning, audio_input, audio_output];
+        let latency = (count, sum_ms, buckets.into_iter().collect());
+        Self(sum.through, [attempts, errors, unpriced, estimated], tokens, cost, latency)
+    }
+}
+
+impl From<Packed> for Sum {
+    fn from(Packed(through, attempts, tokens, cost, latency): Packed) -> Self {
+        let [attempts, errors, unpriced, estimated] = attempts;
+        let [input, cached_read, cache_write, output, reasoning, audio_input, audio_output] = tokens;
+        let usage = Usage { input, cached_read, cache_write, output, reasoning, audio_input, audio_output };
+        let (count, sum_ms, buckets) = latency;
+        let latency = Histogram { count, sum_ms, buckets: buckets.into_iter().collect() };
+        let sums = Rollup { attempts, errors, usage, cost, unpriced, estimated, latency };
+        Self { through, sums }
+    }
 }
 
 impl<R: Rows> State<R> {

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use perpetuo::api::strategy::StrategyName;
 use perpetuo::money::Money;
 use perpetuo::store::sled::SledStore;
-use perpetuo::store::{AttemptRecord, Booking, By, DayRange, Grain, LogQuery, SeriesQuery, Store};
+use perpetuo::store::{AttemptRecord, Booking, By, DayRange, Grain, Keep, LogQuery, SeriesQuery, Store};
 use perpetuo::usage::{Certainty, Usage};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -24,6 +24,10 @@ const BATCH: usize = 512;
 const WORKSPACES: usize = 20;
 /// The days over which the records are spread.
 const DAYS: i64 = 30;
+/// Milliseconds of the records' time between two prunings.
+const PRUNE_EVERY: i64 = 12 * 3_600_000;
+/// Records of the burst.
+const BURST: usize = 200_000;
 /// Small commits whose time is taken.
 const COMMITS: usize = 500;
 const PROVIDERS: [(&str, &str); 4] =
@@ -35,6 +39,7 @@ fn main() {
     println!("| {records} records | figure |\n| --- | --- |");
     let (store, _) = timed("opening an empty store", || SledStore::open(dir.path()).expect("store"));
     fill(&store, records);
+    burst(&store);
     commits(&store);
     queries(&store);
     timed("closing", || drop(store));
@@ -60,7 +65,7 @@ fn fill(store: &SledStore, records: usize) {
     let begin = Timestamp::now().as_millisecond() - DAYS * 86_400_000;
     let step = DAYS * 86_400_000 / i64::try_from(records.max(1)).expect("a count");
     let (mut making, start) = (Duration::ZERO, Instant::now());
-    let mut number = 0;
+    let (mut number, mut pruned) = (0, begin);
     while number < records {
         let made = Instant::now();
         let end = records.min(number + BATCH);
@@ -68,9 +73,34 @@ fn fill(store: &SledStore, records: usize) {
         making += made.elapsed();
         store.append(&batch).expect("append");
         number = end;
+        let now = begin + step * number as i64;
+        if now - pruned > PRUNE_EVERY {
+            pruned = now;
+            store.prune(&keep(now)).expect("prune");
+        }
     }
     let took = start.elapsed() - making;
-    println!("| records per second, {BATCH} to a commit | {:.0} |", records as f64 / took.as_secs_f64());
+    println!("| records per second, a month of them, pruned as it goes | {:.0} |", records as f64 / took.as_secs_f64());
+}
+
+/// What a gateway keeps at this millisecond.
+fn keep(now: i64) -> Keep {
+    let ago = |days: i64| Timestamp::from_millisecond(now - days * 86_400_000).expect("a moment");
+    Keep { logs: ago(60), log_bytes: u64::MAX, close: ago(1), minutes: ago(2), hours: ago(90), days: ago(1100) }
+}
+
+/// As many records as there can be, of this moment.
+fn burst(store: &SledStore) {
+    let mut random = StdRng::seed_from_u64(3);
+    let mut took = Duration::ZERO;
+    for _ in 0..BURST / BATCH {
+        let now = Timestamp::now().as_millisecond();
+        let batch: Vec<Booking> = (0..BATCH).map(|_| record(&mut random, now)).collect();
+        let start = Instant::now();
+        store.append(&batch).expect("append");
+        took += start.elapsed();
+    }
+    println!("| records per second, all of now, {BATCH} to a commit | {:.0} |", BURST as f64 / took.as_secs_f64());
 }
 
 /// A request as they are: every tenth failed over, ids as random as real ones.

@@ -152,7 +152,7 @@ async fn the_only_route_is_tried_again_where_the_operator_wants_it() {
     let only = simulator("only").await;
     let world = World::start(|config| config.retry.same_route = true).await;
     world.add("openai", &only, |_| ());
-    only.then([Step::status(500), Step::Reset]);
+    only.then([Step::status(500), Step::status(503)]);
     let answer = world.chat(&hello("gpt-4o")).await;
     assert_eq!((answer.status, answer.attempts()), (200, 3), "{}", answer.text());
 }

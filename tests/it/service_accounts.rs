@@ -147,16 +147,13 @@ async fn a_token_at_its_end_is_exchanged_anew() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_refused_is_not_used_again() {
+async fn a_token_that_is_refused_is_replaced_at_once() {
     let scene = Scene::start().await;
     let asked = scene.ask();
     let mut exchange = scene.tokens.request().await;
     grant(&mut exchange, "ya29.revoked", 3600).await;
     let mut call = scene.api.request().await;
     call.send_json(401, "{}").await;
-    assert_eq!(answered(asked).await.code(), "provider_key_invalid");
-
-    let asked = scene.ask();
     assert!(exchange.next_request().await);
     grant(&mut exchange, "ya29.new", 3600).await;
     assert!(call.next_request().await);
@@ -174,8 +171,9 @@ async fn an_account_that_is_refused_is_an_invalid_key_and_a_silent_endpoint_a_fa
     assert_eq!(answer.code(), "provider_key_invalid");
     assert!(!answer.text().contains("gateway@acme-1"), "{}", answer.text());
 
+    let scene = Scene::start().await;
     let asked = scene.ask();
-    assert!(exchange.next_request().await);
+    let mut exchange = scene.tokens.request().await;
     exchange.send_json(503, "{}").await;
     assert_eq!(answered(asked).await.code(), "provider_overloaded");
 }

@@ -25,9 +25,11 @@ use waits::Waits;
 
 /// How fast the time to first token is forgotten.
 const TTFT_TAU_MS: f64 = 10_000.0;
-/// How fast the time per token, the usual load and the usual wait are forgotten.
+/// How fast the usual load is forgotten.
+const LOAD_TAU_MS: f64 = 3000.0;
+/// How fast the time per token and the usual wait are forgotten.
 const STEADY_TAU_MS: f64 = 30_000.0;
-/// How fast successes and failures are forgotten.
+/// How fast successes and failures are forgotten, and how slowly a timeout makes the next one longer.
 const ERROR_TAU_MS: f64 = 120_000.0;
 /// Expected time to first token of a route without a sample, in milliseconds.
 pub const SEED_TTFT_MS: f64 = 1000.0;
@@ -37,10 +39,14 @@ pub const SEED_TPOT_MS: f64 = 20.0;
 const IDLE_TAUS: f64 = 3.0;
 /// Attempts and failures that every route is thought to have had.
 const PRIOR: (f64, f64) = (10.0, 0.2);
-/// What one request more under way than usual adds to a route's expected time.
-const LOAD: f64 = 0.02;
+/// What one request more under way than can be explained adds to a route's expected time.
+const LOAD: f64 = 0.05;
+/// Standard deviations by which the number under way may exceed the usual one, as it does when requests come by chance.
+const CHANCE: f64 = 2.0;
 /// The least that a failure counts as time to first token, in milliseconds.
 const LEAST_PENALTY_MS: f64 = 5000.0;
+/// What an answer leaves of it: a single failure among many answers is soon forgiven, one in ten hardly.
+const FORGIVEN: f64 = 0.8;
 /// Shorter answers say nothing about the time per token.
 const FEWEST_TOKENS: u64 = 8;
 /// Times the usual wait until a first token counts as late.
@@ -51,8 +57,10 @@ const SHORTEST_TIMEOUT: Duration = Duration::from_secs(15);
 /// How one model at one credential has been doing.
 #[derive(Debug, Default)]
 pub struct RouteStats {
-    /// Peak-EWMA in milliseconds; failures are penalties.
+    /// Peak-EWMA in milliseconds.
     ttft: Timed,
+    /// Milliseconds that failures have added to it, not yet forgiven.
+    penalty: Timed,
     /// Mean in milliseconds of what did come; what a timeout is made from.
     wait: Timed,
     /// Mean milliseconds per token.
@@ -85,33 +93,27 @@ pub(super) struct Timing {
 }
 
 impl RouteStats {
-    /// Expected milliseconds to the first token and per token. What was measured long ago has faded towards `usual`, which is
-    /// what the group's routes have now: otherwise a route that was slow once would never be tried again.
+    /// Expected milliseconds to the first token, penalties included, and per token. What was measured long ago has faded towards
+    /// `usual`, which is what the group's routes have: otherwise a route that was slow once would never be tried again.
     pub fn speed(&self, now: Moment, usual: impl FnOnce() -> (f64, f64)) -> (f64, f64) {
         let (ttft, tpot) = (self.ttft.read(now), self.tpot.read(now));
-        let idle = |age: u64, tau: f64| age as f64 > IDLE_TAUS * tau;
-        let fresh = !ttft.is_some_and(|(_, age)| idle(age, TTFT_TAU_MS))
-            && !tpot.is_some_and(|(_, age)| idle(age, STEADY_TAU_MS));
-        let known = (ttft.map_or(SEED_TTFT_MS, |(ttft, _)| ttft), tpot.map_or(SEED_TPOT_MS, |(tpot, _)| tpot));
-        if fresh {
-            return known;
+        let penalty = self.penalty.read(now).map_or(0.0, |(penalty, age)| faded_penalty(penalty, age));
+        let (first, each) = self.measured_speed(now).unwrap_or((SEED_TTFT_MS, SEED_TPOT_MS));
+        let idle_first = ttft.map_or(0, |(_, age)| beyond(age, TTFT_TAU_MS));
+        let idle_each = tpot.map_or(0, |(_, age)| beyond(age, STEADY_TAU_MS));
+        if idle_first == 0 && idle_each == 0 {
+            return (first + penalty, each);
         }
         let usual = usual();
-        let fade = |known: f64, usual: f64, age: Option<u64>, tau: f64| {
-            let beyond = age.unwrap_or_default().saturating_sub((IDLE_TAUS * tau) as u64);
-            blend(known, usual, beyond, tau)
-        };
-        (
-            fade(known.0, usual.0, ttft.map(|(_, age)| age), TTFT_TAU_MS),
-            fade(known.1, usual.1, tpot.map(|(_, age)| age), STEADY_TAU_MS),
-        )
+        let first = blend(first, usual.0, idle_first, TTFT_TAU_MS);
+        (first + penalty, blend(each, usual.1, idle_each, STEADY_TAU_MS))
     }
 
-    /// The same as it was measured, if that is not long ago.
-    pub(super) fn fresh_speed(&self, now: Moment) -> Option<(f64, f64)> {
-        let (ttft, age) = self.ttft.read(now)?;
-        let tpot = self.tpot.read(now).map_or(SEED_TPOT_MS, |(tpot, _)| tpot);
-        (age as f64 <= IDLE_TAUS * TTFT_TAU_MS).then_some((ttft, tpot))
+    /// The same as it was measured, however long ago, without penalties.
+    pub(super) fn measured_speed(&self, now: Moment) -> Option<(f64, f64)> {
+        let (ttft, tpot) = (self.ttft.read(now), self.tpot.read(now));
+        let known = ttft.is_some() || tpot.is_some();
+        known.then(|| (ttft.map_or(SEED_TTFT_MS, |(ttft, _)| ttft), tpot.map_or(SEED_TPOT_MS, |(tpot, _)| tpot)))
     }
 
     /// Whether it ever answered or failed.
@@ -119,18 +121,25 @@ impl RouteStats {
         self.attempts.read(now).is_some()
     }
 
-    /// What the requests under way do to the expected time: 2 % for each that is more than usual. A provider that stalls is
-    /// noticed by this before any of its answers is late; one that carries a steady load is not blamed for it.
+    /// What the requests under way do to the expected time: 5 % for each above what is usual and what chance explains. A
+    /// provider that stalls is noticed by this before any of its answers is late; one that carries a steady load is not
+    /// blamed for it.
     pub fn load_factor(&self, now: Moment) -> f64 {
         let usual = self.load.read(now).map_or(0.0, |(load, _)| load);
-        1.0 + LOAD * (f64::from(self.in_flight()) - usual).max(0.0)
+        let expected = usual + CHANCE * usual.sqrt();
+        1.0 + LOAD * (f64::from(self.in_flight()) - expected).max(0.0)
     }
 
     /// Smoothed share of failures: decayed over two minutes, with a prior of 2 % worth ten attempts.
     pub fn error_rate(&self, now: Moment) -> f64 {
-        let attempts = self.attempts.sum(ERROR_TAU_MS, now);
+        let attempts = self.attempts(now);
         let failed = self.failed.sum(ERROR_TAU_MS, now).min(attempts);
         (failed + PRIOR.1) / (attempts + PRIOR.0)
+    }
+
+    /// Attempts, decayed over two minutes.
+    pub fn attempts(&self, now: Moment) -> f64 {
+        self.attempts.sum(ERROR_TAU_MS, now)
     }
 
     /// How many milliseconds ago it failed last.
@@ -166,9 +175,8 @@ impl RouteStats {
         self.in_flight.load(Relaxed)
     }
 
-    pub(super) fn begin(&self, now: Moment) {
-        let under_way = self.in_flight.fetch_add(1, Relaxed) + 1;
-        self.load.mean(f64::from(under_way), STEADY_TAU_MS, now);
+    pub(super) fn begin(&self) {
+        self.in_flight.fetch_add(1, Relaxed);
     }
 
     pub(super) fn end(&self) {
@@ -178,6 +186,9 @@ impl RouteStats {
     /// It answered.
     pub(super) fn answered(&self, timing: Timing, now: Moment) {
         self.attempts.add(1.0, ERROR_TAU_MS, now);
+        self.penalty.change(now, |penalty, age| faded_penalty(penalty, age) * FORGIVEN);
+        // Only an answer shows that a load is carried: while a provider stalls, what is usual stays as it was.
+        self.load.mean(f64::from(self.in_flight()), LOAD_TAU_MS, now);
         let total = millis(timing.total);
         let first = timing.first.map(millis);
         if let Some(first) = first {
@@ -203,12 +214,12 @@ impl RouteStats {
     /// Being asked was a waste of time.
     pub(super) fn penalise(&self, retry_after: Option<Duration>, now: Moment) {
         let penalty = retry_after.map_or(0.0, |wait| millis(wait.min(MAX_COOL_DOWN)));
-        self.ttft.peak(penalty.max(LEAST_PENALTY_MS), TTFT_TAU_MS, now);
+        self.penalty.peak(penalty.max(LEAST_PENALTY_MS), TTFT_TAU_MS, now);
     }
 
     /// Nothing had come after so long.
     pub(super) fn timed_out(&self, after: Duration, now: Moment) {
-        self.wait.mean(millis(after), STEADY_TAU_MS, now);
+        self.wait.mean(millis(after), ERROR_TAU_MS, now);
         self.waits.add(millis(after));
     }
 
@@ -224,6 +235,16 @@ impl RouteStats {
         let [cold, hot] = &self.cached;
         if warm { hot } else { cold }
     }
+}
+
+/// By how much an age is more than can be believed.
+fn beyond(age: u64, tau_ms: f64) -> u64 {
+    age.saturating_sub((IDLE_TAUS * tau_ms) as u64)
+}
+
+/// What is left of a penalty of this age.
+fn faded_penalty(penalty: f64, age: u64) -> f64 {
+    blend(penalty, 0.0, beyond(age, TTFT_TAU_MS), TTFT_TAU_MS)
 }
 
 fn millis(duration: Duration) -> f64 {
@@ -302,9 +323,12 @@ mod tests {
         let stats = RouteStats::default();
         stats.answered(streamed(300, 1300, 101), Moment(0));
         stats.penalise(None, Moment(0));
-        assert_eq!(stats.speed(Moment(0), USUAL).0, LEAST_PENALTY_MS);
+        assert_eq!(stats.speed(Moment(0), USUAL).0, 300.0 + LEAST_PENALTY_MS);
+        (0..20).for_each(|_| stats.answered(streamed(300, 1300, 101), Moment(0)));
+        assert!(stats.speed(Moment(0), USUAL).0 < 400.0, "twenty answers later it is forgiven");
         stats.penalise(Some(Duration::from_secs(3600)), Moment(0));
-        assert_eq!(stats.speed(Moment(0), USUAL).0, 300_000.0);
+        assert_eq!(stats.speed(Moment(0), USUAL).0, 300.0 + 300_000.0);
+        assert!(stats.speed(Moment(200_000), USUAL).0 < 701.0, "and after a while even without one");
     }
 
     #[test]
@@ -323,15 +347,22 @@ mod tests {
     #[test]
     fn a_steady_load_is_no_reproach_and_a_sudden_one_is() {
         let stats = RouteStats::default();
-        (0..50).for_each(|_| stats.begin(Moment(0)));
-        assert!(stats.load_factor(Moment(0)) > 1.9, "{}", stats.load_factor(Moment(0)));
-        for step in 1..200 {
-            stats.begin(Moment(step * 1000));
+        let answer = |now| {
+            stats.answered(streamed(300, 1300, 101), Moment(now));
             stats.end();
+        };
+        (0..50).for_each(|_| stats.begin());
+        assert!(stats.load_factor(Moment(0)) > 2.0, "{}", stats.load_factor(Moment(0)));
+        for step in 1..200 {
+            stats.begin();
+            answer(step * 100);
         }
-        assert!(stats.load_factor(Moment(200_000)) < 1.05);
-        (0..50).for_each(|_| stats.begin(Moment(200_000)));
-        assert!(stats.load_factor(Moment(200_000)) > 1.9);
+        assert!(stats.load_factor(Moment(20_000)) < 1.05, "it carries fifty");
+        (0..50).for_each(|_| stats.begin());
+        assert!(
+            stats.load_factor(Moment(60_000)) > 2.0,
+            "it has not answered since, so nothing shows that it carries these"
+        );
     }
 
     #[test]
@@ -343,7 +374,7 @@ mod tests {
         stats.answered(streamed(300, 1300, 101), Moment(0));
         assert_eq!(timeout(0), SHORTEST_TIMEOUT);
         stats.timed_out(Duration::from_secs(15), Moment(60_000));
-        assert!(timeout(60_000) > Duration::from_secs(100), "{:?}", timeout(60_000));
+        assert!(timeout(60_000) > Duration::from_secs(50), "{:?}", timeout(60_000));
         assert!(timeout(60_000) <= limit);
     }
 }

@@ -39,6 +39,11 @@ impl Timed {
         });
     }
 
+    /// Makes of the number, if there is one, and its age another.
+    pub(super) fn change(&self, now: Moment, next: impl Fn(f64, u64) -> f64) {
+        self.update(now, |old| old.map_or(f64::NAN, |(old, age)| next(old, age)));
+    }
+
     /// Adds to a sum that decays by `e^(-dt/tau)`.
     pub(super) fn add(&self, amount: f64, tau_ms: f64, now: Moment) {
         self.update(now, |old| amount + old.map_or(0.0, |(old, age)| old * keep(age, tau_ms)));

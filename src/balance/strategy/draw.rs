@@ -7,13 +7,20 @@ use super::fastest;
 use crate::balance::rank::{Context, Placed};
 use crate::balance::reason::Reason;
 
-/// With this probability, any of the candidates; one that waits for its probe before all others.
+/// How often one that was never asked is asked, so that nobody has to wait for its chance.
+const NEWCOMER: f64 = 0.2;
+
+/// With this probability, any of the candidates; one that waits for its probe before all others. One that was never asked is
+/// explored more often.
 pub(super) fn explore(share: f64, ready: &[Placed], random: &mut SmallRng) -> Option<(usize, Reason)> {
+    let wanted = |wanted: fn(&Placed) -> bool| ready.iter().position(wanted);
+    let new = wanted(|placed| placed.new);
+    let share = if new.is_some() { NEWCOMER } else { share };
     if ready.len() < 2 || !random.random_bool(share) {
         return None;
     }
-    let probe = ready.iter().position(|placed| placed.probe);
-    Some((probe.unwrap_or_else(|| random.random_range(0..ready.len())), Reason::Explore))
+    let place = new.or_else(|| wanted(|placed| placed.probe));
+    Some((place.unwrap_or_else(|| random.random_range(0..ready.len())), Reason::Explore))
 }
 
 /// One of those whose score is within `band` of the best, all alike.

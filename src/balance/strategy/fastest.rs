@@ -47,7 +47,7 @@ impl Strategy for Fastest {
 pub fn cost(candidate: &Candidate, context: &Context<'_>) -> f64 {
     let request = context.request;
     let (ttft, tpot) = candidate.stats.speed(request.now, || context.usual_speed());
-    let output = candidate.tokens.output(request.key, request.max_output);
+    let output = candidate.outputs.output(request.key, request.max_output);
     (ttft + output * tpot) * candidate.stats.load_factor(request.now)
 }
 

@@ -97,6 +97,16 @@ async fn fastest_gives_one_that_was_slow_long_ago_another_chance() {
 }
 
 #[tokio::test]
+async fn whoever_is_new_is_soon_tried() {
+    let mut stage = Stage::new(StrategyName::Fastest, &[Cast::default(); 2]).await;
+    stage.answers(0, 100, 1);
+    let shares = stage.shares(MANY);
+    assert!((MANY / 8..MANY / 3).contains(&shares[1]), "although it is thought to be slower: {shares:?}");
+    let _under_way = stage.attempt(1);
+    assert!(stage.shares(MANY)[1] < MANY / 20, "by one request at a time");
+}
+
+#[tokio::test]
 async fn among_many_fastest_draws_two() {
     let mut stage = Stage::new(StrategyName::Fastest, &[Cast::default(); 12]).await;
     (0..12).for_each(|slot| stage.answers(slot, 100 + 100 * slot as u64, 1));
@@ -153,7 +163,8 @@ async fn cheapest_stays_where_the_cache_is_warm_as_long_as_that_pays() {
 #[tokio::test]
 async fn cheapest_asks_who_fails_after_who_does_not_and_comes_back() {
     let mut stage = Stage::new(StrategyName::Cheapest, &[priced(1.0, 1.0), priced(9.0, 9.0)]).await;
-    (0..3).for_each(|_| stage.ends(0, Verdict::Failure));
+    (0..6).for_each(|_| stage.answers(0, 300, 5));
+    (0..4).for_each(|_| stage.ends(0, Verdict::Failure));
     let request = stage.request();
     let (order, _) = stage.group.explain(&request);
     assert_eq!(order.iter().map(|placed| placed.slot).collect::<Vec<_>>(), [1, 0]);
@@ -192,6 +203,15 @@ async fn default_goes_by_priority_and_shares_equal_ones_by_weight() {
 }
 
 #[tokio::test]
+async fn among_equal_priorities_the_order_of_an_alias_stands_until_someone_sets_weights() {
+    let cast = |rank, weight| Cast { rank, weight, ..Cast::default() };
+    let mut stage = Stage::new(StrategyName::Default, &[cast(1, 1), cast(0, 1)]).await;
+    assert_eq!(stage.shares(100), [0, 100]);
+    let mut stage = Stage::new(StrategyName::Default, &[cast(1, 3), cast(0, 1)]).await;
+    assert!(stage.shares(MANY)[0] > MANY * 7 / 10);
+}
+
+#[tokio::test]
 async fn credentials_of_one_provider_rotate_and_one_that_cools_down_is_skipped() {
     for strategy in StrategyName::ALL {
         let mut stage = Stage::new(strategy, &[Cast::default(); 3]).await;
@@ -221,7 +241,7 @@ async fn when_all_cool_down_the_shortest_wait_is_told_and_a_refused_one_is_named
     let request = stage.request();
     let nobody = stage.group.select(&request).unwrap_err();
     assert_eq!(nobody.wait, Some(Duration::from_secs(5)));
-    assert_eq!(nobody.refused, Some(Refusal::Key));
+    assert_eq!(nobody.refused.map(|(refusal, _)| refusal), Some(Refusal::Key));
     stage.now = 5000;
     assert_eq!(stage.ask().0, 1);
 }
@@ -249,6 +269,7 @@ async fn an_open_route_is_left_alone_until_its_probe_and_most_being_open_is_a_pa
     let request = Request { tried: vec![2], ..stage.request() };
     assert_eq!(stage.group.select(&request).unwrap().0.reason, Reason::Panic, "but the others are asked again");
     stage.now = 13_000;
+    stage.answers(2, 300, 5);
     stage.strategy = StrategyName::Reliable;
     let probed = (0..MANY).find_map(|_| Some(stage.ask()).filter(|(_, reason)| *reason == "probe"));
     assert!(probed.is_some(), "whoever explores looks at a route that waits for its probe");

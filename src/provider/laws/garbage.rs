@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::script::{Script, aws_message, frame, scripts};
 use super::{context_of, play};
@@ -14,7 +14,7 @@ fn config() -> ProptestConfig {
 }
 
 /// Any JSON, with a taste for what breaks code that expects something else.
-fn json() -> impl Strategy<Value = Value> {
+fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
@@ -73,7 +73,8 @@ fn read_whole(provider: &'static Provider, model: &str, body: &[u8]) {
         [provider.dialect.answer(body.clone(), &context), provider.dialect.embeddings_answer(body.clone(), &context)]
     {
         let Ok(answer) = answer else { continue };
-        assert!(serde_json::from_slice::<Value>(&answer.body).is_ok(), "{}: an answer that is no JSON", provider.name);
+        let text = String::from_utf8_lossy(&answer.body);
+        assert!(serde_json::from_str::<Value>(&text).is_ok(), "{}: {body:?} became {text}", provider.name);
     }
     let _ = provider.dialect.read_error(&body);
 }
@@ -96,7 +97,7 @@ proptest! {
     }
 
     #[test]
-    fn json_of_any_kind_breaks_nothing(value in json()) {
+    fn json_of_any_kind_breaks_nothing(value in any_json()) {
         for (provider, script) in everybody() {
             let text = value.to_string();
             read_whole(provider, script.model, text.as_bytes());
@@ -115,7 +116,7 @@ proptest! {
 
     #[test]
     fn one_wrong_thing_in_a_right_one_breaks_nothing(
-        event in any::<prop::sample::Index>(), place in any::<prop::sample::Index>(), value in json()
+        event in any::<prop::sample::Index>(), place in any::<prop::sample::Index>(), value in any_json()
     ) {
         for (provider, script) in everybody() {
             let framing = provider.dialect.framing();
@@ -126,6 +127,23 @@ proptest! {
             play(provider, script.model, frames.iter().map(Vec::as_slice));
             for text in [script.answer, script.embeddings, script.error] {
                 read_whole(provider, script.model, broken(text, place, &value).as_bytes());
+            }
+        }
+    }
+}
+
+#[test]
+fn no_single_member_can_make_an_answer_that_is_no_json() {
+    let strange = [json!(null), json!({}), json!([]), json!(""), json!(0), json!([{}]), json!(true)];
+    for (provider, script) in everybody() {
+        for text in [script.answer, script.embeddings] {
+            let Ok(whole) = serde_json::from_str::<Value>(text) else { continue };
+            for place in 0..nodes(&whole) {
+                for by in &strange {
+                    let (mut value, mut left) = (whole.clone(), place);
+                    replace(&mut value, &mut left, by);
+                    read_whole(provider, script.model, value.to_string().as_bytes());
+                }
             }
         }
     }

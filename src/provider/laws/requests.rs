@@ -249,7 +249,10 @@ fn losses(provider: &'static Provider, model: &str, body: &Value, made: &Made) -
     texts(&native, &mut found);
     let named = |path: &str| sent.warnings.iter().any(|warning| warning.starts_with(path));
     for (path, needle) in &made.needles {
-        if !named(path) && !found.iter().any(|text| text.contains(needle.as_str())) {
+        if !named(path)
+            && !named_elsewhere(&sent.warnings, &body, path, needle)
+            && !found.iter().any(|text| text.contains(needle.as_str()))
+        {
             lost.push(format!("{needle:?} of {path}"));
         }
     }
@@ -276,6 +279,27 @@ fn losses(provider: &'static Provider, model: &str, body: &Value, made: &Made) -
         lost.push(format!("by {} for {model}: {native}, named: {:?}", provider.name, sent.warnings));
     }
     lost
+}
+
+/// A member that is lost is named once, although several messages have it: whether this text stands under such a name.
+fn named_elsewhere(warnings: &[String], body: &Value, path: &str, needle: &str) -> bool {
+    let message = path.strip_prefix("messages[").and_then(|rest| rest.strip_suffix(']')).and_then(|at| at.parse().ok());
+    let Some(message) = message.map(|at: usize| &body["messages"][at]) else { return false };
+    let names = warnings.iter().filter(|warning| warning.starts_with("messages["));
+    names.filter_map(|warning| warning.rsplit('.').next()).any(|name| stands_under(message, name, needle))
+}
+
+fn stands_under(value: &Value, name: &str, needle: &str) -> bool {
+    let mut said = Vec::new();
+    match value {
+        Value::Object(members) => members.iter().any(|(key, member)| {
+            said.clear();
+            texts(member, &mut said);
+            (key == name && said.iter().any(|text| text.contains(needle))) || stands_under(member, name, needle)
+        }),
+        Value::Array(items) => items.iter().any(|item| stands_under(item, name, needle)),
+        _ => false,
+    }
 }
 
 /// The models of a provider's scripts.

@@ -29,7 +29,7 @@ impl Dice {
 
 fn assert_uncut(sample: &Sample, whole: &Played, cut: &Played, how: &str) {
     let text = |played: &Played| String::from_utf8_lossy(&played.bytes).into_owned();
-    assert_eq!(text(cut), text(&whole), "{} {how}", sample.id);
+    assert_eq!(text(cut), text(whole), "{} {how}", sample.id);
     assert_eq!((&cut.usage, &cut.end), (&whole.usage, &whole.end), "{} {how}", sample.id);
 }
 
@@ -164,7 +164,7 @@ fn what_is_unknown_may_stand_anywhere() {
         let events = sample.events();
         for place in 0..=events.len() {
             for unknown in unknown_events(sample.provider.dialect.framing()) {
-                let played = with_more(&sample, place, &[unknown.clone()]);
+                let played = with_more(&sample, place, std::slice::from_ref(&unknown));
                 let shown = String::from_utf8_lossy(&unknown).into_owned();
                 assert_eq!(understood(&played), plain, "{}: {shown} before event {place}", sample.id);
             }

@@ -158,10 +158,10 @@ fn set(splice: &mut Splice<'_>, object: &RawValue, old: Option<&RawValue>, name:
     }
 }
 
-/// Puts a new member first. The object has others.
+/// Puts a new member into an object.
 fn insert(splice: &mut Splice<'_>, object: Option<&RawValue>, name: &str, value: &str) {
-    if let Some(brace) = object.and_then(|object| object.get().get(..1)).filter(|brace| *brace == "{") {
-        splice.insert_after(brace, format!("\"{name}\":{value},"));
+    if let Some(object) = object {
+        splice.insert_inside(object.get(), &[format!("\"{name}\":{value}")]);
     }
 }
 

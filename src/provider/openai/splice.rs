@@ -30,13 +30,18 @@ impl<'a> Splice<'a> {
         }
     }
 
-    /// Puts members at the start of this object. Only once for an object, because an empty one takes no comma behind them.
+    /// Puts members at the start of this object, behind those that were put there before.
     pub(super) fn insert_inside(&mut self, object: &str, members: &[String]) {
         let Some(inside) = object.strip_prefix('{').filter(|_| !members.is_empty()) else { return };
-        if let Some(place) = self.place(inside) {
-            let separator = if inside.trim_start().starts_with('}') { "" } else { "," };
-            self.changes.push((place.start..place.start, members.join(",") + separator));
-        }
+        let Some(Range { start, .. }) = self.place(inside) else { return };
+        let members = members.join(",");
+        // An empty object takes no comma behind its only members.
+        let text = match inside.trim_start().starts_with('}') {
+            false => members + ",",
+            true if self.changes.iter().any(|(place, _)| *place == (start..start)) => format!(",{members}"),
+            true => members,
+        };
+        self.changes.push((start..start, text));
     }
 
     /// Puts a member at the start of the whole text, which must be an object with a member.
