@@ -339,7 +339,7 @@ impl Usage {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
         Self {
             keep_days: reader.within("usage.keep_days", 1100, 1..=36_500),
-            keep_hours_days: reader.within("usage.keep_hours_days", 90, 1..=36_500),
+            keep_hours_days: reader.within("usage.keep_hours_days", 31, 1..=36_500),
             keep_minutes_days: reader.within("usage.keep_minutes_days", 2, 1..=36_500),
         }
     }

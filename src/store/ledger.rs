@@ -51,10 +51,10 @@ impl<R: Rows> Ledger<R> {
         let state = State::open(rows)?;
         let (through, first, next) = (state.through(), journal.first(), journal.next());
         if through >= next {
-            return Err(apart(format!("the journal ends before entry {through}, which the rows have")));
+            return Err(apart(&format!("the journal ends before entry {through}, which the rows have")));
         }
         if through + 1 < first {
-            return Err(apart(format!("the rows end with entry {through} and the journal begins with {first}")));
+            return Err(apart(&format!("the rows end with entry {through} and the journal begins with {first}")));
         }
         let horizon = pruned(state.rows())?.log;
         let ledger = Self { state, journal, folded: Mutex::new(through), horizon: AtomicI64::new(horizon) };
@@ -317,7 +317,7 @@ fn record(entry: Entry<'static>) -> Option<RequestRecord> {
     }
 }
 
-fn apart(cause: String) -> Error {
+fn apart(cause: &str) -> Error {
     let text =
         format!("The store's rows don't belong to its journal: {cause}. `perpetuo store rebuild` makes them anew.");
     Error::new(ErrorKind::Internal, text)

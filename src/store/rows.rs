@@ -20,6 +20,9 @@ pub(super) type Change = (Vec<u8>, Option<Vec<u8>>);
 /// Sees one row: key and value; says whether it wants to see more.
 pub(super) type Visit<'v> = &'v mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>;
 
+/// The same, of all rows.
+pub(super) type Show<'s> = &'s mut dyn FnMut(&[u8], &[u8]) -> Result<()>;
+
 /// An ordered map of bytes.
 pub(super) trait Rows: Send + Sync {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>>;

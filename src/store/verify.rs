@@ -13,7 +13,7 @@ use super::journal::{checkpoint, repair};
 use super::keys;
 use super::ledger::{Pruned, pruned};
 use super::memory::MemoryRows;
-use super::rows::{Rows, read};
+use super::rows::{Rows, Show, read};
 use super::sled::{JOURNAL, STATE, SledRows, free_name, lock, unreachable};
 use super::state::{State, Sum};
 use crate::error::{Error, Result};
@@ -221,7 +221,7 @@ fn compare(expected: &State<MemoryRows>, kept: &State<SledRows>, report: &mut Re
 }
 
 /// Shows the rows of a kind that are not due to be removed.
-fn each(rows: &dyn Rows, kind: u8, removed: &Pruned, show: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
+fn each(rows: &dyn Rows, kind: u8, removed: &Pruned, show: Show<'_>) -> Result<()> {
     let range: Range<Vec<u8>> = keys::all(vec![kind]);
     rows.scan(range, &mut |key, value| {
         let is_sum = !keys::TENANTS.contains(&kind);

@@ -1,7 +1,7 @@
 //! `kill -9` at random points under load, again and again: the store opens every time, nothing that was acknowledged is
 //! missing, nothing is there twice, and the totals are the sum of the records.
 //!
-//! A few rounds in every run; `PERPETUO_CRASHES=200 cargo test --test it crash` for more. With `durability = "sync"` a whole
+//! A few rounds in every run; `PERPETUO_CRASHES=100 cargo test --test it crash` for more (of each kind). With `durability = "sync"` a whole
 //! answer is an acknowledgement; with `"batch"` what a report showed before the kill is one.
 
 use std::collections::BTreeSet;

@@ -10,6 +10,7 @@ use super::frame::{self, Content, FILE_HEADER, Frame, header, read_header};
 use super::{unreadable, unwritable};
 use crate::error::Result;
 use crate::store::disk::{Disk, DiskFile, read_all, write_all};
+use crate::store::rows::Show;
 use crate::store::told;
 
 /// Bytes that are gathered for one write.
@@ -84,11 +85,7 @@ impl<'d> Writing<'d> {
 /// Shows every row of the checkpoint as of this entry.
 ///
 /// Errors: it is damaged; then some rows may have been shown.
-pub(in crate::store) fn load(
-    disk: &dyn Disk,
-    through: u64,
-    show: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>,
-) -> Result<()> {
+pub(in crate::store) fn load(disk: &dyn Disk, through: u64, show: Show<'_>) -> Result<()> {
     let damaged = || told(format!("the checkpoint {} is damaged", name(through)));
     let file = disk.open(&name(through)).map_err(|error| unreadable(&error))?;
     let bytes = read_all(&*file).map_err(|error| unreadable(&error))?;
