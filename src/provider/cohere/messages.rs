@@ -298,6 +298,15 @@ mod tests {
     }
 
     #[test]
+    fn what_an_answer_was_cited_from_says_nothing_new_when_it_comes_back() {
+        let citation = json!({"start": 0, "end": 1, "sources": [{"type": "document", "id": "d"}], "index": 0});
+        let fields = json!({"usage": {"tokens": {}}, "citations": [citation]});
+        let (made, warnings) =
+            run(&json!([{"role": "assistant", "content": "4", "provider_specific_fields": fields}])).unwrap();
+        assert_eq!((made, warnings), (json!([{"role": "assistant", "content": "4"}]), vec![]));
+    }
+
+    #[test]
     fn what_cohere_can_not_take_is_refused_by_name() {
         let refused = |message: Value| {
             let error = run(&json!([message])).unwrap_err();

@@ -132,6 +132,23 @@ mod tests {
     }
 
     #[test]
+    fn references_are_numbered_over_the_whole_stream() {
+        let piece = |chunk: &str| {
+            format!(r#"{{"choices":[{{"index":0,"delta":{{"content":[{chunk}]}},"finish_reason":null}}]}}"#)
+        };
+        let first = piece(r#"{"type":"text","text":"It is 4"},{"type":"reference","reference_ids":[1]}"#);
+        let second = piece(r#"{"type":"reference","reference_ids":[2]},{"type":"chunk_of_tomorrow"}"#);
+        let (out, _) = run(&mut translator(false), &[ROLE, &first, &second]);
+        let reference = |id: u64, index: u64| json!([{"type": "reference", "reference_ids": [id], "index": index}]);
+        let deltas: Vec<Value> =
+            chunks(&out).iter().skip(1).map(|chunk| chunk["choices"][0]["delta"].clone()).collect();
+        let fields =
+            json!({"citations": reference(2, 1), "content_chunks": [{"type": "chunk_of_tomorrow", "index": 0}]});
+        let first = json!({"content": "It is 4", "provider_specific_fields": {"citations": reference(1, 0)}});
+        assert_eq!(deltas, [first, json!({"provider_specific_fields": fields})]);
+    }
+
+    #[test]
     fn a_call_without_a_type_and_an_index_gets_both() {
         let call = r#"{"choices":[{"index":0,"delta":{"content":null,"tool_calls":[{"id":"a","function":{"name":"f","arguments":"{}"}}]},"finish_reason":"tool_calls"}]}"#;
         let (out, end) = run(&mut translator(false), &[ROLE, call]);

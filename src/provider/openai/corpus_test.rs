@@ -166,7 +166,9 @@ fn settle(usage: &mut Value) {
 /// The edits inside choices and of usage, made on a parsed answer or chunk.
 fn edited(original: &Value) -> Value {
     let mut value = original.clone();
-    value.get_mut("usage").map_or((), settle);
+    if let Some(usage) = value.get_mut("usage") {
+        settle(usage);
+    }
     for choice in value.get_mut("choices").and_then(Value::as_array_mut).into_iter().flatten() {
         let whole = choice.get("delta").is_none();
         let calls = !list(&choice["message"]["tool_calls"]).is_empty();
@@ -190,6 +192,12 @@ fn edited(original: &Value) -> Value {
                 if call["function"]["name"].is_string() && call["function"]["arguments"] == "null" {
                     call["function"]["arguments"] = json!("{}");
                 }
+            }
+            let annotations = message.get("annotations").map(list).unwrap_or_default().iter().cloned();
+            let (pages, others): (Vec<_>, Vec<_>) = annotations.partition(|item| item["type"] == "url_citation");
+            if !others.is_empty() {
+                message.insert("annotations".to_owned(), pages.into());
+                message.insert("provider_specific_fields".to_owned(), json!({"annotations": others}));
             }
             let reasoning = message.get("reasoning").filter(|reasoning| !text(reasoning).is_empty()).cloned();
             let missing = text(message.get("reasoning_content").unwrap_or(&Value::Null)).is_empty();

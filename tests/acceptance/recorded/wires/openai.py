@@ -157,9 +157,10 @@ def _read_stream(reading: Reading, text: str) -> None:
 
 def _add_delta(choice: Choice, delta: dict[str, Any]) -> None:
     choice.text += delta.get("content") or ""
-    kept = (delta.get("provider_specific_fields") or {}).get("citations") or []
+    fields = delta.get("provider_specific_fields") or {}
     pages = (annotation.get("url_citation") or annotation for annotation in delta.get("annotations") or [])
     choice.citations += [page.get("url") or page for page in pages]
+    kept = [*(fields.get("citations") or []), *(fields.get("annotations") or [])]
     choice.citations += [{name: citation[name] for name in citation if name not in PLACES} for citation in kept]
     choice.reasoning += next((delta[name] for name in REASONING if delta.get(name)), "")
     choice.refusal += delta.get("refusal") or ""
