@@ -30,7 +30,7 @@ const PROBE_PATIENCE_MS: u64 = 120_000;
 /// How long traffic is let in slowly.
 const SLOW_START_MS: u64 = 30_000;
 /// While it is, the limit doubles in each of these.
-const DOUBLING_MS: u64 = 3000;
+const DOUBLING_MS: u64 = 1000;
 
 /// What the breaker says now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
