@@ -18,7 +18,7 @@
 //! | [`quota`] | rate limits and budgets of workspaces and virtual keys |
 //! | [`guard`] | which upstream addresses may be reached |
 //! | [`provider`] | upstream dialects, sans-I/O: one folder per API, one row per provider |
-//! | [`store`] | what outlives the process: tenants, the ledger, roll-ups; sled or memory |
+//! | [`store`] | what outlives the process: a journal, and the tenants and roll-ups that follow from it; on disk or in memory |
 //! | [`vault`] | the master key, sealing of provider keys, hashing of virtual keys |
 //! | [`metrics`] | every metric as a field of one struct |
 //! | [`catalog`] | models, prices, aliases: `conf/models.toml` |

@@ -103,6 +103,10 @@ pub struct Metrics {
     pub ledger_commit: Histogram,
     /// Failed commits of the ledger; fed by the meter.
     pub ledger_errors: IntCounter,
+    /// 1 while the ledger's disk takes nothing; fed by the meter.
+    pub ledger_failing: IntGauge,
+    /// Answers that went out before their booking was on disk, though they should have waited; fed by the meter.
+    pub ledger_late: IntCounter,
     /// Always 1, by `version`.
     pub build_info: IntGaugeVec,
 }
@@ -268,6 +272,8 @@ impl Metrics {
                 &COMMIT_BUCKETS,
             )?,
             ledger_errors: maker.counter("perpetuo_ledger_errors_total", "Failed commits of the ledger.")?,
+            ledger_failing: maker.gauge("perpetuo_ledger_failing", "1 while the ledger's disk takes nothing.")?,
+            ledger_late: maker.counter("perpetuo_ledger_late_total", "Answers that did not wait for their booking.")?,
             build_info: maker
                 .put(IntGaugeVec::new(opts("perpetuo_build_info", "The running version; always 1."), &["version"])?)?,
         })
@@ -410,7 +416,7 @@ mod tests {
         record.attempts[1].certainty = Certainty::Unpriced;
         metrics.observe(&record);
         let families = registry.gather();
-        assert_eq!(families.len(), 31, "a metric has no series or is not registered");
+        assert_eq!(families.len(), 33, "a metric has no series or is not registered");
         for family in families {
             let name = family.name();
             assert!(name.starts_with("gen_ai_") || name.starts_with("perpetuo_"), "{name}");

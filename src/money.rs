@@ -30,6 +30,12 @@ impl Money {
         Self(self.0.saturating_mul(tokens as u128))
     }
 
+    /// Dollars to the last digit, as `0.000015` or `12`.
+    pub fn decimal(self) -> String {
+        let text = format!("{}.{:012}", self.0 / PICO_PER_DOLLAR, self.0 % PICO_PER_DOLLAR);
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    }
+
     /// Dollars, for printing only.
     pub fn dollars(self) -> f64 {
         self.0 as f64 / PICO_PER_DOLLAR as f64
@@ -70,6 +76,10 @@ mod tests {
         let price = Money::per_token(0.075).unwrap();
         assert_eq!(price, Money(75_000));
         assert_eq!(price.times(1_000_000), Money(75 * PICO_PER_DOLLAR / 1000));
+        assert_eq!(
+            [0, 15_000_000, 12 * PICO_PER_DOLLAR, 1].map(|pico| Money(pico).decimal()),
+            ["0", "0.000015", "12", "0.000000000001"]
+        );
         assert_eq!(Money::per_token(-1.0), None);
         assert_eq!(Money::per_token(f64::NAN), None);
     }

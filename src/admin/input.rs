@@ -193,6 +193,19 @@ impl Query {
         })
     }
 
+    /// One of these words, with what it stands for.
+    pub(super) fn choice<T: Copy>(
+        &mut self,
+        name: &str,
+        words: &[(&'static str, T)],
+    ) -> Result<Option<(&'static str, T)>> {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        words.iter().find(|(word, _)| *word == text).copied().map(Some).ok_or_else(|| {
+            let all: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+            Error::invalid(name, format!("Invalid value for '{name}': expected {}.", all.join(", ")))
+        })
+    }
+
     /// `start_date`, `end_date` and `days`: the last so many days, today included.
     pub(super) fn days(&mut self, now: Timestamp) -> Result<DayRange> {
         let mut range = DayRange { start: self.date("start_date")?, end: self.date("end_date")? };

@@ -9,6 +9,7 @@
 
 mod api_keys;
 pub mod auth;
+mod export;
 mod input;
 mod logs;
 mod performance;
@@ -97,7 +98,12 @@ pub fn router(state: AdminState) -> Router {
         .route("/workspaces/{ws}/api-keys/{id}/revoke", post(api_keys::revoke))
         .route("/workspaces/{ws}/usage", get(usage::total))
         .route("/workspaces/{ws}/usage/by-provider", get(usage::by_provider))
+        .route("/workspaces/{ws}/usage/by-key", get(usage::by_key))
+        .route("/workspaces/{ws}/usage/by-model", get(usage::by_model))
+        .route("/workspaces/{ws}/usage/by-day", get(usage::by_day))
+        .route("/workspaces/{ws}/usage/series", get(usage::series))
         .route("/workspaces/{ws}/logs", get(logs::page))
+        .route("/workspaces/{ws}/logs/export", get(export::stream))
         .route("/workspaces/{ws}/performance/latency", get(performance::latency))
         .route("/workspaces/{ws}/performance/errors", get(performance::errors))
         .route("/workspaces/{ws}/route", post(workspaces::route))

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::extract::State;
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::input::Query;
@@ -11,9 +12,12 @@ use super::tenant::Tenant;
 use super::{AdminState, read_ledger};
 use crate::error::Result;
 use crate::money::Money;
-use crate::store::Rollup;
+use crate::store::{By, Grain, Rollup, SeriesQuery};
 
-/// What one provider was used for.
+/// What was used, by the name of a provider, a virtual key or a model, or by day.
+type Groups = BTreeMap<String, Spent>;
+
+/// What one of them was used for.
 #[derive(Serialize)]
 pub(super) struct Spent {
     tokens: u64,
@@ -25,7 +29,7 @@ pub(super) struct Spent {
 pub(super) struct Total {
     total_tokens: u64,
     total_cost: f64,
-    by_provider: BTreeMap<String, Spent>,
+    by_provider: Groups,
 }
 
 pub(super) async fn total(
@@ -42,12 +46,75 @@ pub(super) async fn total(
     }))
 }
 
-pub(super) async fn by_provider(
+pub(super) async fn by_provider(state: State<AdminState>, tenant: Tenant, query: Query) -> Answer<Bare<Groups>> {
+    grouped(state, tenant, query, By::Provider).await
+}
+
+pub(super) async fn by_key(state: State<AdminState>, tenant: Tenant, query: Query) -> Answer<Bare<Groups>> {
+    grouped(state, tenant, query, By::Key).await
+}
+
+pub(super) async fn by_model(state: State<AdminState>, tenant: Tenant, query: Query) -> Answer<Bare<Groups>> {
+    grouped(state, tenant, query, By::Model).await
+}
+
+pub(super) async fn by_day(state: State<AdminState>, tenant: Tenant, query: Query) -> Answer<Bare<Groups>> {
+    grouped(state, tenant, query, By::Day).await
+}
+
+async fn grouped(
     State(state): State<AdminState>,
     Tenant(workspace): Tenant,
-    query: Query,
-) -> Answer<Bare<BTreeMap<String, Spent>>> {
-    Ok(Bare(spent(rollups(state, workspace.id.clone(), query).await?)))
+    mut query: Query,
+    by: By,
+) -> Answer<Bare<Groups>> {
+    let days = query.days((state.now)())?;
+    query.finish()?;
+    let id = workspace.id.clone();
+    Ok(Bare(spent(read_ledger(state, move |store| store.rollups_by(&id, by, days)).await?)))
+}
+
+/// What was used along time.
+#[derive(Serialize)]
+pub(super) struct Series {
+    interval: &'static str,
+    series: Vec<Point>,
+}
+
+/// One interval.
+#[derive(Serialize)]
+struct Point {
+    start: Timestamp,
+    #[serde(flatten)]
+    spent: Spent,
+    attempts: u64,
+    errors: u64,
+}
+
+pub(super) async fn series(
+    State(state): State<AdminState>,
+    Tenant(workspace): Tenant,
+    mut query: Query,
+) -> Answer<Bare<Series>> {
+    let intervals = [("minute", Grain::Minute), ("hour", Grain::Hour), ("day", Grain::Day)];
+    let (interval, grain) = query.choice("interval", &intervals)?.unwrap_or(("day", Grain::Day));
+    let wanted = SeriesQuery {
+        grain,
+        key: query.text("key"),
+        provider: query.text("provider"),
+        model: query.text("model"),
+        days: query.days((state.now)())?,
+    };
+    query.finish()?;
+    let id = workspace.id.clone();
+    let found = read_ledger(state, move |store| store.series(&id, &wanted)).await?;
+    let point = |(start, sums): (Timestamp, Rollup)| Point {
+        start,
+        spent: (&sums).into(),
+        attempts: sums.attempts,
+        errors: sums.errors,
+    };
+    Ok(Bare(Series { interval, series: found.into_iter().map(point).collect() }))
 }
 
 /// The roll-ups of the days that the query names, and nothing else may be in it.
@@ -57,7 +124,12 @@ pub(super) async fn rollups(state: AdminState, workspace: String, mut query: Que
     read_ledger(state, move |store| store.rollups(&workspace, days)).await
 }
 
-fn spent(rollups: Vec<(String, Rollup)>) -> BTreeMap<String, Spent> {
-    let row = |sums: &Rollup| Spent { tokens: sums.usage.total_tokens(), cost: sums.cost.dollars() };
-    rollups.into_iter().map(|(provider, sums)| (provider, row(&sums))).collect()
+impl From<&Rollup> for Spent {
+    fn from(sums: &Rollup) -> Self {
+        Self { tokens: sums.usage.total_tokens(), cost: sums.cost.dollars() }
+    }
+}
+
+fn spent(rollups: Vec<(String, Rollup)>) -> Groups {
+    rollups.into_iter().map(|(name, sums)| (name, (&sums).into())).collect()
 }

@@ -59,7 +59,7 @@ pub struct AnswerMessage {
     /// The calls.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tool_calls: Vec<AnswerToolCall>,
-    /// Citations and the like, in OpenAI's shape where it has one.
+    /// Web pages that it was cited from, in OpenAI's shape; clients refuse any other.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub annotations: Vec<Value>,
     /// What the provider answered and OpenAI has no place for, by the provider's own names.
@@ -165,10 +165,10 @@ pub struct Delta<'a> {
     /// More of the calls.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tool_calls: Option<&'a [DeltaToolCall<'a>]>,
-    /// Citations and the like.
+    /// See [`AnswerMessage::annotations`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub annotations: Option<&'a [Value]>,
-    /// See [`AnswerMessage::provider_specific_fields`]; in the last chunk.
+    /// See [`AnswerMessage::provider_specific_fields`]; in the last chunk, what a text was cited from with the text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider_specific_fields: Option<&'a Map<String, Value>>,
 }

@@ -8,6 +8,7 @@ mod logging;
 mod serve;
 mod signals;
 mod simulate;
+mod store;
 mod token;
 
 use std::path::{Path, PathBuf};
@@ -32,6 +33,8 @@ enum Command {
     Check(check::Args),
     /// Print a token for the admin API.
     Token(token::Args),
+    /// Check the store on disk, or make it anew from its journal.
+    Store(store::Args),
     /// Show everything with simulated providers: no key, no network.
     Demo(demo::Args),
     /// Run the simulated providers alone.
@@ -50,6 +53,7 @@ pub(super) fn run() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Token(args) => token::run(&args),
+        Command::Store(args) => store::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Simulate(args) => simulate::run(&args),
     };

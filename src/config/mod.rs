@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 pub use problems::{Place, Problem, Problems};
 pub use secret::Secret;
 pub use sections::{
-    Admin, Jwt, Limits, Log, LogFormat, Logs, Meter, Metrics, Retry, Routing, Security, Server, Timeouts, WhenFull,
+    Admin, Durability, Jwt, Limits, Log, LogFormat, Logs, Meter, Metrics, Retry, Routing, Security, Server, Timeouts,
+    Usage, WhenFull,
 };
 
 use reader::{Reader, Source};
@@ -52,6 +53,8 @@ pub struct Config {
     pub meter: Meter,
     /// How long the request log is kept.
     pub logs: Logs,
+    /// How long sums of usage are kept.
+    pub usage: Usage,
     /// What the program prints.
     pub log: Log,
 }
@@ -105,6 +108,7 @@ impl Config {
             jwt: Jwt::read(reader, env),
             meter: Meter::read(reader),
             logs: Logs::read(reader),
+            usage: Usage::read(reader),
             log: Log::read(reader),
         }
     }

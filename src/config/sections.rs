@@ -16,6 +16,8 @@ const MIB: usize = 1024 * 1024;
 const GIB: usize = 1024 * MIB;
 /// More than any machine has of anything.
 const MANY: u64 = 1 << 48;
+const MEBIBYTE: u64 = 1 << 20;
+const GIBIBYTE: u64 = 1 << 30;
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -257,6 +259,8 @@ pub struct Meter {
     pub queue: usize,
     /// How long bookings are gathered for one commit.
     pub batch: Duration,
+    /// What is on disk when an answer ends.
+    pub durability: Durability,
     /// What happens to requests while the queue is full.
     pub when_full: WhenFull,
 }
@@ -265,9 +269,25 @@ impl Meter {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
         Self {
             queue: reader.within("meter.queue", 65_536, 1..=16_777_216),
-            batch: reader.within("meter.batch", 20 * MILLISECOND, Duration::ZERO..=10 * SECOND),
+            batch: reader.within("meter.batch", 20 * MILLISECOND, Duration::ZERO..=50 * MILLISECOND),
+            durability: reader.take("meter.durability", Durability::Batch),
             when_full: reader.take("meter.when_full", WhenFull::Continue),
         }
+    }
+}
+
+/// What is on disk when an answer ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Perhaps not yet its booking; it follows within the time of a batch and a commit.
+    Batch,
+    /// Its booking: the last byte waits for it.
+    Sync,
+}
+
+impl Words for Durability {
+    fn words() -> Vec<(&'static str, Self)> {
+        vec![("batch", Self::Batch), ("sync", Self::Sync)]
     }
 }
 
@@ -291,11 +311,37 @@ impl Words for WhenFull {
 pub struct Logs {
     /// Days until an entry is deleted; the usage sums stay.
     pub keep_days: u32,
+    /// Bytes on disk beyond which the oldest entries are deleted.
+    pub max_bytes: u64,
 }
 
 impl Logs {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-        Self { keep_days: reader.within("logs.keep_days", 30, 1..=36_500) }
+        Self {
+            keep_days: reader.within("logs.keep_days", 30, 1..=36_500),
+            max_bytes: reader.within("logs.max_bytes", 10 * GIBIBYTE, 64 * MEBIBYTE..=MANY),
+        }
+    }
+}
+
+/// `[usage]`: the sums of what was used.
+#[derive(Clone, Debug)]
+pub struct Usage {
+    /// Days until a sum over a day is deleted.
+    pub keep_days: u32,
+    /// Days until a sum over an hour is deleted.
+    pub keep_hours_days: u32,
+    /// Days until a sum over a minute is deleted.
+    pub keep_minutes_days: u32,
+}
+
+impl Usage {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        Self {
+            keep_days: reader.within("usage.keep_days", 1100, 1..=36_500),
+            keep_hours_days: reader.within("usage.keep_hours_days", 31, 1..=36_500),
+            keep_minutes_days: reader.within("usage.keep_minutes_days", 2, 1..=36_500),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The directory over a store: what survives a restart, what a failing store changes, what readers see meanwhile.
 
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,7 +12,9 @@ use super::*;
 use crate::money::{Money, PICO_PER_DOLLAR};
 use crate::quota::{Amount, Limit, Reservation, When};
 use crate::store::memory::MemoryStore;
-use crate::store::{Booking, DayRange, KeyRecord, LogPage, LogQuery, Rollup, Spent};
+use crate::store::{
+    Booking, By, DayRange, Keep, KeyRecord, LogPage, LogQuery, RequestRecord, Rollup, SeriesQuery, Spent,
+};
 use crate::vault::MasterKey;
 
 /// A memory store whose writes can be made to fail.
@@ -52,8 +55,20 @@ impl Store for Fragile {
     fn append(&self, bookings: &[Booking]) -> Result<()> {
         self.writable()?.append(bookings)
     }
-    fn rollups(&self, workspace: &str, days: DayRange) -> Result<Vec<(String, Rollup)>> {
-        self.inner.rollups(workspace, days)
+    fn rollups_by(&self, workspace: &str, by: By, days: DayRange) -> Result<Vec<(String, Rollup)>> {
+        self.inner.rollups_by(workspace, by, days)
+    }
+    fn series(&self, workspace: &str, query: &SeriesQuery) -> Result<Vec<(Timestamp, Rollup)>> {
+        self.inner.series(workspace, query)
+    }
+    fn export(
+        &self,
+        workspace: &str,
+        after: u64,
+        days: DayRange,
+        visit: &mut dyn FnMut(u64, RequestRecord) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        self.inner.export(workspace, after, days, visit)
     }
     fn spent(&self, workspace: &str, days: DayRange) -> Result<Vec<Spent>> {
         self.inner.spent(workspace, days)
@@ -61,8 +76,8 @@ impl Store for Fragile {
     fn logs(&self, workspace: &str, query: &LogQuery) -> Result<LogPage> {
         self.inner.logs(workspace, query)
     }
-    fn prune(&self, before: Timestamp) -> Result<u64> {
-        self.inner.prune(before)
+    fn prune(&self, keep: &Keep) -> Result<u64> {
+        self.inner.prune(keep)
     }
     fn healthy(&self) -> bool {
         self.writable().is_ok()

@@ -1,7 +1,7 @@
 //! The only writer of usage: prices a usage (`price`), books a request, feeds the metrics.
 //!
 //! Not here: what a provider's figures mean (`usage`, the dialects), how the ledger lies on disk (`store`). Invariants: the
-//! request path never waits for the store; every booking is in metrics; one that does not reach the ledger is counted and logged.
+//! request path never waits for the store, unless it was told to, and then not for ever; every booking is in metrics; one that does not reach the ledger is counted and logged.
 
 mod price;
 mod writer;
@@ -17,10 +17,13 @@ use crate::metrics::Metrics;
 use crate::store::{Booking, Store};
 
 pub use price::price;
-use writer::{Message, Retry, Writer};
+use tokio::sync::oneshot;
+use writer::{CommitTime, Message, Retry, Writer};
 
 /// At most one line of the log about dropped bookings in this time.
 const LOG_EVERY: Duration = Duration::from_secs(5);
+/// How long the store may take before it counts as stuck, and an answer goes out though its booking is not on disk.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How bookings are gathered.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +34,8 @@ pub struct MeterOptions {
     pub batch: Duration,
     /// Bookings of one commit; at least one.
     pub max_batch: usize,
+    /// Whether [`Meter::book_and_wait`] waits for the commit.
+    pub sync: bool,
 }
 
 /// The way into the ledger. Clones share one writer; the last one dropped, or `shutdown`, commits what waits.
@@ -46,7 +51,9 @@ struct Inner {
     stopping: Arc<AtomicBool>,
     metrics: Arc<Metrics>,
     complaints: Complaints,
+    commit_time: Arc<CommitTime>,
     capacity: usize,
+    sync: bool,
 }
 
 impl Meter {
@@ -58,23 +65,58 @@ impl Meter {
     fn start_with(store: Arc<dyn Store>, metrics: Arc<Metrics>, options: MeterOptions, retry: Retry) -> Result<Self> {
         let (sender, receiver) = sync_channel(options.queue.max(1));
         let stopping = Arc::new(AtomicBool::new(false));
-        let writer =
-            Writer { receiver, store, metrics: Arc::clone(&metrics), options, retry, stopping: Arc::clone(&stopping) };
-        let capacity = options.queue;
+        let commit_time = Arc::new(CommitTime::new());
+        let writer = Writer {
+            receiver,
+            store,
+            metrics: Arc::clone(&metrics),
+            options,
+            retry,
+            stopping: Arc::clone(&stopping),
+            commit_time: Arc::clone(&commit_time),
+        };
+        let (capacity, sync) = (options.queue, options.sync);
         let thread = Builder::new().name("ledger".into()).spawn(move || writer.run()).map_err(Error::internal)?;
         let (sender, writer) = (RwLock::new(Some(sender)), Mutex::new(Some(thread)));
         let complaints = Complaints::new();
-        Ok(Self { inner: Arc::new(Inner { sender, writer, stopping, metrics, complaints, capacity }) })
+        let inner = Inner { sender, writer, stopping, metrics, complaints, commit_time, capacity, sync };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Books a request: into metrics at once, into the ledger soon. Never blocks. False when the ledger can't take it.
     pub fn book(&self, booking: Booking) -> bool {
+        self.send(booking, None)
+    }
+
+    /// The same, and where that was asked for, waits until the booking is on disk. False when the ledger can't take it, or
+    /// does not in five seconds: then it still waits in the queue, is counted as late, and the answer need not wait for it.
+    pub async fn book_and_wait(&self, booking: Booking) -> bool {
+        if !self.inner.sync {
+            return self.book(booking);
+        }
+        let (answer, committed) = oneshot::channel();
+        if !self.send(booking, Some(answer)) {
+            return false;
+        }
+        let in_time = tokio::time::timeout(PATIENCE, committed).await;
+        let committed = matches!(in_time, Ok(Ok(())));
+        if !committed {
+            self.inner.metrics.ledger_late.inc();
+        }
+        committed
+    }
+
+    fn send(&self, booking: Booking, answer: Option<oneshot::Sender<()>>) -> bool {
         let inner = &self.inner;
+        if inner.commit_time.is_over(PATIENCE) {
+            inner.metrics.ledger_failing.set(1);
+            inner.complaints.stuck(inner.metrics.ledger_queue.get());
+        }
         inner.metrics.observe(&booking);
         // Counted before it is sent, as the writer may take it off the count before this thread runs on.
         inner.metrics.ledger_queue.inc();
         let sender = inner.sender.read().unwrap_or_else(PoisonError::into_inner);
-        let why = match sender.as_ref().map(|sender| sender.try_send(Message::Book(Box::new(booking)))) {
+        let why = match sender.as_ref().map(|sender| sender.try_send(Message::Book(Box::new(booking), answer))) {
             Some(Ok(())) => return true,
             Some(Err(TrySendError::Full(_))) => "the queue is full",
             Some(Err(TrySendError::Disconnected(_))) | None => "the writer is gone",
@@ -136,12 +178,19 @@ struct Complaints {
     start: Instant,
     /// Milliseconds after `start` from which on the next line may be written.
     next_ms: AtomicU64,
+    /// The same of the lines about a stuck disk.
+    next_stuck_ms: AtomicU64,
     unsaid: AtomicU64,
 }
 
 impl Complaints {
     fn new() -> Self {
-        Self { start: Instant::now(), next_ms: AtomicU64::new(0), unsaid: AtomicU64::new(0) }
+        Self {
+            start: Instant::now(),
+            next_ms: AtomicU64::new(0),
+            next_stuck_ms: AtomicU64::new(0),
+            unsaid: AtomicU64::new(0),
+        }
     }
 
     fn dropped(&self, why: &'static str) {
@@ -151,16 +200,23 @@ impl Complaints {
         }
     }
 
+    fn stuck(&self, waiting: i64) {
+        if is_due(&self.next_stuck_ms, self.start.elapsed()) {
+            tracing::error!(waiting, "the disk of the ledger does not answer; bookings wait");
+        }
+    }
+
     /// How many to report now, if a line is due.
     fn due(&self, now: Duration) -> Option<u64> {
-        let (now, next) = (millis(now), self.next_ms.load(Ordering::Relaxed));
-        let won = now >= next
-            && self
-                .next_ms
-                .compare_exchange(next, now + millis(LOG_EVERY), Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok();
-        won.then(|| self.unsaid.swap(0, Ordering::Relaxed))
+        is_due(&self.next_ms, now).then(|| self.unsaid.swap(0, Ordering::Relaxed))
     }
+}
+
+/// Whether the moment of the next line has come; then the one after it is set.
+fn is_due(next_ms: &AtomicU64, now: Duration) -> bool {
+    let (now, next) = (millis(now), next_ms.load(Ordering::Relaxed));
+    let following = now + millis(LOG_EVERY);
+    now >= next && next_ms.compare_exchange(next, following, Ordering::Relaxed, Ordering::Relaxed).is_ok()
 }
 
 fn millis(duration: Duration) -> u64 {

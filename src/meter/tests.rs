@@ -1,5 +1,6 @@
 //! The meter before a store that works, fails for a while, fails for good, or stands still.
 
+use std::ops::ControlFlow;
 use std::sync::Condvar;
 use std::sync::atomic::AtomicU32;
 
@@ -11,9 +12,13 @@ use crate::error::ErrorKind;
 use crate::store::memory::MemoryStore;
 use crate::store::sled::SledStore;
 use crate::store::suite::booking;
-use crate::store::{CredentialRecord, DayRange, KeyRecord, LogPage, LogQuery, Rollup, Spent, Tenancy, WorkspaceRecord};
+use crate::store::{
+    By, CredentialRecord, DayRange, Keep, KeyRecord, LogPage, LogQuery, RequestRecord, Rollup, SeriesQuery, Spent,
+    Tenancy, WorkspaceRecord,
+};
 
-const OPTIONS: MeterOptions = MeterOptions { queue: 1000, batch: Duration::from_millis(5), max_batch: 100 };
+const OPTIONS: MeterOptions =
+    MeterOptions { queue: 1000, batch: Duration::from_millis(5), max_batch: 100, sync: false };
 const QUICK: Retry =
     Retry { first: Duration::from_micros(10), longest: Duration::from_micros(20), tries: 5, tries_at_end: 2 };
 
@@ -71,8 +76,11 @@ impl Store for Scripted {
             self.failures.fetch_sub(1, Ordering::SeqCst);
             assert!(!self.panics, "as told");
         }
-        if fails || bookings.iter().any(|booking| Some(booking.request_id.as_str()) == self.poison) {
+        if fails {
             return Err(Error::new(ErrorKind::Internal, "as told"));
+        }
+        if bookings.iter().any(|booking| Some(booking.request_id.as_str()) == self.poison) {
+            return Err(Error::new(ErrorKind::InvalidRequest, "as told"));
         }
         self.kept.append(bookings)
     }
@@ -102,14 +110,26 @@ impl Store for Scripted {
     fn delete_key(&self, workspace: &str, id: &str) -> Result<()> {
         self.kept.delete_key(workspace, id)
     }
-    fn rollups(&self, workspace: &str, days: DayRange) -> Result<Vec<(String, Rollup)>> {
-        self.kept.rollups(workspace, days)
+    fn rollups_by(&self, workspace: &str, by: By, days: DayRange) -> Result<Vec<(String, Rollup)>> {
+        self.kept.rollups_by(workspace, by, days)
+    }
+    fn series(&self, workspace: &str, query: &SeriesQuery) -> Result<Vec<(Timestamp, Rollup)>> {
+        self.kept.series(workspace, query)
+    }
+    fn export(
+        &self,
+        workspace: &str,
+        after: u64,
+        days: DayRange,
+        visit: &mut dyn FnMut(u64, RequestRecord) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        self.kept.export(workspace, after, days, visit)
     }
     fn spent(&self, workspace: &str, days: DayRange) -> Result<Vec<Spent>> {
         self.kept.spent(workspace, days)
     }
-    fn prune(&self, before: Timestamp) -> Result<u64> {
-        self.kept.prune(before)
+    fn prune(&self, keep: &Keep) -> Result<u64> {
+        self.kept.prune(keep)
     }
     fn healthy(&self) -> bool {
         self.kept.healthy()
@@ -189,6 +209,44 @@ fn a_store_that_fails_at_first_loses_nothing_and_doubles_nothing() {
     assert!(meter.flush());
     assert_eq!(kept(&*store), 10);
     assert_eq!((metrics.ledger_errors.get(), metrics.ledger_dropped.get()), (4, 0));
+}
+
+#[test]
+fn a_disk_that_fails_for_long_keeps_bookings_waiting_and_gets_each_once_in_the_end() {
+    let store = Arc::new(Scripted { failures: AtomicU32::new(500), ..Scripted::default() });
+    let (meter, metrics) = start(&store, OPTIONS);
+    (0..300).for_each(|n| assert!(meter.book(numbered(n))));
+    assert!(meter.flush());
+    assert_eq!((kept(&*store), metrics.ledger_dropped.get(), metrics.ledger_errors.get()), (300, 0, 500));
+    assert_eq!(metrics.ledger_failing.get(), 0);
+}
+
+#[tokio::test]
+async fn who_waits_goes_on_when_the_booking_is_committed_and_not_before() {
+    let store = Arc::new(Scripted::default());
+    store.gate.set(true);
+    let (meter, metrics) = start(&store, MeterOptions { sync: true, ..OPTIONS });
+    let mut waiting = Box::pin(meter.book_and_wait(numbered(0)));
+    tokio::select! {
+        biased;
+        _ = &mut waiting => panic!("the store has nothing yet"),
+        () = async { store.gate.await_writer() } => {}
+    }
+    store.gate.set(false);
+    assert!(waiting.await);
+    assert_eq!((kept(&*store), metrics.ledger_late.get()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_does_not_wait_for_ever_for_a_stuck_disk_and_its_booking_is_kept() {
+    let store = Arc::new(Scripted::default());
+    store.gate.set(true);
+    let (meter, metrics) = start(&store, MeterOptions { sync: true, ..OPTIONS });
+    assert!(!meter.book_and_wait(numbered(0)).await);
+    assert_eq!(metrics.ledger_late.get(), 1);
+    store.gate.set(false);
+    assert!(meter.flush());
+    assert_eq!(kept(&*store), 1);
 }
 
 #[test]

@@ -1,23 +1,26 @@
 //! The one thread that writes the ledger: gathers bookings into batches and commits them.
 //!
-//! Invariants: bookings are committed in the order they were sent; a batch that fails is kept and tried again, which the
-//! store makes safe; what is given up in the end is counted and stands whole in the log.
+//! Invariants: bookings are committed in the order they were sent; a batch that the disk does not take is kept and tried again
+//! until it does, while what is booked meanwhile waits in the queue; what is given up in the end, because the store can never
+//! take it or the process ends, is counted and stands whole in the log.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
-use super::MeterOptions;
-use crate::error::{Error, Result};
+use tokio::sync::oneshot;
+
+use super::{MeterOptions, millis};
+use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::Metrics;
 use crate::store::{Booking, Store};
 
 /// What is sent to the writer.
 pub(super) enum Message {
-    /// A booking for the ledger.
-    Book(Box<Booking>),
+    /// A booking for the ledger, and who waits until it is committed.
+    Book(Box<Booking>, Option<oneshot::Sender<()>>),
     /// Somebody waits until what was sent before is committed; told whether all was.
     Flush(SyncSender<bool>),
 }
@@ -29,16 +32,16 @@ pub(super) struct Retry {
     pub(super) first: Duration,
     /// The longest wait.
     pub(super) longest: Duration,
-    /// Tries in all.
+    /// Tries in all of what makes the store panic.
     pub(super) tries: u32,
     /// Tries in all while the process ends.
     pub(super) tries_at_end: u32,
 }
 
 impl Default for Retry {
-    /// About half a minute, which a full disk or a stalled volume may need; under a second while the process ends.
+    /// Under a second while the process ends.
     fn default() -> Self {
-        Self { first: Duration::from_millis(10), longest: Duration::from_secs(2), tries: 22, tries_at_end: 6 }
+        Self { first: Duration::from_millis(10), longest: Duration::from_secs(2), tries: 6, tries_at_end: 6 }
     }
 }
 
@@ -50,13 +53,27 @@ pub(super) struct Writer {
     pub(super) options: MeterOptions,
     pub(super) retry: Retry,
     pub(super) stopping: Arc<AtomicBool>,
+    pub(super) commit_time: Arc<CommitTime>,
 }
 
 /// What is committed in one piece.
 #[derive(Default)]
 struct Batch {
     bookings: Vec<Booking>,
+    /// Who waits for one of these bookings.
+    answers: Vec<oneshot::Sender<()>>,
+    /// Who waits for everything.
     waiting: Vec<SyncSender<bool>>,
+}
+
+/// Why a try failed.
+enum Failed {
+    /// The disk did not take it; it may later.
+    Disk(Error),
+    /// The store will never take one of the bookings.
+    Booking(Error),
+    /// The store panicked.
+    Panic,
 }
 
 impl Writer {
@@ -65,7 +82,11 @@ impl Writer {
         let mut all_committed = true;
         while let Ok(first) = self.receiver.recv() {
             let batch = self.gather(first);
-            all_committed &= batch.bookings.is_empty() || self.commit(&batch.bookings);
+            let committed = batch.bookings.is_empty() || self.commit(&batch.bookings);
+            all_committed &= committed;
+            for answer in batch.answers.into_iter().filter(|_| committed) {
+                let _ = answer.send(());
+            }
             for waiting in batch.waiting {
                 // Who waited may have given up.
                 let _ = waiting.send(all_committed);
@@ -89,50 +110,106 @@ impl Writer {
 
     fn take(&self, batch: &mut Batch, message: Message) {
         match message {
-            Message::Book(booking) => {
+            Message::Book(booking, answer) => {
                 self.metrics.ledger_queue.dec();
                 batch.bookings.push(*booking);
+                batch.answers.extend(answer);
             }
             Message::Flush(waiting) => batch.waiting.push(waiting),
         }
     }
 
-    /// Commits a batch; when that fails to the end, its bookings one by one, as one of them may be the reason.
+    /// Commits a batch. Where one of its bookings is the reason that it can't be, they are committed one by one.
     fn commit(&self, bookings: &[Booking]) -> bool {
-        let mut wait = self.retry.first;
-        let mut tried = 0;
-        loop {
-            let Err(error) = self.append(bookings) else { return true };
-            tried += 1;
-            tracing::error!(?error, tried, bookings = bookings.len(), "the ledger did not take a batch");
-            let ending = self.stopping.load(Ordering::Acquire);
-            if tried >= if ending { self.retry.tries_at_end } else { self.retry.tries } {
-                break;
-            }
-            std::thread::park_timeout(wait);
-            wait = (wait * 2).min(self.retry.longest);
+        if self.try_until_it_works(bookings) {
+            return true;
         }
         let lost = bookings.iter().filter(|booking| !self.commit_alone(booking)).count();
         lost == 0
     }
 
+    fn try_until_it_works(&self, bookings: &[Booking]) -> bool {
+        let mut wait = self.retry.first;
+        for tried in 1.. {
+            let Err(failed) = self.append(bookings) else { break };
+            let ending = self.stopping.load(Ordering::Acquire);
+            let most = match failed {
+                Failed::Booking(_) => 1,
+                _ if ending => self.retry.tries_at_end,
+                Failed::Disk(_) => u32::MAX,
+                Failed::Panic => self.retry.tries,
+            };
+            tracing::error!(error = ?failed.error(), tried, bookings = bookings.len(), "the ledger did not take a batch");
+            if tried >= most {
+                return false;
+            }
+            std::thread::park_timeout(wait);
+            wait = (wait * 2).min(self.retry.longest);
+        }
+        true
+    }
+
     fn commit_alone(&self, booking: &Booking) -> bool {
-        let Err(error) = self.append(std::slice::from_ref(booking)) else { return true };
+        let Err(failed) = self.append(std::slice::from_ref(booking)) else { return true };
         self.metrics.ledger_dropped.inc();
         let record = serde_json::to_string(booking).unwrap_or_default();
-        tracing::error!(?error, record, "the ledger lost a booking");
+        tracing::error!(error = ?failed.error(), record, "the ledger lost a booking");
         false
     }
 
     /// One try. A store that panics has failed; the writer goes on.
-    fn append(&self, bookings: &[Booking]) -> Result<()> {
+    fn append(&self, bookings: &[Booking]) -> Result<(), Failed> {
+        self.commit_time.begin();
         let start = Instant::now();
-        let appended = catch_unwind(AssertUnwindSafe(|| self.store.append(bookings)))
-            .unwrap_or_else(|_| Err(Error::internal("the store panicked")));
+        let appended = match catch_unwind(AssertUnwindSafe(|| self.store.append(bookings))) {
+            Ok(appended) => appended.map_err(|error| match error.kind() {
+                ErrorKind::Internal => Failed::Disk(error),
+                _ => Failed::Booking(error),
+            }),
+            Err(_) => Err(Failed::Panic),
+        };
+        self.commit_time.end();
         match &appended {
             Ok(()) => self.metrics.ledger_commit.observe(start.elapsed().as_secs_f64()),
             Err(_) => self.metrics.ledger_errors.inc(),
         }
+        self.metrics.ledger_failing.set(i64::from(appended.is_err()));
         appended
+    }
+}
+
+impl Failed {
+    const fn error(&self) -> Option<&Error> {
+        match self {
+            Self::Disk(error) | Self::Booking(error) => Some(error),
+            Self::Panic => None,
+        }
+    }
+}
+
+/// Since when the writer waits for the store, for those who do not wait.
+pub(super) struct CommitTime {
+    start: Instant,
+    /// Milliseconds after `start`, and one; 0 while it does not wait.
+    since: AtomicU64,
+}
+
+impl CommitTime {
+    pub(super) fn new() -> Self {
+        Self { start: Instant::now(), since: AtomicU64::new(0) }
+    }
+
+    fn begin(&self) {
+        self.since.store(millis(self.start.elapsed()) + 1, Ordering::Relaxed);
+    }
+
+    fn end(&self) {
+        self.since.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether the store has not answered for so long.
+    pub(super) fn is_over(&self, limit: Duration) -> bool {
+        let since = self.since.load(Ordering::Relaxed);
+        since > 0 && millis(self.start.elapsed()).saturating_sub(since) >= millis(limit)
     }
 }

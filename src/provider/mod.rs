@@ -9,6 +9,7 @@
 pub mod anthropic;
 pub mod azure;
 pub mod bedrock;
+mod citations;
 pub mod cohere;
 mod detail;
 mod endpoint;

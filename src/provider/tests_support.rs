@@ -42,6 +42,29 @@ pub(crate) fn unnumbered(mut items: Vec<Value>) -> Vec<Value> {
     items
 }
 
+/// The citations of a message, web pages first, without the numbers that they have in a stream.
+pub(crate) fn citations(message: &Value) -> Vec<Value> {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let pages = list(&message["annotations"]);
+    assert!(
+        pages.iter().all(|page| page["type"] == "url_citation"),
+        "clients with closed types refuse other annotations"
+    );
+    unnumbered([pages, list(&message["provider_specific_fields"]["citations"])].concat())
+}
+
+/// Adds a member of a delta to what came before, as SDKs do.
+pub(crate) fn gather(place: &mut Value, more: &Value) {
+    match (place, more) {
+        (Value::String(text), Value::String(more)) => text.push_str(more),
+        (Value::Array(items), Value::Array(more)) => items.extend(more.iter().cloned()),
+        (Value::Object(members), Value::Object(more)) => {
+            more.iter().for_each(|(name, more)| gather(members.entry(name).or_insert(Value::Null), more));
+        }
+        (place, more) => *place = more.clone(),
+    }
+}
+
 /// Recorders redact the moment of an answer to zero, which is none.
 pub(crate) fn with_moments(recording: &str) -> String {
     recording.replace("\"created\":0,", "\"created\":1,").replace("\"created\": 0,", "\"created\": 1,")

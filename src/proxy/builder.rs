@@ -1,8 +1,9 @@
 //! From a configuration to a gateway: what is opened once, and what a reload makes anew.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
@@ -24,7 +25,7 @@ use crate::balance::discovery::Resolver;
 use crate::balance::plan::Planner;
 use crate::balance::stats::StatsBook;
 use crate::catalog::Catalog;
-use crate::config::{Config, Secret};
+use crate::config::{Config, Durability, Secret};
 use crate::directory::Directory;
 use crate::error::{Error, Result};
 use crate::guard::Guard;
@@ -39,6 +40,11 @@ use crate::vault::{MasterKey, Vault, VirtualKeys};
 const STORE: &str = "store";
 /// The name of the master key in `data_dir`.
 const MASTER_KEY: &str = "master.key";
+
+/// Where the store of this configuration lies.
+pub fn store_dir(config: &Config) -> PathBuf {
+    config.data_dir.join(STORE)
+}
 
 /// What outlives a reload.
 pub(super) struct Lasting {
@@ -58,7 +64,7 @@ impl Gateway {
     pub fn open(config: Config) -> Result<Arc<Self>> {
         std::fs::create_dir_all(&config.data_dir)
             .map_err(|cause| Error::internal(format!("can't create {}: {cause}", config.data_dir.display())))?;
-        let store: Arc<dyn Store> = Arc::new(SledStore::open(&config.data_dir.join(STORE))?);
+        let store: Arc<dyn Store> = Arc::new(SledStore::open(&store_dir(&config))?);
         Self::with_store(config, store)
     }
 
@@ -155,7 +161,10 @@ fn snapshot(config: Config, lasting: &Lasting, started: Instant) -> Result<Snaps
 const MAX_BATCH: usize = 512;
 
 fn meter_options(config: &Config) -> MeterOptions {
-    MeterOptions { queue: config.meter.queue, batch: config.meter.batch, max_batch: MAX_BATCH }
+    let sync = config.meter.durability == Durability::Sync;
+    // Answers that wait share a commit with those that came during the one before; gathering would only hold them up.
+    let batch = if sync { Duration::ZERO } else { config.meter.batch };
+    MeterOptions { queue: config.meter.queue, batch, max_batch: MAX_BATCH, sync }
 }
 
 fn connector(config: &Config) -> Connector {

@@ -28,7 +28,7 @@ impl Serving<'_> {
         match started {
             Started::Whole(answer) => {
                 self.settle(None);
-                self.gateway.finish(self.context);
+                self.gateway.finish(self.context).await;
                 let written = respond::whole(self.session, head, answer.body).await;
                 written.map_err(|_| self.client_left())
             }
@@ -47,7 +47,7 @@ impl Serving<'_> {
             let over = live.is_over();
             if over {
                 self.settle(None);
-                self.gateway.finish(self.context);
+                self.gateway.finish(self.context).await;
             }
             if respond::piece(self.session, head.take(), live.take(), over).await.is_err() {
                 live.abort().await;

@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use axum::body::HttpBody;
 use http::{Request, header};
 use http_body_util::BodyExt;
 use jiff::Timestamp;
@@ -48,7 +49,7 @@ use crate::metrics::Metrics;
 use crate::quota::Amount;
 use attempt::Attempts;
 use builder::Lasting;
-pub use builder::jwt_secret;
+pub use builder::{jwt_secret, store_dir};
 pub use context::RequestContext;
 pub use routes::{Planes, Route};
 use serve::Serving;
@@ -88,7 +89,7 @@ impl Gateway {
             Ok(()) => true,
             Err(error) => self.fail(session, &mut context, error).await,
         };
-        self.finish(&mut context);
+        self.finish(&mut context).await;
         reusable
     }
 
@@ -188,8 +189,9 @@ impl Gateway {
     }
 
     /// Books a request: the one place where the ledger learns of it. A success is booked before its last byte goes out, so
-    /// that a client that has its answer finds it in the bill; everything else when the request is over.
-    fn finish(&self, context: &mut RequestContext) {
+    /// that a client that has its answer finds it in the bill; everything else when the request is over. Where the configuration
+    /// wants it, the last byte waits until the booking is on disk.
+    async fn finish(&self, context: &mut RequestContext) {
         if std::mem::replace(&mut context.booked, true) {
             return;
         }
@@ -200,7 +202,7 @@ impl Gateway {
             if let Some(reservation) = context.reservation.take() {
                 reservation.settle(Amount { tokens: booking.tokens(), cost: booking.cost() });
             }
-            self.lasting.meter.book(booking);
+            self.lasting.meter.book_and_wait(booking).await;
         }
     }
 
@@ -260,7 +262,7 @@ impl ProxyHttp for Listener {
     }
 
     async fn logging(&self, _: &mut Session, _: Option<&pingora::Error>, context: &mut RequestContext) {
-        self.gateway.finish(context);
+        self.gateway.finish(context).await;
     }
 }
 
@@ -289,7 +291,6 @@ async fn admin(
     let request = request.body(axum::body::Body::from(body)).map_err(Error::internal)?;
     let answer = snapshot.admin.clone().oneshot(request).await.map_err(Error::internal)?;
     let (parts, body) = answer.into_parts();
-    let body = body.collect().await.map_err(Error::internal)?.to_bytes();
     context.status = parts.status.as_u16();
     if parts.status == http::StatusCode::UNAUTHORIZED {
         metrics.auth_failures.inc();
@@ -299,7 +300,26 @@ async fn admin(
         head.insert_header(name.clone(), value.clone()).map_err(Error::internal)?;
     }
     head.insert_header("x-request-id", context.request_id.as_str()).map_err(Error::internal)?;
+    if body.size_hint().exact().is_none() {
+        return admin_stream(session, Box::new(head), body).await;
+    }
+    let body = body.collect().await.map_err(Error::internal)?.to_bytes();
     respond::whole(session, Box::new(head), body).await
+}
+
+/// Hands an answer back piece by piece. One that breaks off ends without its last chunk, so that it never looks complete.
+async fn admin_stream(session: &mut Session, head: respond::Head, mut body: axum::body::Body) -> Result<()> {
+    let mut head = Some(head);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|cause| {
+            session.set_keepalive(None);
+            Error::new(ErrorKind::ClientGone, "The answer broke off.").with_cause(cause)
+        })?;
+        if let Ok(bytes) = frame.into_data() {
+            respond::piece(session, head.take(), bytes, false).await?;
+        }
+    }
+    respond::piece(session, head, bytes::Bytes::new(), true).await
 }
 
 async fn json(

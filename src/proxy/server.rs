@@ -19,6 +19,7 @@ use pingora::services::background::{BackgroundService, background_service};
 use super::{Gateway, Listener, Planes};
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::Keep;
 
 /// How often a draining process looks whether the last request is over.
 const DRAIN_LOOK: Duration = Duration::from_millis(50);
@@ -107,15 +108,28 @@ impl BackgroundService for Housekeeping {
 
 impl Housekeeping {
     async fn prune(&self) {
-        let keep = jiff::SignedDuration::from_hours(24 * i64::from(self.gateway.config().logs.keep_days));
-        let Ok(before) = Timestamp::now().checked_sub(keep) else { return };
+        let keep = keep(&self.gateway.config(), Timestamp::now());
         let store = Arc::clone(&self.gateway.lasting.store);
-        match tokio::task::spawn_blocking(move || store.prune(before)).await {
+        match tokio::task::spawn_blocking(move || store.prune(&keep)).await {
             Ok(Ok(0)) => {}
             Ok(Ok(rows)) => tracing::info!(rows, "old rows of the request log deleted"),
             Ok(Err(error)) => tracing::error!(?error, "the request log could not be pruned"),
             Err(error) => tracing::error!(%error, "the request log could not be pruned"),
         }
+    }
+}
+
+/// What is kept of the log and of the sums.
+fn keep(config: &Config, now: Timestamp) -> Keep {
+    let ago =
+        |days: u32| now.checked_sub(jiff::SignedDuration::from_hours(24 * i64::from(days))).unwrap_or(Timestamp::MIN);
+    Keep {
+        logs: ago(config.logs.keep_days),
+        log_bytes: config.logs.max_bytes,
+        close: ago(1),
+        minutes: ago(config.usage.keep_minutes_days),
+        hours: ago(config.usage.keep_hours_days),
+        days: ago(config.usage.keep_days),
     }
 }
 

@@ -1,20 +1,23 @@
 //! The store in memory: for tests, and for embedders that want nothing on disk. It ends with the process.
 //!
-//! Not here: what a store does with its rows (`rows`).
+//! Not here: what a store does (`ledger`).
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
-use super::rows::{Change, Order, Rows, Visit};
+use super::disk::MemoryDisk;
+use super::journal::{Journal, SEGMENT_BYTES};
+use super::ledger::Ledger;
+use super::rows::{Change, Rows, Visit};
 use crate::error::Result;
 
 /// A store that forgets everything when it is dropped.
+pub type MemoryStore = Ledger<MemoryRows>;
+
+/// Rows in memory.
 #[derive(Default)]
-pub struct MemoryStore {
-    rows: RwLock<BTreeMap<Vec<u8>, Vec<u8>>>,
-    writing: Mutex<()>,
-}
+pub struct MemoryRows(RwLock<BTreeMap<Vec<u8>, Vec<u8>>>);
 
 impl MemoryStore {
     /// An empty store.
@@ -23,22 +26,25 @@ impl MemoryStore {
     }
 }
 
-impl Rows for MemoryStore {
+impl Default for MemoryStore {
+    #[expect(clippy::expect_used, reason = "neither memory nor an empty journal can fail")]
+    fn default() -> Self {
+        let journal = Journal::open(Arc::new(MemoryDisk::default()), SEGMENT_BYTES, 1);
+        journal.and_then(|journal| Self::over(MemoryRows::default(), journal)).expect("an empty store opens")
+    }
+}
+
+impl Rows for MemoryRows {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        Ok(self.rows.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned())
+        Ok(self.0.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned())
     }
 
-    fn scan(&self, range: Range<Vec<u8>>, order: Order, visit: Visit<'_>) -> Result<()> {
+    fn scan(&self, range: Range<Vec<u8>>, visit: Visit<'_>) -> Result<()> {
         // A map refuses a range that ends before it begins; it holds nothing.
         if range.start >= range.end {
             return Ok(());
         }
-        let rows = self.rows.read().unwrap_or_else(PoisonError::into_inner);
-        let mut rows = rows.range(range);
-        while let Some((key, value)) = match order {
-            Order::Ascending => rows.next(),
-            Order::Descending => rows.next_back(),
-        } {
+        for (key, value) in self.0.read().unwrap_or_else(PoisonError::into_inner).range(range) {
             if visit(key, value)?.is_break() {
                 break;
             }
@@ -47,7 +53,7 @@ impl Rows for MemoryStore {
     }
 
     fn apply(&self, changes: Vec<Change>) -> Result<()> {
-        let mut rows = self.rows.write().unwrap_or_else(PoisonError::into_inner);
+        let mut rows = self.0.write().unwrap_or_else(PoisonError::into_inner);
         for (key, value) in changes {
             match value {
                 Some(value) => rows.insert(key, value),
@@ -57,7 +63,7 @@ impl Rows for MemoryStore {
         Ok(())
     }
 
-    fn writing(&self) -> &Mutex<()> {
-        &self.writing
+    fn flush(&self) -> Result<()> {
+        Ok(())
     }
 }

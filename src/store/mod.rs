@@ -1,28 +1,45 @@
 //! What outlives the process: workspaces, credentials, virtual keys, the ledger and its roll-ups.
 //!
-//! [`Store`] is the contract; `sled` keeps it on disk, `memory` in tests and for embedders that want nothing on disk. One
-//! suite of tests runs on both. Not here: what anything costs (`meter`), who may do what (`admin`).
+//! [`Store`] is the contract. There is one of it, `ledger`: an append-only journal (`journal`) is what happened, and tenants and
+//! sums follow from it (`state`). On disk the sums lie in `sled`; `memory` is for tests and for embedders that want nothing on
+//! disk. One suite of tests runs on both. Not here: what anything costs (`meter`), who may do what (`admin`).
 //!
 //! Invariants: no secret arrives here in clear (provider keys are sealed, virtual keys are hashes); an appended booking is
-//! there once, with its roll-ups, or not at all.
+//! there once, with its roll-ups, or not at all; what was acknowledged is on disk.
 //!
-//! `rows` says once what a store does, over any ordered map of bytes; `keys` orders the rows, `page` pages the log, `rollup` sums.
+//! `entry` is what the journal holds, `keys` orders the rows, `rollup` sums, `verify` checks a store and makes it anew, `carry` brings
+//! one of the first layout over.
 
+mod carry;
+mod disk;
+mod entry;
+mod journal;
 mod keys;
+mod ledger;
 pub mod memory;
-mod page;
 pub mod records;
 mod rollup;
 mod rows;
 pub mod sled;
+mod state;
 #[cfg(test)]
 pub(crate) mod suite;
+#[cfg(test)]
+mod trials;
+pub mod verify;
+
+use std::ops::ControlFlow;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 pub use records::*;
+
+/// An error that the operator shall read as it is.
+fn told(text: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::Internal, text)
+}
 
 /// Everything about tenants, read once at start.
 #[derive(Clone, Debug, Default)]
@@ -56,16 +73,95 @@ pub trait Store: Send + Sync {
 
     /// Appends bookings and adds them to the roll-ups, all or nothing; on disk when it returns.
     fn append(&self, bookings: &[Booking]) -> Result<()>;
-    /// The roll-ups of a workspace over days (UTC, both ends included), one per provider, sorted by name.
-    fn rollups(&self, workspace: &str, days: DayRange) -> Result<Vec<(String, Rollup)>>;
+    /// The roll-ups of a workspace over days (UTC, both ends included), sorted by the name of what they are of.
+    fn rollups_by(&self, workspace: &str, by: By, days: DayRange) -> Result<Vec<(String, Rollup)>>;
+    /// The same, one per provider.
+    fn rollups(&self, workspace: &str, days: DayRange) -> Result<Vec<(String, Rollup)>> {
+        self.rollups_by(workspace, By::Provider, days)
+    }
+    /// The roll-ups of a workspace along time, in order; times without an attempt are left out.
+    fn series(&self, workspace: &str, query: &SeriesQuery) -> Result<Vec<(Timestamp, Rollup)>>;
     /// What the virtual keys of a workspace spent, by day.
     fn spent(&self, workspace: &str, days: DayRange) -> Result<Vec<Spent>>;
     /// A page of the request log, newest first.
     fn logs(&self, workspace: &str, query: &LogQuery) -> Result<LogPage>;
-    /// Removes the log's rows of requests that came before this moment and says how many; the roll-ups stay.
-    fn prune(&self, before: Timestamp) -> Result<u64>;
+    /// Shows the records of a workspace that were booked after the one of this number, in the order of booking, with the
+    /// numbers of their own. Numbers never change, so a reader can go on where it was. What is booked meanwhile may be left out.
+    fn export(
+        &self,
+        workspace: &str,
+        after: u64,
+        days: DayRange,
+        visit: &mut dyn FnMut(u64, RequestRecord) -> Result<ControlFlow<()>>,
+    ) -> Result<()>;
+    /// Removes what need not be kept; says how many records of the log that were.
+    fn prune(&self, keep: &Keep) -> Result<u64>;
     /// Whether the store can be read and written now.
     fn healthy(&self) -> bool;
+}
+
+/// What roll-ups are of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// The provider.
+    Provider,
+    /// The virtual key.
+    Key,
+    /// The upstream name of the model.
+    Model,
+    /// The day, in UTC.
+    Day,
+}
+
+/// The length of a time that is summed up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grain {
+    /// A minute.
+    Minute,
+    /// An hour.
+    Hour,
+    /// A day in UTC.
+    Day,
+}
+
+/// Which roll-ups along time are wanted.
+#[derive(Clone, Debug)]
+pub struct SeriesQuery {
+    /// The length of each.
+    pub grain: Grain,
+    /// Only this virtual key.
+    pub key: Option<String>,
+    /// Only this provider.
+    pub provider: Option<String>,
+    /// Only this model, by its upstream name.
+    pub model: Option<String>,
+    /// Only these days.
+    pub days: DayRange,
+}
+
+/// What is kept: everything that is not older than these moments, and not more than so many bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Keep {
+    /// The log's records.
+    pub logs: Timestamp,
+    /// Bytes of the log; its files are removed whole, the oldest first.
+    pub log_bytes: u64,
+    /// A file of the log with a record before this moment takes no more, so that it can be removed in time.
+    pub close: Timestamp,
+    /// Sums by minute.
+    pub minutes: Timestamp,
+    /// Sums by hour.
+    pub hours: Timestamp,
+    /// Sums by day.
+    pub days: Timestamp,
+}
+
+impl Keep {
+    /// Everything but the log's records before this moment.
+    pub const fn logs_since(moment: Timestamp) -> Self {
+        let always = Timestamp::MIN;
+        Self { logs: moment, log_bytes: u64::MAX, close: always, minutes: always, hours: always, days: always }
+    }
 }
 
 /// Days in UTC, both ends included; an absent end is open.

@@ -52,7 +52,7 @@ pub(crate) fn booking(workspace: &str, request_id: &str, created_at: &str) -> Bo
     }
 }
 
-fn workspace(id: &str) -> WorkspaceRecord {
+pub(crate) fn workspace(id: &str) -> WorkspaceRecord {
     let created_at = at("2026-01-01T00:00:00Z");
     WorkspaceRecord {
         id: id.into(),
@@ -184,15 +184,13 @@ fn rollups_are_the_sum_of_the_attempts_of_the_days(store: &dyn Store) {
     assert!(store.rollups("nobody", DayRange::default()).unwrap().is_empty());
 }
 
-fn the_same_booking_counts_once_and_its_twin_counts_too(store: &dyn Store) {
+fn requests_that_are_alike_are_each_there(store: &dyn Store) {
     let first = booking("ws", "same", "2026-01-01T00:00:00Z");
     let twin = Booking { latency_ms: 999, ..first.clone() };
-    store.append(&[first.clone(), first.clone()]).unwrap();
-    store.append(&[first.clone(), twin.clone()]).unwrap();
-    store.append(&[twin, first]).unwrap();
+    store.append(&[first.clone(), twin, first]).unwrap();
     store.append(&[]).unwrap();
-    assert_eq!(store.logs("ws", &query()).unwrap().total, 2);
-    assert_eq!(store.rollups("ws", DayRange::default()).unwrap()[0].1.attempts, 2);
+    assert_eq!(store.logs("ws", &query()).unwrap().total, 3);
+    assert_eq!(store.rollups("ws", DayRange::default()).unwrap()[0].1.attempts, 3);
 }
 
 fn a_piece_with_a_bad_booking_is_not_there_at_all(store: &dyn Store) {
@@ -207,11 +205,106 @@ fn pruning_removes_old_rows_of_every_workspace_and_no_sum(store: &dyn Store) {
     let many: Vec<_> = (0..2500).map(|n| booking("old", &n.to_string(), "2025-12-01T00:00:00Z")).collect();
     store.append(&many).unwrap();
     let before = store.rollups("ws", DayRange::default()).unwrap();
-    assert_eq!(store.prune(at("2026-01-02T23:59:59.999Z")).unwrap(), 2500 + 4);
+    let keep = Keep::logs_since(at("2026-01-02T23:59:59.999Z"));
+    assert_eq!(store.prune(&keep).unwrap(), 2500 + 4);
     assert_eq!(ids(&store.logs("ws", &query()).unwrap()), ["d", "c"]);
+    assert_eq!(exported(store, "ws", 0), ["c", "d"]);
     assert_eq!(store.logs("old", &query()).unwrap().total, 0);
     assert_eq!(store.rollups("ws", DayRange::default()).unwrap(), before);
-    assert_eq!(store.prune(at("2026-01-02T23:59:59.999Z")).unwrap(), 0);
+    assert_eq!(store.prune(&keep).unwrap(), 0);
+}
+
+fn files_of_the_log_go_when_all_in_them_is_old_and_the_sums_stay(store: &dyn Store) {
+    fill(store);
+    let before = store.rollups("ws", DayRange::default()).unwrap();
+    let closed = Keep { close: Timestamp::MAX, ..Keep::logs_since(at("2026-01-02T00:00:00Z")) };
+    assert_eq!(store.prune(&closed).unwrap(), 1);
+    assert_eq!(ids(&store.logs("ws", &query()).unwrap()), ["d", "c", "b"]);
+    assert_eq!(store.prune(&Keep { logs: Timestamp::MIN, log_bytes: 0, ..closed }).unwrap(), 5);
+    assert_eq!(store.logs("ws", &query()).unwrap().total, 0);
+    store.append(&[booking("ws", "e", "2026-01-04T00:00:00Z")]).unwrap();
+    assert_eq!(ids(&store.logs("ws", &query()).unwrap()), ["e"]);
+    assert_eq!(store.rollups("ws", days("", "2026-01-03")).unwrap(), before);
+}
+
+fn sums_are_pruned_by_their_own_age(store: &dyn Store) {
+    fill(store);
+    let moment = at("2026-01-03T00:00:00Z");
+    store
+        .prune(&Keep { minutes: moment, hours: at("2026-01-02T12:00:00Z"), ..Keep::logs_since(Timestamp::MIN) })
+        .unwrap();
+    let attempts = |grain| series(store, grain).iter().map(|(_, sums)| sums.attempts).sum::<u64>();
+    assert_eq!([Grain::Minute, Grain::Hour, Grain::Day].map(attempts), [2, 6, 8]);
+    store.prune(&Keep { days: moment, ..Keep::logs_since(Timestamp::MIN) }).unwrap();
+    assert_eq!(attempts(Grain::Day), 2);
+    assert_eq!(store.rollups("ws", DayRange::default()).unwrap()[0].1.attempts, 1);
+}
+
+fn the_same_sums_are_given_by_key_by_model_by_day_and_along_time(store: &dyn Store) {
+    fill(store);
+    let other = Booking { key: "key_2".into(), ..booking("ws", "e", "2026-01-03T00:59:59Z") };
+    store.append(&[other]).unwrap();
+    let by = |by| {
+        let rows = store.rollups_by("ws", by, DayRange::default()).unwrap();
+        rows.into_iter().map(|(name, sums)| (name, sums.attempts)).collect::<Vec<_>>()
+    };
+    assert_eq!(by(By::Key), [("key_1".to_owned(), 8), ("key_2".to_owned(), 2)]);
+    assert_eq!(by(By::Model), [("gpt-4o".to_owned(), 10)]);
+    assert_eq!(
+        by(By::Day),
+        ["2026-01-01", "2026-01-02", "2026-01-03"].map(str::to_owned).into_iter().zip([2, 4, 4]).collect::<Vec<_>>()
+    );
+    let times: Vec<_> =
+        series(store, Grain::Hour).into_iter().map(|(begin, sums)| (begin.to_string(), sums.attempts)).collect();
+    let expected = [
+        ("2026-01-01T00:00:00Z", 2),
+        ("2026-01-02T12:00:00Z", 2),
+        ("2026-01-02T23:00:00Z", 2),
+        ("2026-01-03T00:00:00Z", 4),
+    ];
+    assert_eq!(times, expected.map(|(begin, attempts)| (begin.to_owned(), attempts)));
+    let wanted = SeriesQuery { key: Some("key_2".into()), provider: Some("groq".into()), ..of_all(Grain::Minute) };
+    assert_eq!(store.series("ws", &wanted).unwrap().iter().map(|(_, sums)| sums.attempts).collect::<Vec<_>>(), [1]);
+    let spent: Vec<_> =
+        store.spent("ws", days("2026-01-03", "")).unwrap().into_iter().map(|spent| (spent.key, spent.cost)).collect();
+    let cost = booking("ws", "", "2026-01-01T00:00:00Z").cost();
+    assert_eq!(spent, [("key_1".to_owned(), cost), ("key_2".to_owned(), cost)]);
+}
+
+fn an_export_goes_on_where_it_was_whatever_is_booked_meanwhile(store: &dyn Store) {
+    fill(store);
+    let mut seen = Vec::new();
+    store
+        .export("ws", 0, DayRange::default(), &mut |number, record| {
+            seen.push((number, record.request_id));
+            Ok(if seen.len() < 2 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        })
+        .unwrap();
+    store
+        .append(&[booking("ws", "early", "2025-01-01T00:00:00Z"), booking("ws2", "theirs", "2026-01-01T00:00:00Z")])
+        .unwrap();
+    assert_eq!(seen.iter().map(|(_, id)| id.as_str()).collect::<Vec<_>>(), ["a", "c"]);
+    assert_eq!(exported(store, "ws", seen[1].0), ["b", "d", "early"]);
+    assert_eq!(exported(store, "ws", u64::MAX), Vec::<String>::new());
+}
+
+fn exported(store: &dyn Store, workspace: &str, after: u64) -> Vec<String> {
+    let mut ids = Vec::new();
+    store
+        .export(workspace, after, DayRange::default(), &mut |_, record| {
+            ids.push(record.request_id);
+            Ok(ControlFlow::Continue(()))
+        })
+        .unwrap();
+    ids
+}
+
+fn of_all(grain: Grain) -> SeriesQuery {
+    SeriesQuery { grain, key: None, provider: None, model: None, days: DayRange::default() }
+}
+
+fn series(store: &dyn Store, grain: Grain) -> Vec<(Timestamp, Rollup)> {
+    store.series("ws", &of_all(grain)).unwrap()
 }
 
 fn bookings_from_many_threads_are_all_summed(store: &dyn Store) {
@@ -241,6 +334,16 @@ macro_rules! on_every_store {
                 super::$test(&SledStore::open(dir.path()).unwrap());
             })*
         }
+        /// Every few bookings begin a new file.
+        mod on_disk_in_small_files {
+            use super::*;
+            $(#[test] fn $test() {
+                let dir = tempfile::tempdir().unwrap();
+                super::$test(&SledStore::open_with(dir.path(), 1000).unwrap());
+                let report = verify::verify(dir.path()).unwrap();
+                assert_eq!(report.problems, Vec::<String>::new());
+            })*
+        }
     };
 }
 
@@ -249,7 +352,11 @@ on_every_store! {
     the_log_is_newest_first_and_pages_have_the_right_total
     the_log_is_filtered_by_provider_status_and_days
     rollups_are_the_sum_of_the_attempts_of_the_days
-    the_same_booking_counts_once_and_its_twin_counts_too
+    requests_that_are_alike_are_each_there
+    files_of_the_log_go_when_all_in_them_is_old_and_the_sums_stay
+    sums_are_pruned_by_their_own_age
+    the_same_sums_are_given_by_key_by_model_by_day_and_along_time
+    an_export_goes_on_where_it_was_whatever_is_booked_meanwhile
     a_piece_with_a_bad_booking_is_not_there_at_all
     pruning_removes_old_rows_of_every_workspace_and_no_sum
     bookings_from_many_threads_are_all_summed
@@ -282,45 +389,9 @@ mod reopened {
     }
 
     #[test]
-    fn a_store_without_its_main_file_is_refused_and_not_begun_anew() {
-        let dir = tempfile::tempdir().unwrap();
-        drop(SledStore::open(dir.path()).unwrap());
-        std::fs::remove_file(dir.path().join("db")).unwrap();
-        let error = SledStore::open(dir.path()).err().unwrap();
-        assert!(error.message().contains("is damaged"), "{error}");
-        assert!(!dir.path().join("db").exists());
-    }
-
-    #[test]
-    fn a_store_whose_content_is_gone_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        drop(SledStore::open(dir.path()).unwrap());
-        let db = dir.path().join("db");
-        let length = std::fs::metadata(&db).unwrap().len() as usize;
-        std::fs::write(&db, vec![0xA5; length]).unwrap();
-        let error = SledStore::open(dir.path()).err().unwrap();
-        assert!(error.message().contains("is damaged"), "{error}");
-    }
-
-    #[test]
     fn a_path_that_is_no_directory_is_refused_with_what_to_do() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let error = SledStore::open(file.path()).err().unwrap();
         assert!(error.message().contains("readable and writable"), "{error}");
-    }
-
-    #[test]
-    fn a_store_whose_last_change_is_gone_is_refused_until_the_operator_accepts_it() {
-        let dir = tempfile::tempdir().unwrap();
-        SledStore::open(dir.path()).unwrap().append(&[booking("ws", "a", "2026-01-01T00:00:00Z")]).unwrap();
-        let promise = dir.path().join("perpetuo.commits");
-        assert_eq!(std::fs::read_to_string(&promise).unwrap(), format!("{:020}\n", 1));
-        std::fs::write(&promise, format!("{:020}\n", 2)).unwrap();
-        let error = SledStore::open(dir.path()).err().unwrap();
-        assert!(
-            error.message().contains("last 1 changes are gone") && error.message().contains("delete perpetuo.commits")
-        );
-        std::fs::remove_file(&promise).unwrap();
-        assert_eq!(SledStore::open(dir.path()).unwrap().logs("ws", &query()).unwrap().total, 1);
     }
 }

@@ -33,14 +33,6 @@ KINDS = {
 }
 
 
-def _any_annotation(schema: dict[str, Any]) -> dict[str, Any]:
-    """What other providers annotate goes through under its own type; only OpenAI's `url_citation` is described."""
-    annotation = schema["properties"]["annotations"]["items"]
-    kind = {"properties": {"type": {"const": "url_citation"}}}
-    loose = {"type": "object", "required": ["type"], "if": kind, "then": annotation}
-    return {**schema, "properties": {**schema["properties"], "annotations": {"type": "array", "items": loose}}}
-
-
 def _or_base64(schema: dict[str, Any]) -> dict[str, Any]:
     """`encoding_format: base64` is described, but not what it answers."""
     forms = {"anyOf": [schema["properties"]["embedding"], {"type": "string"}]}
@@ -48,7 +40,7 @@ def _or_base64(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 # Where the description is narrower than what must be able to pass.
-LOOSER = {"ChatCompletionResponseMessage": _any_annotation, "Embedding": _or_base64}
+LOOSER = {"Embedding": _or_base64}
 COMPONENTS = "#/components/schemas/"
 # What all chunks of a stream share.
 IDENTITY = ("id", "object", "created", "model")

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::support::{PATIENCE, free_address};
 
 /// A directory with a configuration file, and the ports it names.
-struct Site {
+pub struct Site {
     directory: tempfile::TempDir,
     address: String,
     metrics: String,
@@ -46,12 +46,12 @@ impl Site {
         self.directory.path().join("perpetuo.toml")
     }
 
-    fn data_dir(&self) -> PathBuf {
+    pub fn data_dir(&self) -> PathBuf {
         self.directory.path().join("data")
     }
 
     /// Runs a command to its end.
-    fn run(&self, arguments: &[&str]) -> Output {
+    pub fn run(&self, arguments: &[&str]) -> Output {
         command(arguments).arg("--config").arg(self.config()).output().unwrap()
     }
 
@@ -61,17 +61,17 @@ impl Site {
     }
 
     /// Starts `serve` and waits until it answers.
-    async fn serve(&self) -> Process {
+    pub async fn serve(&self) -> Process {
         let process = Process::start(command(&["serve"]).arg("--config").arg(self.config()));
         process.until_healthy(&self.address).await;
         process
     }
 
-    fn url(&self, path: &str) -> String {
+    pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    async fn chat(&self, key: &str, body: Value) -> reqwest::Result<reqwest::Response> {
+    pub async fn chat(&self, key: &str, body: Value) -> reqwest::Result<reqwest::Response> {
         reqwest::Client::new().post(self.url("/v1/chat/completions")).bearer_auth(key).json(&body).send().await
     }
 
@@ -95,7 +95,7 @@ fn command(arguments: &[&str]) -> Command {
     command
 }
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
@@ -128,7 +128,7 @@ impl Lines {
 }
 
 /// A running process; ended when dropped.
-struct Process {
+pub struct Process {
     child: Child,
     out: Lines,
     log: Lines,
@@ -168,7 +168,7 @@ impl Process {
         }
     }
 
-    fn kill_9(&mut self) {
+    pub fn kill_9(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
@@ -190,19 +190,25 @@ impl Drop for Process {
 }
 
 /// A gateway that has been started once, with one simulated provider behind it.
-struct Furnished {
-    site: Site,
-    process: Process,
+pub struct Furnished {
+    pub site: Site,
+    pub process: Process,
     provider: Simulator,
-    workspace: String,
-    key: String,
-    token: String,
+    pub workspace: String,
+    pub key: String,
+    pub token: String,
 }
 
 impl Furnished {
-    async fn start(behaviour: Behaviour) -> Self {
+    pub async fn start(behaviour: Behaviour) -> Self {
+        Self::start_with(behaviour, "").await
+    }
+
+    /// The same with more in the configuration.
+    pub async fn start_with(behaviour: Behaviour, more: &str) -> Self {
         let provider = Simulator::start(behaviour).await.unwrap();
         let site = Site::new();
+        site.configure(more);
         let process = site.serve().await;
         let [workspace, key, token] = ["workspace", "virtual key", "admin token"].map(|label| process.printed(label));
         let body = json!({"provider": "openai", "api_key": "sk-process", "base_url": format!("{}/v1", provider.url())});
@@ -210,7 +216,7 @@ impl Furnished {
         Self { site, process, provider, workspace, key, token }
     }
 
-    async fn usage(&self) -> Value {
+    pub async fn usage(&self) -> Value {
         self.site.get(&self.token, &format!("/workspaces/{}/usage", self.workspace)).await
     }
 
@@ -238,7 +244,7 @@ impl Furnished {
     }
 }
 
-fn hello(model: &str) -> Value {
+pub fn hello(model: &str) -> Value {
     json!({"model": model, "messages": [{"role": "user", "content": "Hello, who are you?"}]})
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::World;
 
 /// Every route below a workspace, with a body that would be accepted. `{p}` and `{k}` are a credential and a key.
-const ROUTES: [(&str, &str); 20] = [
+const ROUTES: [(&str, &str); 25] = [
     ("GET /workspaces/{w}", ""),
     ("PUT /workspaces/{w}", r#"{"name":"x"}"#),
     ("GET /workspaces/{w}/providers", ""),
@@ -18,7 +18,12 @@ const ROUTES: [(&str, &str); 20] = [
     ("GET /workspaces/{w}/api-keys/{k}", ""),
     ("GET /workspaces/{w}/usage", ""),
     ("GET /workspaces/{w}/usage/by-provider", ""),
+    ("GET /workspaces/{w}/usage/by-key", ""),
+    ("GET /workspaces/{w}/usage/by-model", ""),
+    ("GET /workspaces/{w}/usage/by-day", ""),
+    ("GET /workspaces/{w}/usage/series?interval=hour", ""),
     ("GET /workspaces/{w}/logs", ""),
+    ("GET /workspaces/{w}/logs/export?format=csv", ""),
     ("GET /workspaces/{w}/performance/latency", ""),
     ("GET /workspaces/{w}/performance/errors", ""),
     ("POST /workspaces/{w}/route", "{}"),

@@ -118,7 +118,7 @@ impl World {
         let (ours, theirs) = (workspace("ours"), workspace("theirs"));
         let jwt = Arc::new(jwt(JWT_SECRET));
         let metrics = Arc::new(Metrics::register(&prometheus::Registry::new()).unwrap());
-        let options = MeterOptions { queue: 1, batch: Duration::ZERO, max_batch: 1 };
+        let options = MeterOptions { queue: 1, batch: Duration::ZERO, max_batch: 1, sync: false };
         let state = AdminState {
             directory: directory.clone(),
             store: store.clone(),

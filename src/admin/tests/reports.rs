@@ -83,6 +83,47 @@ async fn usage_has_exactly_the_promised_shape() {
 }
 
 #[tokio::test]
+async fn the_same_usage_is_told_by_key_by_model_by_day_and_along_time() {
+    let world = world();
+    let all = json!({"tokens": 1015, "cost": 0.0025375});
+    assert_eq!(world.get("/workspaces/{ws}/usage/by-key").await.json(), json!({"key_1": all}));
+    assert_eq!(world.get("/workspaces/{ws}/usage/by-model").await.json(), json!({"m": all}));
+    assert_eq!(
+        world.get("/workspaces/{ws}/usage/by-day?days=2").await.json(),
+        json!({"2026-07-14": {"tokens": 10, "cost": 0.000025}, "2026-07-15": {"tokens": 5, "cost": 0.0000125}})
+    );
+    assert_eq!(
+        world.get("/workspaces/{ws}/usage/series?interval=minute&provider=openai&days=2").await.json(),
+        json!({"interval": "minute", "series": [
+            {"start": "2026-07-14T23:59:00Z", "tokens": 0, "cost": 0.0, "attempts": 1, "errors": 1}
+        ]})
+    );
+}
+
+#[tokio::test]
+async fn an_export_is_a_line_for_each_request_or_attempt_and_goes_on_at_its_cursor() {
+    let world = world();
+    let answer = world.get("/workspaces/{ws}/logs/export?limit=2").await;
+    assert_eq!(answer.headers["content-type"], "application/x-ndjson");
+    let lines: Vec<Value> = answer.text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.iter().map(|line| line["request_id"].as_str().unwrap()).collect::<Vec<_>>(), ["r1", "r2"]);
+    assert_eq!((&lines[0]["cost_usd"], &lines[0]["tokens"]), (&json!("0.0025"), &json!(1000)));
+    assert_eq!(lines[1]["attempts"][0]["status"], 500);
+    let cursor = lines[1]["cursor"].as_str().unwrap();
+    let rest = world.get(&format!("/workspaces/{{ws}}/logs/export?format=csv&cursor={cursor}")).await;
+    assert_eq!(rest.headers["content-type"], "text/csv; charset=utf-8");
+    let rows: Vec<Vec<&str>> = rest.text.lines().map(|line| line.split(',').collect()).collect();
+    assert_eq!(rows.len(), 2);
+    let column = |name: &str| rows[0].iter().position(|column| *column == name).map(|at| rows[1][at]);
+    assert_eq!(
+        [column("request_id"), column("provider"), column("cost_usd")].map(Option::unwrap),
+        ["r3", "groq", "0.0000125"]
+    );
+    let all = world.get("/workspaces/{ws}/logs/export?format=csv&start_date=2026-07-14&end_date=2026-07-14").await.text;
+    assert_eq!(all.lines().count(), 3, "a line for each of two attempts: {all}");
+}
+
+#[tokio::test]
 async fn days_are_whole_and_both_ends_count() {
     let world = world();
     for (query, tokens) in [
@@ -118,6 +159,11 @@ async fn a_query_that_is_not_understood_is_refused_by_name() {
         ("usage?start_date=2026-07-02&end_date=2026-07-01", "end_date"),
         ("usage?from=2026-07-01", "from"),
         ("usage/by-provider?page=1", "page"),
+        ("usage/by-key?provider=openai", "provider"),
+        ("usage/series?interval=week", "interval"),
+        ("logs/export?format=xml", "format"),
+        ("logs/export?cursor=first", "cursor"),
+        ("logs/export?page=1", "page"),
         ("logs?page=0", "page"),
         ("logs?limit=0", "limit"),
         ("logs?limit=1001", "limit"),

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::{Messages, request};
 use crate::api::chat::ChatRequest;
 use crate::api::scan::Body;
-use crate::provider::tests_support::unnumbered;
+use crate::provider::tests_support::{citations, gather, unnumbered};
 use crate::provider::{AnswerContext, Dialect, End, StreamOut};
 use crate::sse::{Decoder, Event};
 
@@ -182,7 +182,7 @@ fn read_completion(completion: &Value) -> Said {
             usage("/prompt_tokens_details/cache_write_tokens"),
             usage("/completion_tokens_details/reasoning_tokens"),
         ],
-        citations: list("annotations").len(),
+        citations: citations(message).len(),
         native: message["provider_specific_fields"].get("content_blocks").cloned(),
     }
 }
@@ -211,14 +211,8 @@ fn read_chunks(events: &[Event]) -> Value {
         for (name, value) in choice["delta"].as_object().unwrap() {
             let place = &mut completion["choices"][0]["message"][name];
             match value {
-                Value::String(more) => *place = format!("{}{more}", text(place)).into(),
                 Value::Array(more) if name == "tool_calls" => more.iter().for_each(|piece| add_call(&mut calls, piece)),
-                Value::Array(more) => {
-                    let mut all = place.as_array().cloned().unwrap_or_default();
-                    all.extend(more.clone());
-                    *place = all.into();
-                }
-                other => *place = other.clone(),
+                more => gather(place, more),
             }
         }
     }

@@ -6,10 +6,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::citation::annotation;
+use super::citation::cite;
 use super::wire::{BlockHead, Message, StopDetails, Text, called_by_code, finish_reason};
 use crate::api::answer::{AnswerFunction, AnswerMessage, AnswerToolCall, ChatCompletion, Choice};
 use crate::error::{Error, Result};
+use crate::provider::citations::{CITATIONS, Citations};
 use crate::provider::warnings::is_neutral;
 use crate::provider::{Answer, AnswerContext, ProviderMessage, event_failure, protocol};
 use crate::usage::Usage;
@@ -45,7 +46,7 @@ fn complete(
     context: &AnswerContext,
 ) -> serde_json::Result<ChatCompletion> {
     let stop_reason = message.stop_reason.as_ref().map(Text::as_str);
-    let provider_specific_fields = specific(message, collected.native)?;
+    let provider_specific_fields = specific(message, collected.native, collected.citations.others)?;
     let empty = collected.text.is_empty() && (!collected.calls.is_empty() || stop_reason == Some("refusal"));
     let text = if context.json_object { unfence(&collected.text).to_owned() } else { collected.text };
     let finish_reason = finish_reason(stop_reason, !collected.calls.is_empty());
@@ -55,7 +56,7 @@ fn complete(
         reasoning_content: collected.thinking,
         thinking_blocks: Some(collected.thinking_blocks).filter(|blocks| !blocks.is_empty()),
         tool_calls: collected.calls,
-        annotations: collected.annotations,
+        annotations: collected.citations.pages,
         provider_specific_fields,
         ..AnswerMessage::default()
     };
@@ -73,8 +74,13 @@ fn complete(
 }
 
 /// What OpenAI has no place for. The blocks are given whole and in order, because they are only of use together.
-fn specific(message: &Message<'_>, native: bool) -> serde_json::Result<Option<Map<String, Value>>> {
+fn specific(
+    message: &Message<'_>,
+    native: bool,
+    citations: Vec<Value>,
+) -> serde_json::Result<Option<Map<String, Value>>> {
     let mut specific = Specific::default();
+    specific.keep(CITATIONS, Some(citations.into()));
     if native {
         let blocks = message.content.iter().flatten().map(|raw| serde_json::from_str(raw.get()));
         specific.keep("content_blocks", Some(Value::Array(blocks.collect::<serde_json::Result<_>>()?)));
@@ -95,7 +101,7 @@ struct Collected {
     thinking: Option<String>,
     thinking_blocks: Vec<Value>,
     calls: Vec<AnswerToolCall>,
-    annotations: Vec<Value>,
+    citations: Citations,
     /// Whether a block has no place at OpenAI.
     native: bool,
 }
@@ -133,8 +139,8 @@ impl Collected {
         let text = head.text.as_ref().map_or("", Text::as_str);
         self.letters.add_assign(text.chars().count());
         self.text.push_str(text);
-        let citations = head.citations.into_iter().flatten();
-        self.annotations.extend(citations.map(|citation| annotation(citation, start, self.letters)));
+        let range = (start, self.letters);
+        head.citations.into_iter().flatten().for_each(|citation| cite(citation, range, &mut self.citations));
     }
 }
 

@@ -10,11 +10,12 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::block::{Kind, Open, text_of};
-use super::citation::annotation;
+use super::citation::cite;
 use super::response::{Specific, error_in_answer, refusal};
 use super::wire::{Frame, FrameDelta, Message, StopDetails, UsageWire, called_by_code, finish_reason};
 use crate::api::answer::{Assistant, Chunk, ChunkChoice, Delta, DeltaFunction, DeltaToolCall, FinishReason, WireUsage};
 use crate::error::{Error, Result};
+use crate::provider::citations::{Citations, Cited};
 use crate::provider::fence::Unfence;
 use crate::provider::numbered::Numbered;
 use crate::provider::{AnswerContext, End, StreamOut, StreamTranslator, protocol};
@@ -38,7 +39,7 @@ pub(super) struct Translator {
     /// Characters of text so far, in which OpenAI counts the range of a citation.
     letters: usize,
     thoughts: Numbered,
-    annotations: Numbered,
+    cited: Cited,
     usage: Option<Usage>,
     stop_reason: Option<String>,
     stop_details: Option<StopDetails>,
@@ -61,7 +62,7 @@ impl Translator {
             calls: 0,
             letters: 0,
             thoughts: Numbered::new(),
-            annotations: Numbered::new(),
+            cited: Cited::new(),
             usage: None,
             stop_reason: None,
             stop_details: None,
@@ -220,15 +221,20 @@ impl Translator {
                 let whole = block.get("input").map_or_else(|| "{}".to_owned(), Value::to_string);
                 self.arguments(call, &whole, out)?;
             }
-            Kind::Text if !citations.is_empty() => {
-                let citations = citations.into_iter().map(|citation| annotation(citation, start, self.letters));
-                let annotations = self.annotations.number(citations.collect());
-                self.send(Delta { annotations: Some(&annotations), ..Delta::default() }, out)?;
-            }
+            Kind::Text if !citations.is_empty() => self.citations(citations, (start, self.letters), out)?,
             Kind::Text | Kind::Tool(_) | Kind::Native => {}
         }
         self.closed.push(block);
         Ok(())
+    }
+
+    fn citations(&mut self, citations: Vec<Value>, range: (usize, usize), out: &mut StreamOut) -> Result<()> {
+        let mut sorted = Citations::default();
+        citations.into_iter().for_each(|citation| cite(citation, range, &mut sorted));
+        let (pages, fields) = self.cited.number(sorted);
+        let delta =
+            Delta { annotations: pages.as_deref(), provider_specific_fields: fields.as_ref(), ..Delta::default() };
+        self.send(delta, out)
     }
 
     fn message_delta(&mut self, frame: Frame<'_>, out: &mut StreamOut) {

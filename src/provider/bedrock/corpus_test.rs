@@ -17,7 +17,7 @@ use crate::api::chat::ChatRequest;
 use crate::api::scan::Body;
 use crate::error::ErrorKind;
 use crate::frames::{Decoder, Framing};
-use crate::provider::tests_support::{context, unnumbered};
+use crate::provider::tests_support::{citations, context, gather};
 use crate::provider::warnings::Warnings;
 use crate::provider::{Dialect, End, StreamOut};
 use crate::sse;
@@ -141,10 +141,17 @@ fn read_completion(completion: &Value) -> Said {
             tokens(&format!("{details}/cached_tokens")),
             tokens(&format!("{details}/cache_write_tokens")),
         ],
-        citations: unnumbered(list(&message["annotations"])),
+        citations: citations(message).into_iter().map(native).collect(),
         native: fields.get("converse_blocks").cloned(),
         trace: fields["trace"].clone(),
     }
+}
+
+/// A citation without the place that it is given beside Converse's own words.
+fn native(mut citation: Value) -> Value {
+    let members = citation.as_object_mut().unwrap();
+    assert!(["start_index", "end_index"].iter().all(|name| members.shift_remove(*name).is_some()));
+    citation
 }
 
 #[test]
@@ -270,13 +277,7 @@ fn read_chunks(bytes: &[u8]) -> Value {
             match (name.as_str(), value) {
                 ("tool_calls", Value::Array(pieces)) => pieces.iter().for_each(|piece| add_call(&mut calls, piece)),
                 ("role", _) => {}
-                (_, Value::String(more)) => *place = format!("{}{more}", text(place)).into(),
-                (_, Value::Array(more)) => {
-                    let mut all = place.as_array().cloned().unwrap_or_default();
-                    all.extend(more.iter().cloned());
-                    *place = all.into();
-                }
-                (_, other) => *place = other.clone(),
+                (_, more) => gather(place, more),
             }
         }
     }

@@ -7,6 +7,7 @@ use super::wire::{finish_reason, tier, usage};
 use crate::api::answer::{AnswerFunction, AnswerMessage, AnswerToolCall, ChatCompletion, Choice};
 use crate::error::{Error, Result};
 use crate::provider::anthropic::response::unfence;
+use crate::provider::citations::{CITATIONS, Citations, url_citation};
 use crate::provider::warnings::is_neutral;
 use crate::provider::{Answer, AnswerContext, ProviderMessage, protocol};
 
@@ -25,6 +26,7 @@ pub(super) fn answer(body: &[u8], context: &AnswerContext) -> Result<Answer> {
     if collected.native {
         specific.keep("converse_blocks", Some(&Value::Array(blocks.clone())));
     }
+    specific.keep(CITATIONS, Some(&Value::Array(collected.citations.others)));
     specific.keep_answer(&answer);
     let empty = collected.text.is_empty() && !collected.calls.is_empty();
     let text = if context.json_object { unfence(&collected.text).to_owned() } else { collected.text };
@@ -34,7 +36,7 @@ pub(super) fn answer(body: &[u8], context: &AnswerContext) -> Result<Answer> {
         reasoning_content: collected.reasoning,
         thinking_blocks: Some(collected.thinking_blocks).filter(|blocks| !blocks.is_empty()),
         tool_calls: collected.calls,
-        annotations: collected.annotations,
+        annotations: collected.citations.pages,
         provider_specific_fields: specific.into_fields(),
         ..AnswerMessage::default()
     };
@@ -58,7 +60,7 @@ struct Collected {
     reasoning: Option<String>,
     thinking_blocks: Vec<Value>,
     calls: Vec<AnswerToolCall>,
-    annotations: Vec<Value>,
+    citations: Citations,
     /// Whether a block has no place at OpenAI.
     native: bool,
 }
@@ -96,7 +98,7 @@ impl Collected {
         }
         let end = self.text.chars().count();
         let citations = cited.get("citations").and_then(Value::as_array).into_iter().flatten();
-        self.annotations.extend(citations.map(|citation| annotation(citation, start, end)));
+        citations.for_each(|citation| cite(citation, (start, end), &mut self.citations));
     }
 }
 
@@ -105,15 +107,15 @@ pub(super) fn is_server_tool(call: &Value) -> bool {
     call.get("type").and_then(Value::as_str) == Some("server_tool_use")
 }
 
-/// The annotation for a citation of a text that spans these characters of the answer. What is not a web page has no form
-/// at OpenAI and stays as Converse gave it.
-pub(super) fn annotation(citation: &Value, start: usize, end: usize) -> Value {
-    let Some(url) = citation.pointer("/location/web/url").and_then(Value::as_str) else {
-        return citation.clone();
-    };
-    let title = citation.get("title").and_then(Value::as_str).unwrap_or_default();
-    let page = serde_json::json!({"start_index": start, "end_index": end, "url": url, "title": title});
-    serde_json::json!({"type": "url_citation", "url_citation": page})
+/// Sorts a citation of a text that spans these characters of the answer.
+pub(super) fn cite(citation: &Value, range: (usize, usize), into: &mut Citations) {
+    match citation.pointer("/location/web/url").and_then(Value::as_str) {
+        Some(url) => {
+            let title = citation.get("title").and_then(Value::as_str).unwrap_or_default();
+            into.pages.push(url_citation(url, title, range));
+        }
+        None => into.add_other(citation.clone(), range),
+    }
 }
 
 /// Builds `provider_specific_fields`.

@@ -9,11 +9,12 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::block::{Kind, Open};
-use super::response::{Specific, annotation, is_server_tool, read_error};
+use super::response::{Specific, cite, is_server_tool, read_error};
 use super::wire::{finish_reason, tier, usage};
 use crate::api::answer::{Assistant, Chunk, ChunkChoice, Delta, DeltaFunction, DeltaToolCall, FinishReason, WireUsage};
 use crate::error::{Error, Result};
 use crate::eventstream::{ERROR, EXCEPTION};
+use crate::provider::citations::{Citations, Cited};
 use crate::provider::fence::Unfence;
 use crate::provider::numbered::Numbered;
 use crate::provider::{AnswerContext, End, StreamOut, StreamTranslator, event_failure, protocol};
@@ -37,7 +38,7 @@ pub(super) struct Translator {
     /// Characters of text so far, in which OpenAI counts the range of a citation.
     letters: usize,
     thoughts: Numbered,
-    annotations: Numbered,
+    cited: Cited,
     usage: Option<Usage>,
     /// `messageStop` came.
     stopped: bool,
@@ -62,7 +63,7 @@ impl Translator {
             calls: 0,
             letters: 0,
             thoughts: Numbered::new(),
-            annotations: Numbered::new(),
+            cited: Cited::new(),
             usage: None,
             stopped: false,
             stop_reason: None,
@@ -160,15 +161,20 @@ impl Translator {
                 }
             }
             Kind::Tool(call) if open.text.is_empty() => self.arguments(call, "{}", out)?,
-            Kind::Text if !open.pieces.is_empty() => {
-                let annotations = open.pieces.iter().map(|citation| annotation(citation, open.start, self.letters));
-                let annotations = self.annotations.number(annotations.collect());
-                self.send(Delta { annotations: Some(&annotations), ..Delta::default() }, out)?;
-            }
+            Kind::Text if !open.pieces.is_empty() => self.citations(&open.pieces, (open.start, self.letters), out)?,
             Kind::Text | Kind::Tool(_) | Kind::Native => {}
         }
         self.closed.push(open.into_block());
         Ok(())
+    }
+
+    fn citations(&mut self, citations: &[Value], range: (usize, usize), out: &mut StreamOut) -> Result<()> {
+        let mut sorted = Citations::default();
+        citations.iter().for_each(|citation| cite(citation, range, &mut sorted));
+        let (pages, fields) = self.cited.number(sorted);
+        let delta =
+            Delta { annotations: pages.as_deref(), provider_specific_fields: fields.as_ref(), ..Delta::default() };
+        self.send(delta, out)
     }
 
     fn message_stop(&mut self, frame: &Map<String, Value>, out: &mut StreamOut) -> Result<()> {
@@ -453,8 +459,8 @@ mod tests {
         let (mut call, mut result) = (call, result);
         call["input"] = json!({"snippet": "1"});
         result["content"] = json!([{"json": {"stdOut": "1"}}]);
-        let mut numbered = citation.clone();
-        numbered["index"] = json!(0);
+        let location = &citation["location"];
+        let numbered = json!({"title": "doc", "location": location, "start_index": 0, "end_index": 7, "index": 0});
         let cited = json!({"citationsContent": {"content": [{"text": "It is 1"}], "citations": [citation]}});
         let blocks = json!([{"toolUse": call}, {"toolResult": result}, cited]);
         assert_eq!(
@@ -462,7 +468,7 @@ mod tests {
             [
                 json!({"role": "assistant"}),
                 json!({"content": "It is 1"}),
-                json!({"annotations": [numbered]}),
+                json!({"provider_specific_fields": {"citations": [numbered]}}),
                 json!({"provider_specific_fields": {"converse_blocks": blocks}}),
             ]
         );

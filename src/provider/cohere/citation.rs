@@ -1,15 +1,17 @@
 //! Citations: Cohere names the sources of a range of text, OpenAI the web page.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-/// The annotations for one citation. Where every source is a document with an address, each becomes OpenAI's citation; what
-/// is not a web page (a tool's result, a document of the client's own) has no form at OpenAI and stays as Cohere gave it.
-pub(super) fn annotations(citation: Value) -> Vec<Value> {
-    let pages = citation.get("sources").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let pages: Option<Vec<Value>> = pages.iter().map(|source| page(&citation, source)).collect();
+use crate::provider::citations::{Citations, url_citation};
+
+/// Sorts a citation. Where every source is a document with an address, each becomes OpenAI's citation; what is not a web
+/// page (a tool's result, a document of the client's own) has no form at OpenAI and stays as Cohere gave it.
+pub(super) fn cite(citation: Value, into: &mut Citations) {
+    let sources = citation.get("sources").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let pages: Option<Vec<Value>> = sources.iter().map(|source| page(&citation, source)).collect();
     match pages {
-        Some(pages) if !pages.is_empty() => pages,
-        _ => vec![citation],
+        Some(pages) if !pages.is_empty() => into.pages.extend(pages),
+        _ => into.others.push(citation),
     }
 }
 
@@ -17,13 +19,14 @@ fn page(citation: &Value, source: &Value) -> Option<Value> {
     let document = source.get("document")?;
     let url = document.get("url").and_then(Value::as_str)?;
     let title = document.get("title").and_then(Value::as_str).unwrap_or_default();
-    let (start, end) = (citation.get("start")?.as_u64()?, citation.get("end")?.as_u64()?);
-    let cited = json!({"start_index": start, "end_index": end, "url": url, "title": title});
-    Some(json!({"type": "url_citation", "url_citation": cited}))
+    let at = |name: &str| usize::try_from(citation.get(name)?.as_u64()?).ok();
+    Some(url_citation(url, title, (at("start")?, at("end")?)))
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -31,11 +34,16 @@ mod tests {
         let page =
             json!({"type": "document", "id": "d", "document": {"id": "d", "url": "https://x.org", "title": "X"}});
         let tool = json!({"type": "tool", "id": "t:0", "tool_output": {"content": "5"}});
-        let cite = |sources: &[&Value]| json!({"start": 3, "end": 9, "text": "…", "sources": sources});
+        let citation = |sources: &[&Value]| json!({"start": 3, "end": 9, "text": "…", "sources": sources});
+        let sorted = |sources: &[&Value]| {
+            let mut citations = Citations::default();
+            cite(citation(sources), &mut citations);
+            (citations.pages, citations.others)
+        };
         let expected = json!({"start_index": 3, "end_index": 9, "url": "https://x.org", "title": "X"});
-        assert_eq!(annotations(cite(&[&page])), [json!({"type": "url_citation", "url_citation": expected})]);
+        assert_eq!(sorted(&[&page]), (vec![json!({"type": "url_citation", "url_citation": expected})], vec![]));
         for sources in [vec![&page, &tool], vec![&tool], vec![]] {
-            assert_eq!(annotations(cite(&sources)), [cite(&sources)]);
+            assert_eq!(sorted(&sources), (vec![], vec![citation(&sources)]));
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::api::chat::ChatRequest;
 use crate::api::scan::Body;
 use crate::config::Secret;
 use crate::frames::{Decoder, Framing};
+use crate::provider::tests_support::{citations, gather, unnumbered};
 use crate::provider::{AnswerContext, Dialect, End, Endpoint, StreamOut, Target};
 
 fn recordings(endpoint: &str) -> Vec<Value> {
@@ -134,11 +135,11 @@ fn read_openai(completion: &Value) -> Said {
         id: text(&completion["id"]).into(),
         text: text(&message["content"]).into(),
         reasoning: text(&message["reasoning_content"]).into(),
-        thinking: crate::provider::tests_support::unnumbered(list("thinking_blocks")),
+        thinking: unnumbered(list("thinking_blocks")),
         calls: list("tool_calls").iter().map(call).collect(),
         finish: text(&choice["finish_reason"]).into(),
         usage: [usage("prompt_tokens"), usage("completion_tokens"), usage("total_tokens")],
-        citations: crate::provider::tests_support::unnumbered(list("annotations")),
+        citations: citations(message),
         native_usage: message["provider_specific_fields"]["usage"].clone(),
     }
 }
@@ -167,7 +168,6 @@ fn collect_chunks(bytes: &[u8]) -> Value {
         for (name, value) in choice["delta"].as_object().unwrap() {
             let place = &mut completion["choices"][0]["message"][name];
             match value {
-                Value::String(more) => *place = format!("{}{more}", text(place)).into(),
                 Value::Array(pieces) if name == "tool_calls" => {
                     for piece in pieces {
                         let calls = place.as_array_mut().unwrap();
@@ -180,12 +180,7 @@ fn collect_chunks(bytes: &[u8]) -> Value {
                         }
                     }
                 }
-                Value::Array(more) => {
-                    let mut all = place.as_array().cloned().unwrap_or_default();
-                    all.extend(more.clone());
-                    *place = all.into();
-                }
-                other => *place = other.clone(),
+                more => gather(place, more),
             }
         }
     }

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::wire::{self, Call, Function, Image, Item};
 use crate::api::chat::{Content, FunctionCall, ImageUrl, Message, Part, Role, ToolCall};
 use crate::error::{Error, ErrorKind, Result};
+use crate::provider::citations::CITATIONS;
 use crate::provider::warnings::Warnings;
 
 /// Translates all messages.
@@ -42,9 +43,10 @@ impl Conversation<'_> {
         self.warn_misplaced(&path, message);
         // What an answer of ours carries beside its words says nothing new when it comes back.
         let (known, fields_known): (&[&str], &[&str]) = match role {
-            Role::Assistant => {
-                (&["thinking_blocks", "annotations", "provider_specific_fields"], &["usage", "finish_reason"])
-            }
+            Role::Assistant => (
+                &["thinking_blocks", "annotations", "provider_specific_fields"],
+                &["usage", "finish_reason", CITATIONS],
+            ),
             _ => (&["provider_specific_fields"], &["content_items"]),
         };
         self.warnings.add_unknown(&format!("{path}."), extra, known);
@@ -293,6 +295,15 @@ mod tests {
         assert_eq!(made[2]["content"], json!([thought, {"type": "text", "text": "4"}]));
         assert_eq!(made[3]["content"], "4");
         assert_eq!(warnings, ["messages[3].thinking_blocks"]);
+    }
+
+    #[test]
+    fn what_an_answer_was_cited_from_says_nothing_new_when_it_comes_back() {
+        let citation = json!({"start": 0, "end": 1, "sources": [{"type": "document", "id": "d"}], "index": 0});
+        let fields = json!({"usage": {"tokens": {}}, "citations": [citation]});
+        let (made, warnings) =
+            run(&json!([{"role": "assistant", "content": "4", "provider_specific_fields": fields}])).unwrap();
+        assert_eq!((made, warnings), (json!([{"role": "assistant", "content": "4"}]), vec![]));
     }
 
     #[test]

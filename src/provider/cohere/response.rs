@@ -2,10 +2,11 @@
 
 use serde_json::{Map, Value};
 
-use super::citation::annotations;
+use super::citation::cite;
 use super::wire::{self, CallWire, Said, logprobs};
 use crate::api::answer::{AnswerFunction, AnswerMessage, AnswerToolCall, ChatCompletion, Choice};
 use crate::error::{Error, Result};
+use crate::provider::citations::{CITATIONS, Citations};
 use crate::provider::{Answer, AnswerContext, ProviderMessage, event_failure, protocol};
 
 /// Reads a whole answer.
@@ -60,13 +61,18 @@ fn message_of(said: Said, mut specific: Map<String, Value>) -> AnswerMessage {
     if !others.is_empty() {
         specific.insert("content".to_owned(), others.into());
     }
+    let mut cited = Citations::default();
+    citations.into_iter().flatten().for_each(|citation| cite(citation, &mut cited));
+    if !cited.others.is_empty() {
+        specific.insert(CITATIONS.to_owned(), cited.others.into());
+    }
     let tool_calls: Vec<AnswerToolCall> = tool_calls.into_iter().flatten().map(call_of).collect();
     AnswerMessage {
         content: Some(text).filter(|text| !text.is_empty() || tool_calls.is_empty()),
         reasoning_content: Some(reasoning).filter(|text| !text.is_empty()),
         thinking_blocks: Some(thinking_blocks).filter(|blocks| !blocks.is_empty()),
         tool_calls,
-        annotations: citations.into_iter().flatten().flat_map(annotations).collect(),
+        annotations: cited.pages,
         provider_specific_fields: Some(specific).filter(|fields| !fields.is_empty()),
         ..AnswerMessage::default()
     }

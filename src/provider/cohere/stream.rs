@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::citation::annotations;
+use super::citation::cite;
 use super::response::{said, text_of};
 use super::wire::{Ending, Frame, LogProb, logprobs};
 use crate::api::answer::{Assistant, Chunk, ChunkChoice, Delta, DeltaFunction, DeltaToolCall, FinishReason, WireUsage};
 use crate::error::{Error, Result};
+use crate::provider::citations::{Citations, Cited};
 use crate::provider::numbered::Numbered;
 use crate::provider::{AnswerContext, End, StreamOut, StreamTranslator, event_failure, protocol};
 use crate::sse::{DONE, Event};
@@ -29,7 +30,7 @@ pub(super) struct Translator {
     /// Thinking that has begun and not ended, by Cohere's index.
     thinking: BTreeMap<u64, String>,
     thoughts: Numbered,
-    annotations: Numbered,
+    cited: Cited,
     /// Items that OpenAI has no place for; they go out with the last chunk.
     others: Vec<Value>,
     complete: bool,
@@ -53,7 +54,7 @@ impl Translator {
             calls: 0,
             thinking: BTreeMap::new(),
             thoughts: Numbered::new(),
-            annotations: Numbered::new(),
+            cited: Cited::new(),
             others: Vec::new(),
             complete: false,
         }
@@ -140,6 +141,15 @@ impl Translator {
         let function = DeltaFunction { name: None, arguments };
         let piece = DeltaToolCall { index, id: None, r#type: None, function, extra_content: None };
         self.send(Delta { tool_calls: Some(&[piece]), ..Delta::default() }, out)
+    }
+
+    fn citation(&mut self, citation: Value, out: &mut StreamOut) -> Result<()> {
+        let mut citations = Citations::default();
+        cite(citation, &mut citations);
+        let (pages, fields) = self.cited.number(citations);
+        let delta =
+            Delta { annotations: pages.as_deref(), provider_specific_fields: fields.as_ref(), ..Delta::default() };
+        self.send(delta, out)
     }
 
     fn finish(&mut self, delta: Value, out: &mut StreamOut) -> Result<()> {
@@ -232,10 +242,7 @@ impl StreamTranslator for Translator {
             "tool-call-start" => self.call_start(frame.index, part("tool_calls"), out),
             "tool-call-delta" => self.call_delta(frame.index, part("tool_calls"), out),
             "tool-call-end" => self.call_end(frame.index, out),
-            "citation-start" if part("citations").is_object() => {
-                let annotations = self.annotations.number(annotations(part("citations").clone()));
-                self.send(Delta { annotations: Some(&annotations), ..Delta::default() }, out)
-            }
+            "citation-start" if part("citations").is_object() => self.citation(part("citations").clone(), out),
             "message-end" => self.finish(frame.delta.unwrap_or_else(|| json!({})), out),
             // An error body in the middle of a stream has no type.
             "" if frame.message.as_ref().is_some_and(Value::is_string) => {

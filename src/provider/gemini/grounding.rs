@@ -1,6 +1,8 @@
 //! Citations: Google gives a text's supports in bytes and its sources beside them, OpenAI a range of characters each.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
+
+use crate::provider::citations::url_citation;
 
 /// Puts what came later into what came before: streams give such objects more than once, and not always whole.
 pub(super) fn merge(before: &mut Value, later: &Value) {
@@ -48,12 +50,9 @@ fn list<'v>(value: &'v Value, name: &str) -> &'v [Value] {
     value.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-fn annotation(page: &Value, (start, end): (usize, usize)) -> Value {
+fn annotation(page: &Value, range: (usize, usize)) -> Value {
     let text = |name: &str| page.get(name).and_then(Value::as_str).unwrap_or_default();
-    json!({
-        "type": "url_citation",
-        "url_citation": {"start_index": start, "end_index": end, "url": text("uri"), "title": text("title")},
-    })
+    url_citation(text("uri"), text("title"), range)
 }
 
 /// A range of bytes as one of characters. Where the bytes do not hold the text that Google quotes, the quote is looked
@@ -71,6 +70,8 @@ fn range(segment: &Value, text: &str) -> (usize, usize) {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

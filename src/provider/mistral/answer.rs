@@ -7,11 +7,13 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::{FORWARD, error};
 use crate::api::answer::count;
 use crate::error::{Error, Result};
+use crate::provider::citations::CITATIONS;
+use crate::provider::numbered::Numbered;
 use crate::provider::{Answer, AnswerContext, Dialect as _, ProviderMessage, event_failure, protocol};
 use crate::usage::Usage;
 
@@ -83,14 +85,10 @@ impl<'a> View<'a> {
         self.choices.iter().flatten()
     }
 
-    /// Mistral's own way of counting, made right: older answers count what the cache gave in a member of their own, and
-    /// sound stands beside the prompt's tokens instead of among them.
+    /// With what the cache gave, which older answers count in a member of their own.
     pub(super) fn corrected(&self, usage: Option<Usage>) -> Option<Usage> {
         let mut usage = usage?;
         let own = self.usage.and_then(|raw| serde_json::from_str::<OwnUsage>(raw.get()).ok()).unwrap_or_default();
-        if own.total_tokens == usage.total_tokens().saturating_add(usage.audio_input) {
-            usage.input = usage.input.saturating_add(usage.audio_input);
-        }
         let cached = own.num_cached_tokens;
         if usage.cached_read == 0 && cached <= usage.input {
             usage.input -= cached;
@@ -100,13 +98,11 @@ impl<'a> View<'a> {
     }
 }
 
-/// What OpenAI's usage object does not have, or not in this sense.
+/// What OpenAI's usage object does not have.
 #[derive(Default, Deserialize)]
 struct OwnUsage {
     #[serde(default, deserialize_with = "count")]
     num_cached_tokens: u64,
-    #[serde(default, deserialize_with = "count")]
-    total_tokens: u64,
 }
 
 impl SaidView<'_> {
@@ -120,7 +116,7 @@ impl SaidView<'_> {
 /// A whole chat answer.
 pub(super) fn chat(body: &Bytes, context: &AnswerContext) -> Result<Answer> {
     let view = View::read(body, context)?;
-    let ours = if view.is_foreign() { rewrite(body, context)?.into() } else { body.clone() };
+    let ours = if view.is_foreign() { rewrite(body, context, None)?.into() } else { body.clone() };
     let Answer { body: ours, usage } = FORWARD.answer(ours, context)?;
     Ok(Answer { usage: view.corrected(usage), body: ours })
 }
@@ -130,8 +126,15 @@ pub(super) fn refuse_errors(body: &[u8], context: &AnswerContext) -> Result<()> 
     View::read(body, context).map(|_| ())
 }
 
-/// The answer or chunk in OpenAI's shapes.
-pub(super) fn rewrite(body: &[u8], context: &AnswerContext) -> Result<Vec<u8>> {
+/// Counts over a stream what has no place at OpenAI.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    citations: Numbered,
+    others: Numbered,
+}
+
+/// The answer in OpenAI's shapes, or the chunk with the counters of its stream.
+pub(super) fn rewrite(body: &[u8], context: &AnswerContext, mut stream: Option<&mut Counters>) -> Result<Vec<u8>> {
     let mut value: Value = serde_json::from_slice(body).map_err(|cause| protocol(context.provider, cause))?;
     let choices = value.get_mut("choices").and_then(Value::as_array_mut);
     for choice in choices.into_iter().flatten().filter_map(Value::as_object_mut) {
@@ -139,17 +142,18 @@ pub(super) fn rewrite(body: &[u8], context: &AnswerContext) -> Result<Vec<u8>> {
             choice.insert("finish_reason".to_owned(), "length".into());
         }
         if let Some(message) = choice.get_mut("message").and_then(Value::as_object_mut) {
-            normalize(message, false);
+            normalize(message, None);
         }
         if let Some(delta) = choice.get_mut("delta").and_then(Value::as_object_mut) {
-            normalize(delta, true);
+            normalize(delta, stream.as_deref_mut());
         }
     }
     serde_json::to_vec(&value).map_err(Error::internal)
 }
 
-/// A message or a delta in OpenAI's shape.
-fn normalize(said: &mut Map<String, Value>, in_stream: bool) {
+/// A message, or a delta with the counters of its stream, in OpenAI's shape.
+fn normalize(said: &mut Map<String, Value>, stream: Option<&mut Counters>) {
+    let in_stream = stream.is_some();
     let calls = said.get_mut("tool_calls").and_then(Value::as_array_mut);
     let mut called = false;
     for (index, call) in calls.into_iter().flatten().enumerate() {
@@ -161,7 +165,7 @@ fn normalize(said: &mut Map<String, Value>, in_stream: bool) {
         }
     }
     let Some(Value::Array(chunks)) = said.get_mut("content").map(Value::take) else { return };
-    let Chunks { text, reasoning, annotations, others } = Chunks::sort(chunks);
+    let Chunks { text, reasoning, mut citations, mut others } = Chunks::sort(chunks);
     if !text.is_empty() || !(in_stream || called) {
         said.insert("content".to_owned(), text.into());
     } else if in_stream {
@@ -170,11 +174,14 @@ fn normalize(said: &mut Map<String, Value>, in_stream: bool) {
     if !reasoning.is_empty() {
         said.insert("reasoning_content".to_owned(), reasoning.into());
     }
-    if !annotations.is_empty() {
-        said.insert("annotations".to_owned(), annotations.into());
+    if let Some(counters) = stream {
+        citations = counters.citations.number(citations);
+        others = counters.others.number(others);
     }
-    if !others.is_empty() {
-        said.insert("provider_specific_fields".to_owned(), json!({"content_chunks": others}));
+    let kept = [(CITATIONS, citations), ("content_chunks", others)].into_iter().filter(|(_, list)| !list.is_empty());
+    let fields: Map<String, Value> = kept.map(|(name, list)| (name.to_owned(), list.into())).collect();
+    if !fields.is_empty() {
+        said.insert("provider_specific_fields".to_owned(), fields.into());
     }
 }
 
@@ -184,7 +191,7 @@ struct Chunks {
     text: String,
     reasoning: String,
     /// References, in Mistral's own form.
-    annotations: Vec<Value>,
+    citations: Vec<Value>,
     /// What OpenAI has no place for.
     others: Vec<Value>,
 }
@@ -197,7 +204,7 @@ impl Chunks {
                 (_, Value::String(text)) => sorted.text.push_str(text),
                 (Some("text"), _) => sorted.text.push_str(text_of(&chunk)),
                 (Some("thinking"), _) => sorted.think(chunk),
-                (Some("reference" | "tool_reference"), _) => sorted.annotations.push(chunk),
+                (Some("reference" | "tool_reference"), _) => sorted.citations.push(chunk),
                 _ => sorted.others.push(chunk),
             }
         }
@@ -212,7 +219,7 @@ impl Chunks {
                 for inner in inner {
                     match inner.get("type").and_then(Value::as_str) {
                         Some("text") => self.reasoning.push_str(text_of(&inner)),
-                        _ => self.annotations.push(inner),
+                        _ => self.citations.push(inner),
                     }
                 }
             }
@@ -227,6 +234,8 @@ fn text_of(chunk: &Value) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::error::ErrorKind;
     use crate::provider::tests_support::context;
@@ -259,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn typed_chunks_become_text_reasoning_and_annotations() {
+    fn typed_chunks_become_text_reasoning_and_citations() {
         let answer = read(
             r#"{"choices":[{"index":0,"finish_reason":"model_length","message":{"role":"assistant","content":[
                 {"type":"thinking","thinking":[{"type":"text","text":"2+2"},{"type":"reference","reference_ids":[7]}],"closed":true},
@@ -269,7 +278,7 @@ mod tests {
         let references =
             json!([{"type": "reference", "reference_ids": [7]}, {"type": "reference", "reference_ids": [1, 2]}]);
         let message = json!({"role": "assistant", "content": "It is 4.", "refusal": null, "reasoning_content": "2+2",
-            "annotations": references, "provider_specific_fields": {"content_chunks": [{"type": "chunk_of_tomorrow", "x": 1}]}});
+            "provider_specific_fields": {"citations": references, "content_chunks": [{"type": "chunk_of_tomorrow", "x": 1}]}});
         let choice = json!({"index": 0, "finish_reason": "length", "logprobs": null, "message": message});
         assert_eq!(answer["choices"][0], choice);
     }

@@ -91,6 +91,13 @@ fn usage(value: &Value) -> [u64; 4] {
     [prompt, tokens("/completion_tokens").unwrap(), tokens("/total_tokens").unwrap(), cached]
 }
 
+/// The usage object that a client gets: the prompt's count holds the sound.
+fn told(recorded: &Value) -> Value {
+    let mut told = recorded.clone();
+    told["prompt_tokens"] = usage(recorded)[0].into();
+    told
+}
+
 fn booked(usage: crate::usage::Usage) -> [u64; 4] {
     [usage.prompt_tokens(), usage.output, usage.total_tokens(), usage.cached_read]
 }
@@ -129,7 +136,7 @@ fn every_recorded_answer_says_the_same_and_most_are_the_same_bytes() {
         let got: Value = serde_json::from_slice(&answer.body).unwrap();
         assert_eq!(whole(&got, false), whole(recorded, true), "{}", record["id"]);
         assert_eq!(booked(answer.usage.unwrap()), usage(&recorded["usage"]), "{}", record["id"]);
-        assert_eq!(got["usage"], recorded["usage"]);
+        assert_eq!(got["usage"], told(&recorded["usage"]));
         let is_same = answer.body == body;
         same += usize::from(is_same);
         rewritten += usize::from(!is_same);
@@ -194,7 +201,7 @@ fn every_recorded_stream_says_the_same_however_it_is_cut() {
         };
         assert_eq!(chunks(&others, false), chunks(&recorded, true), "{}", record["id"]);
         assert!(others.iter().all(|chunk| chunk["usage"].is_null()), "{}", record["id"]);
-        assert_eq!((&last["choices"], &last["usage"]), (&json!([]), &counted["usage"]));
+        assert_eq!((&last["choices"], &last["usage"]), (&json!([]), &told(&counted["usage"])));
     }
     println!("streams: {same} forwarded, {rewritten} rewritten, 0 left out");
 }

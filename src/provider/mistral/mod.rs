@@ -6,7 +6,8 @@
 //! calls without a type or an index, the finish `model_length`. `stream` does the same event by event.
 //!
 //! Reasoning comes as `reasoning_content`; Mistral signs nothing, so the same text sent back in `reasoning_content` becomes
-//! the thinking chunk that it was, for models that take one. References become `annotations` in Mistral's own form.
+//! the thinking chunk that it was, for models that take one. References stay in Mistral's own form, in
+//! `provider_specific_fields.citations`, whatever else OpenAI has no place for in `content_chunks` beside them.
 //!
 //! The usage of a stream stands in its last chunk that has choices. A client that asked for the usage chunk gets it in
 //! OpenAI's place; for one that did not, the chunk is forwarded with the usage in it.

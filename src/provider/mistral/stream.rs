@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::FORWARD;
-use super::answer::{View, rewrite};
+use super::answer::{Counters, View, rewrite};
 use crate::error::{Error, Result};
 use crate::provider::{AnswerContext, Dialect as _, End, StreamOut, StreamTranslator, protocol};
 use crate::sse::{Event, write_data};
@@ -14,13 +14,14 @@ use crate::sse::{Event, write_data};
 /// The translator of one stream.
 pub(super) struct Translator {
     context: AnswerContext,
+    counters: Counters,
     forward: Box<dyn StreamTranslator>,
 }
 
 impl Translator {
     /// A translator for a stream that has not begun.
     pub(super) fn new(context: AnswerContext) -> Self {
-        Self { forward: FORWARD.stream(context.clone()), context }
+        Self { forward: FORWARD.stream(context.clone()), context, counters: Counters::default() }
     }
 
     /// The usage in a chunk of its own, as OpenAI sends it to those who asked.
@@ -51,7 +52,8 @@ impl StreamTranslator for Translator {
         let view = View::read(&event.data, &self.context)?;
         let ended = view.choices.iter().flatten().any(|choice| choice.finish_reason.is_some());
         let has_usage = view.usage.is_some_and(|usage| usage.get() != "null");
-        let rewritten = if view.is_foreign() { Some(rewrite(&event.data, &self.context)?) } else { None };
+        let counters = Some(&mut self.counters);
+        let rewritten = if view.is_foreign() { Some(rewrite(&event.data, &self.context, counters)?) } else { None };
         if ended && has_usage && self.context.include_usage {
             self.split_usage(rewritten.as_deref().unwrap_or(&event.data), out)?;
         } else if let Some(data) = rewritten {
@@ -127,6 +129,23 @@ mod tests {
         let (out, _) = run(&mut translator(false), &[ROLE, thinking]);
         assert!(out.content && out.generated > 0);
         assert_eq!(chunks(&out)[1]["choices"][0]["delta"], json!({"reasoning_content": "Okay"}));
+    }
+
+    #[test]
+    fn references_are_numbered_over_the_whole_stream() {
+        let piece = |chunk: &str| {
+            format!(r#"{{"choices":[{{"index":0,"delta":{{"content":[{chunk}]}},"finish_reason":null}}]}}"#)
+        };
+        let first = piece(r#"{"type":"text","text":"It is 4"},{"type":"reference","reference_ids":[1]}"#);
+        let second = piece(r#"{"type":"reference","reference_ids":[2]},{"type":"chunk_of_tomorrow"}"#);
+        let (out, _) = run(&mut translator(false), &[ROLE, &first, &second]);
+        let reference = |id: u64, index: u64| json!([{"type": "reference", "reference_ids": [id], "index": index}]);
+        let deltas: Vec<Value> =
+            chunks(&out).iter().skip(1).map(|chunk| chunk["choices"][0]["delta"].clone()).collect();
+        let fields =
+            json!({"citations": reference(2, 1), "content_chunks": [{"type": "chunk_of_tomorrow", "index": 0}]});
+        let first = json!({"content": "It is 4", "provider_specific_fields": {"citations": reference(1, 0)}});
+        assert_eq!(deltas, [first, json!({"provider_specific_fields": fields})]);
     }
 
     #[test]

@@ -1,22 +1,25 @@
 //! One choice of an answer or of a chunk: what is looked at, and what is put into OpenAI's words.
 //!
-//! Four things are changed, each by the smallest edit, because SDKs with closed types break on them or miss them:
+//! Five things are changed, each by the smallest edit, because SDKs with closed types break on them or miss them:
 //! * a finish reason outside OpenAI's vocabulary, where its meaning is known; any other goes through as it is;
 //! * reasoning under `reasoning` is given under `reasoning_content`, too, the name under which clients expect it;
 //! * tool calls: see `calls`; a choice ends once, though some servers say twice why;
+//! * annotations of a type that OpenAI does not have (OpenRouter's parsed files) stand in `provider_specific_fields.annotations`;
 //! * a member that OpenAI's description requires and the provider left out is put in, `null` wherever that is allowed.
 
 use std::collections::BTreeMap;
 
-use serde::de::Error as _;
+use serde::de::{Error as _, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use super::calls::Calls;
 use super::failure::error_object;
 use super::required::settle_logprobs;
 use super::splice::Splice;
 use crate::error::{Error, ErrorKind, Result};
+use crate::provider::numbered::Numbered;
 
 /// The choices of a stream as far as they were seen, by their number.
 pub(super) type AllChoices = BTreeMap<u64, Seen>;
@@ -25,6 +28,7 @@ pub(super) type AllChoices = BTreeMap<u64, Seen>;
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     calls: Calls,
+    annotations: Numbered,
     ended: bool,
 }
 
@@ -98,6 +102,11 @@ struct MessageView<'a> {
     function_call: Option<&'a RawValue>,
     #[serde(borrow)]
     audio: Option<&'a RawValue>,
+    #[serde(borrow)]
+    annotations: Option<&'a RawValue>,
+    /// Another gateway's.
+    #[serde(default, deserialize_with = "present")]
+    provider_specific_fields: Option<IgnoredAny>,
 }
 
 fn says_something(raw: &RawValue) -> bool {
@@ -137,6 +146,8 @@ impl MessageView<'_> {
             tool_calls,
             function_call,
             audio,
+            annotations: _,
+            provider_specific_fields: _,
         } = self;
         // Some servers write the same reasoning under several names.
         let reasoning = [*reasoning_content, *reasoning, *reasoning_details];
@@ -146,6 +157,23 @@ impl MessageView<'_> {
             .flatten()
             .map(|raw| if says_something(raw) { raw.get().len() } else { 0 })
             .sum()
+    }
+
+    /// Moves annotations of other types than OpenAI's aside, numbered where they come in a stream.
+    fn settle_annotations(&self, stream: Option<&mut Numbered>, splice: &mut Splice<'_>) {
+        let Some(annotations) = self.annotations.filter(|raw| says_something(raw)) else { return };
+        let Ok(list) = serde_json::from_str::<Vec<Value>>(annotations.get()) else { return };
+        let is_page = |annotation: &Value| annotation.get("type").is_some_and(|kind| kind == "url_citation");
+        let (pages, mut others): (Vec<_>, Vec<_>) = list.into_iter().partition(is_page);
+        if others.is_empty() || self.provider_specific_fields.is_some() {
+            return;
+        }
+        if let Some(numbers) = stream {
+            others = numbers.number(others);
+        }
+        let aside = json!({"annotations": others});
+        splice.replace(annotations.get(), Value::from(pages).to_string());
+        splice.insert_after(annotations.get(), format!(",\"provider_specific_fields\":{aside}"));
     }
 
     fn name_reasoning(&self, splice: &mut Splice<'_>) {
@@ -194,6 +222,7 @@ impl ChoiceView<'_> {
     pub(super) fn translate_whole(&self, place: usize, answer: &str, splice: &mut Splice<'_>) {
         if let Some(message) = &self.message {
             message.view.name_reasoning(splice);
+            message.view.settle_annotations(None, splice);
             message.settle_message(splice);
             if let Some(calls) = message.calls() {
                 Calls::whole(calls, answer, splice);
@@ -210,6 +239,7 @@ impl ChoiceView<'_> {
         let seen = all.entry(number).or_default();
         if let Some(delta) = &self.delta {
             delta.view.name_reasoning(splice);
+            delta.view.settle_annotations(Some(&mut seen.annotations), splice);
             if delta.raw.get() == "null" {
                 splice.replace(delta.raw.get(), "{}");
             }
@@ -307,8 +337,6 @@ const FINISH_REASONS: &[(&str, &str)] = &[
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
-
     use super::*;
 
     fn translated(text: &str) -> String {
@@ -354,6 +382,25 @@ mod tests {
         for same in [r#"{"reasoning":"hm","reasoning_content":"hm"}"#, r#"{"reasoning":null}"#, r#"{"reasoning":""}"#] {
             assert_eq!(delta(same), given(same));
         }
+    }
+
+    #[test]
+    fn annotations_that_closed_types_refuse_stand_aside() {
+        let file = r#"{"type":"file","file":{"hash":"h"}}"#;
+        let page = r#"{"type":"url_citation","url_citation":{"url":"https://x.org"}}"#;
+        let whole = |message: &str| {
+            translated(&format!(
+                r#"{{"index":0,"finish_reason":"stop","logprobs":null,"message":{{"role":"assistant","content":"x","refusal":null,{message}}}}}"#
+            ))
+        };
+        let aside = format!(r#""annotations":[{page}],"provider_specific_fields":{{"annotations":[{file}]}}"#);
+        assert_eq!(whole(&format!(r#""annotations":[{file},{page}]"#)), whole(&aside));
+        assert!(whole(&format!(r#""annotations":[{page}]"#)).ends_with(&format!(r#""annotations":[{page}]}}}}"#)));
+        let piece = translated(&format!(r#"{{"index":0,"finish_reason":null,"delta":{{"annotations":[{file}]}}}}"#));
+        let piece: Value = serde_json::from_str(&piece).unwrap();
+        let numbered = json!({"type": "file", "file": {"hash": "h"}, "index": 0});
+        let delta = json!({"annotations": [], "provider_specific_fields": {"annotations": [numbered]}});
+        assert_eq!(piece["delta"], delta);
     }
 
     #[test]

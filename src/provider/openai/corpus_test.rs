@@ -152,9 +152,23 @@ fn counted(usage: Usage) -> [u64; 5] {
     [usage.prompt_tokens(), usage.output, usage.cached_read, usage.cache_write, usage.reasoning]
 }
 
-/// The edits inside choices, made on a parsed answer or chunk.
+/// The counts that a client adds up, by OpenAI's convention.
+fn settle(usage: &mut Value) {
+    let Some([prompt, completion, ..]) = tokens(usage) else { return };
+    let counts = [("prompt_tokens", prompt), ("completion_tokens", completion), ("total_tokens", prompt + completion)];
+    for (name, count) in counts {
+        if let Some(said) = usage.get_mut(name) {
+            *said = count.into();
+        }
+    }
+}
+
+/// The edits inside choices and of usage, made on a parsed answer or chunk.
 fn edited(original: &Value) -> Value {
     let mut value = original.clone();
+    if let Some(usage) = value.get_mut("usage") {
+        settle(usage);
+    }
     for choice in value.get_mut("choices").and_then(Value::as_array_mut).into_iter().flatten() {
         let whole = choice.get("delta").is_none();
         let calls = !list(&choice["message"]["tool_calls"]).is_empty();
@@ -178,6 +192,12 @@ fn edited(original: &Value) -> Value {
                 if call["function"]["name"].is_string() && call["function"]["arguments"] == "null" {
                     call["function"]["arguments"] = json!("{}");
                 }
+            }
+            let annotations = message.get("annotations").map(list).unwrap_or_default().iter().cloned();
+            let (pages, others): (Vec<_>, Vec<_>) = annotations.partition(|item| item["type"] == "url_citation");
+            if !others.is_empty() {
+                message.insert("annotations".to_owned(), pages.into());
+                message.insert("provider_specific_fields".to_owned(), json!({"annotations": others}));
             }
             let reasoning = message.get("reasoning").filter(|reasoning| !text(reasoning).is_empty()).cloned();
             let missing = text(message.get("reasoning_content").unwrap_or(&Value::Null)).is_empty();
@@ -252,9 +272,8 @@ fn expected(blocks: &[(String, String)], include_usage: bool, identity: &Value) 
         } else if include_usage && !usage.is_null() {
             let mut chunk = identity.clone();
             chunk["choices"] = json!([]);
-            chunk["usage"] = usage.clone();
+            chunk["usage"] = value["usage"].take();
             moved = Some(chunk);
-            value["usage"] = Value::Null;
         }
         as_described(&mut value, identity);
         for choice in value["choices"].as_array_mut().into_iter().flatten() {

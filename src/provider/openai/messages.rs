@@ -52,7 +52,12 @@ fn concerns(dialect: &OpenAi, text: &str) -> bool {
         || (!dialect.developer && occurs("developer"))
         || (dialect.exacting && strangers().any(|name| occurs(name)))
         || (dialect.reasoning != STANDARD_REASONING && occurs(STANDARD_REASONING))
+        || (!dialect.exacting && occurs(FIELDS) && occurs(ANNOTATIONS))
 }
+
+/// Where this gateway hands out annotations that OpenAI has no type for: in the one, under the name of the other.
+const FIELDS: &str = "provider_specific_fields";
+const ANNOTATIONS: &str = "annotations";
 
 /// What this gateway hands out, or other providers take, and OpenAI does not know: in a message, its calls, its parts.
 const MESSAGE_STRANGERS: &[&str] =
@@ -94,6 +99,8 @@ impl Rewriter<'_> {
         }
         if self.dialect.exacting {
             self.drop_strangers(message, &mut edit, index)?;
+        } else {
+            restore_annotations(message, &mut edit);
         }
         let edited = edit.apply();
         if self.dialect.message_known.is_empty() { Ok(edited) } else { self.close(edited, index) }
@@ -154,6 +161,22 @@ impl Rewriter<'_> {
             known
         });
         members.len() < before
+    }
+}
+
+/// Puts annotations that were moved aside in an answer back to the others: OpenRouter spares reading a file again by them.
+fn restore_annotations(message: &Body, edit: &mut Edit<'_>) {
+    let fields = message.raw(FIELDS).and_then(|raw| serde_json::from_str::<Map<String, Value>>(raw).ok());
+    let Some(mut fields) = fields else { return };
+    let Some(Value::Array(mut aside)) = fields.shift_remove(ANNOTATIONS) else { return };
+    // The number that they have in a stream.
+    aside.iter_mut().filter_map(Value::as_object_mut).for_each(|item| drop(item.shift_remove("index")));
+    let others = message.raw(ANNOTATIONS).and_then(|raw| serde_json::from_str::<Vec<Value>>(raw).ok());
+    edit.set(ANNOTATIONS, Value::from([others.unwrap_or_default(), aside].concat()).to_string());
+    if fields.is_empty() {
+        edit.remove(FIELDS);
+    } else {
+        edit.set(FIELDS, Value::from(fields).to_string());
     }
 }
 

@@ -156,7 +156,7 @@ mod tests {
     use crate::config::Secret;
     use crate::provider::openai::OPENAI;
     use crate::provider::openai::compatible::{
-        CEREBRAS, CUSTOM, DEEPSEEK, GROQ, LMSTUDIO, PERPLEXITY, VLLM, VOYAGE, XAI, ZAI,
+        CEREBRAS, CUSTOM, DEEPSEEK, GROQ, LMSTUDIO, OPENROUTER, PERPLEXITY, VLLM, VOYAGE, XAI, ZAI,
     };
     use crate::provider::{Endpoint, Outgoing, Provider};
 
@@ -395,6 +395,25 @@ mod tests {
         }
         let plain = format!(r#"{{"model":"up",{TALK}}}"#);
         assert_eq!(send(&GROQ, &plain).unwrap().body, plain);
+    }
+
+    #[test]
+    fn annotations_that_stood_aside_go_back_to_where_they_came_from() {
+        let ask = |fields: &str| {
+            let answer = format!(r#"{{"role":"assistant","content":"x","annotations":[{{"a":1}}]{fields}}}"#);
+            let sent = send(&OPENROUTER, &format!(r#"{{"model":"up","messages":[{answer}]}}"#)).unwrap();
+            let value: Value = serde_json::from_slice(&sent.body).unwrap();
+            (value["messages"][0].clone(), sent.warnings)
+        };
+        let file = r#"{"type":"file","file":{"hash":"h"},"index":0}"#;
+        let both = json!([{"a": 1}, {"type": "file", "file": {"hash": "h"}}]);
+        let (message, warnings) = ask(&format!(r#","provider_specific_fields":{{"annotations":[{file}]}}"#));
+        assert_eq!(message, json!({"role": "assistant", "content": "x", "annotations": both}));
+        assert!(warnings.is_empty());
+        let (message, _) = ask(&format!(r#","provider_specific_fields":{{"b":2,"annotations":[{file}]}}"#));
+        assert_eq!((&message["annotations"], &message["provider_specific_fields"]), (&both, &json!({"b": 2})));
+        let (message, _) = ask("");
+        assert_eq!(message["annotations"], json!([{"a": 1}]));
     }
 
     #[test]

@@ -82,8 +82,11 @@ pub(super) fn embeddings(body: &Bytes, context: &AnswerContext) -> Result<Answer
     Ok(answer(body, &view, splice))
 }
 
-fn answer(body: &Bytes, view: &AnswerView<'_>, splice: Splice<'_>) -> Answer {
+fn answer(body: &Bytes, view: &AnswerView<'_>, mut splice: Splice<'_>) -> Answer {
     let usage = view.usage.and_then(usage::read);
+    if let Some(usage) = view.usage {
+        usage::settle(usage, &mut splice);
+    }
     Answer { usage, body: splice.apply().map_or_else(|| body.clone(), Bytes::from) }
 }
 

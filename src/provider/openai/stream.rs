@@ -3,7 +3,8 @@
 //! What is changed, beside what `choice` does inside a choice:
 //! * the usage chunk that this gateway asked for and the client did not is taken out;
 //! * usage that comes along with choices (DeepSeek, OpenRouter, Perplexity) is moved into the chunk without choices that OpenAI
-//!   documents, when the client asked for it and the provider sends none itself; its text stays what the provider wrote;
+//!   documents, when the client asked for it and the provider sends none itself;
+//! * the counts of a usage object that a client adds up, where they follow another convention than OpenAI's (see `usage`);
 //! * a first chunk without an id (Azure's verdict on the prompt) waits for the chunk that has one, so that all have the same;
 //! * events without data, which are signs of life, are left out;
 //! * `[DONE]` is added when the connection ends after a finish reason.
@@ -151,10 +152,12 @@ impl Forwarder {
         }
         let mut splice = Splice::new(&event.data);
         if let Some(usage) = chunk.usage_beside().filter(|_| self.context.include_usage && !alone) {
-            self.owed = Some(usage_chunk(usage.get(), &self.identity));
+            self.owed = Some(usage_chunk(&usage::settled(usage), &self.identity));
         }
-        if let Some(usage) = chunk.usage.filter(|_| self.context.include_usage && !alone) {
-            splice.replace(usage.get(), "null");
+        match chunk.usage {
+            Some(usage) if self.context.include_usage && !alone => splice.replace(usage.get(), "null"),
+            Some(usage) => usage::settle(usage, &mut splice),
+            None => {}
         }
         for (place, choice) in chunk.choices().iter().enumerate() {
             choice.translate_piece(place, &self.context.id, &mut self.choices, &mut splice);

@@ -1,11 +1,16 @@
 //! The usage object as compatible providers write it: OpenAI's counts, and where else they put the same ones.
 //!
-//! Invariant: [`Usage::prompt_tokens`] of the result is the provider's `prompt_tokens`, whatever its details claim.
+//! OpenAI's convention: the completion holds the reasoning, the prompt what was cached and what was heard, the total is their
+//! sum. What is booked follows it, and what the client reads is put right where a provider counts otherwise.
+//!
+//! Invariant: [`Usage::prompt_tokens`] of the result is the provider's `prompt_tokens`, whatever its details claim; only sound
+//! that the total shows to stand beside it is added.
 
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::splice::Splice;
 use crate::api::answer::{WireUsage, count};
 use crate::usage::Usage;
 
@@ -42,22 +47,23 @@ pub(super) fn read(raw: &RawValue) -> Option<Usage> {
     let reasoning = first([wire.completion_tokens_details.reasoning_tokens, more.reasoning_tokens]);
     // Embeddings of Voyage have a total and nothing else.
     let only_total = wire.prompt_tokens == 0 && wire.completion_tokens == 0 && reasoning == 0;
-    let prompt = if only_total { wire.total_tokens } else { wire.prompt_tokens };
+    let named = wire.prompt_tokens + wire.completion_tokens;
+    let uncounted = if only_total { 0 } else { wire.total_tokens.saturating_sub(named) };
+    // xAI counts reasoning beside the completion, not inside it, and Google's compatible address in the total alone; Mistral
+    // counts sound beside the prompt. The total tells.
+    let unnamed = reasoning == 0 && details.audio_tokens == 0;
+    let thought_beside = if unnamed || uncounted == reasoning { uncounted } else { 0 };
+    let heard_beside = if thought_beside == 0 && uncounted == details.audio_tokens { uncounted } else { 0 };
+    let prompt = if only_total { wire.total_tokens } else { wire.prompt_tokens + heard_beside };
     // One provider in OpenRouter's pool reports the same tokens as read and as written.
     let cached_read = cached.min(prompt);
     let cache_write = written.min(prompt - cached_read);
-    // xAI counts reasoning beside the completion, not inside it, and Google's compatible address in the total alone; the total
-    // tells. Sound that stands beside a prompt is Mistral's, which counts for itself.
-    let uncounted =
-        if only_total { 0 } else { wire.total_tokens.saturating_sub(wire.prompt_tokens + wire.completion_tokens) };
-    let unnamed = reasoning == 0 && details.audio_tokens == 0;
-    let beside = if unnamed || uncounted == reasoning { uncounted } else { 0 };
     Some(Usage {
         input: prompt - cached_read - cache_write,
         cached_read,
         cache_write,
-        output: wire.completion_tokens + beside,
-        reasoning: reasoning.max(beside),
+        output: wire.completion_tokens + thought_beside,
+        reasoning: reasoning.max(thought_beside),
         audio_input: details.audio_tokens,
         audio_output: wire.completion_tokens_details.audio_tokens,
     })
@@ -66,6 +72,42 @@ pub(super) fn read(raw: &RawValue) -> Option<Usage> {
 /// The first count that says something.
 fn first<const N: usize>(counts: [u64; N]) -> u64 {
     counts.into_iter().find(|count| *count > 0).unwrap_or(0)
+}
+
+/// The three counts that a client adds up, as they stand there.
+#[derive(Deserialize)]
+struct Sums<'a> {
+    #[serde(borrow)]
+    prompt_tokens: Option<&'a RawValue>,
+    #[serde(borrow)]
+    completion_tokens: Option<&'a RawValue>,
+    #[serde(borrow)]
+    total_tokens: Option<&'a RawValue>,
+}
+
+/// Puts those of the three counts right, inside the text that this object is a piece of, that differ from what is booked: a
+/// client's own sums must agree with its bill. Whatever else the object says stays.
+pub(super) fn settle(raw: &RawValue, splice: &mut Splice<'_>) {
+    let Some(booked) = read(raw) else { return };
+    let Ok(sums) = serde_json::from_str::<Sums<'_>>(raw.get()) else { return };
+    let counts = [
+        (sums.prompt_tokens, booked.prompt_tokens()),
+        (sums.completion_tokens, booked.output),
+        (sums.total_tokens, booked.total_tokens()),
+    ];
+    for (said, ours) in counts.into_iter().filter_map(|(said, ours)| Some((said?.get(), ours))) {
+        if said.parse() != Ok(ours) {
+            splice.replace(said, ours.to_string());
+        }
+    }
+}
+
+/// The text of a usage object with its counts put right.
+pub(super) fn settled(raw: &RawValue) -> String {
+    let mut splice = Splice::new(raw.get().as_bytes());
+    settle(raw, &mut splice);
+    let changed = splice.apply().and_then(|text| String::from_utf8(text).ok());
+    changed.unwrap_or_else(|| raw.get().to_owned())
 }
 
 /// The total of a usage object that lacks `prompt_tokens`, which OpenAI's schema requires even of embeddings.
@@ -108,6 +150,47 @@ mod tests {
     fn reasoning_that_only_the_total_holds_is_billed() {
         let usage = read_text(r#"{"prompt_tokens":66,"completion_tokens":6,"total_tokens":100}"#).unwrap();
         assert_eq!((usage.input, usage.output, usage.reasoning, usage.total_tokens()), (66, 34, 28, 100));
+    }
+
+    #[test]
+    fn sound_that_stands_beside_the_prompt_is_part_of_it() {
+        let usage = read_text(
+            r#"{"prompt_tokens":11,"completion_tokens":15,"total_tokens":401,"prompt_tokens_details":{"cached_tokens":9,"audio_tokens":375}}"#,
+        );
+        let usage = usage.unwrap();
+        assert_eq!((usage.input, usage.cached_read, usage.audio_input, usage.total_tokens()), (377, 9, 375, 401));
+    }
+
+    #[test]
+    fn a_client_reads_the_sums_that_are_booked() {
+        let settled = |text: &str| super::settled(serde_json::from_str(text).unwrap());
+        let table = [
+            // xAI, Google's compatible address, Mistral: beside the completion, in the total alone, beside the prompt.
+            (
+                r#"{ "prompt_tokens":12, "completion_tokens":1,"total_tokens":303,"x":1e2,"completion_tokens_details":{"reasoning_tokens":290}}"#,
+                r#"{ "prompt_tokens":12, "completion_tokens":291,"total_tokens":303,"x":1e2,"completion_tokens_details":{"reasoning_tokens":290}}"#,
+            ),
+            (
+                r#"{"completion_tokens":6,"prompt_tokens":66,"total_tokens":100}"#,
+                r#"{"completion_tokens":34,"prompt_tokens":66,"total_tokens":100}"#,
+            ),
+            (
+                r#"{"prompt_tokens":11,"total_tokens":401,"completion_tokens":15,"prompt_tokens_details":{"audio_tokens":375}}"#,
+                r#"{"prompt_tokens":386,"total_tokens":401,"completion_tokens":15,"prompt_tokens_details":{"audio_tokens":375}}"#,
+            ),
+            // A total that is no sum.
+            (
+                r#"{"prompt_tokens":5,"completion_tokens":2,"total_tokens":0}"#,
+                r#"{"prompt_tokens":5,"completion_tokens":2,"total_tokens":7}"#,
+            ),
+        ];
+        for (theirs, ours) in table {
+            assert_eq!(settled(theirs), ours);
+            assert_eq!(settled(ours), ours, "what is right stays as it is");
+        }
+        for other in ["7", "{}", "null", r#"{"prompt_tokens":null}"#, r#"{"prompt_tokens":3,"completion_tokens":2}"#] {
+            assert_eq!(settled(other), other);
+        }
     }
 
     #[test]

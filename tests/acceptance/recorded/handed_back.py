@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from gateway import Answer, Workspace
+from gateway import Workspace
 from replay import Replay
 
 from . import eventstream
@@ -46,7 +46,7 @@ def check(result: Result, wire: Wire, replay: Replay, workspace: Workspace, read
         return
     got = TAKEN[dialect](wire, json.loads(replay.seen[0]["body"]))
     wanted = GIVEN[dialect](wire, result.recording)
-    ours, theirs = ([plain(block, answer) for block in some] for some in (got, wanted))
+    ours, theirs = ([plain(block, message) for block in some] for some in (got, wanted))
     result.compare("request", "handed back", ours, theirs)
 
 
@@ -71,19 +71,20 @@ def _add_delta(message: dict[str, Any], calls: list[dict[str, Any]], delta: dict
     for name in ("thinking_blocks", "annotations"):
         if delta.get(name):
             message.setdefault(name, []).extend(delta[name])
-    if delta.get("provider_specific_fields"):
-        message.setdefault("provider_specific_fields", {}).update(delta["provider_specific_fields"])
+    kept = message.setdefault("provider_specific_fields", {}) if delta.get("provider_specific_fields") else {}
+    for name, value in (delta.get("provider_specific_fields") or {}).items():
+        kept[name] = kept.get(name, []) + value if isinstance(value, list) else value
     for piece in delta.get("tool_calls") or []:
         if piece.get("extra_content"):
             calls[piece["index"]]["extra_content"] = piece["extra_content"]
 
 
-def plain(block: dict[str, Any], answer: Answer) -> dict[str, Any]:
-    """A block without what says nothing (`caller` of a plain call), or is said to be left out (citations)."""
+def plain(block: dict[str, Any], message: dict[str, Any]) -> dict[str, Any]:
+    """A block without what says nothing: `caller` of a plain call, and the citations of a text that is not given whole."""
     kept = dict(block)
     if kept.get("caller") == {"type": "direct"}:
         del kept["caller"]
-    if "annotations" in answer.headers.get("x-perpetuo-warnings", ""):
+    if "content_blocks" not in (message.get("provider_specific_fields") or {}):
         kept.pop("citations", None)
     return kept
 
@@ -168,7 +169,7 @@ def _bedrock_taken(_wire: Wire, body: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _plain_blocks(blocks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Reasoning first, where models that sign nothing may put it last; texts joined, whose citations are annotations."""
+    """Reasoning first, where models that sign nothing may put it last; texts joined, whose citations the message has."""
     plain: list[dict[str, Any]] = []
     for block in sorted(blocks, key=lambda block: "reasoningContent" not in block):
         if "citationsContent" in block:

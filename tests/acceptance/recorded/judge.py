@@ -59,6 +59,8 @@ def completion(result: Result, wire: Wire, wanted: Reading, answer: Answer) -> N
     if streams and not (result.sent.body.get("stream_options") or {}).get("include_usage"):
         wanted = wire.without_usage_chunk(result.recording, wanted)
     meaning(result, got, wanted)
+    if wire.cites:
+        citations(result, got, wanted)
     shape.check(result, got, wanted, streams)
     if wire.forwarded:
         untouched.check(result, got, wanted)
@@ -77,6 +79,13 @@ def meaning(result: Result, got: Reading, wanted: Reading) -> None:
             result.compare("text", f"choice {index} {name}", getattr(ours, name), getattr(theirs, name))
         result.compare("finish", f"choice {index}", ours.finish, theirs.finish)
         calls(result, index, ours, theirs)
+
+
+def citations(result: Result, got: Reading, wanted: Reading) -> None:
+    """Web pages are annotations in OpenAI's form, all others stand beside them; none is lost, whatever its place."""
+    for index, (ours, theirs) in enumerate(zip(got.choices, wanted.choices)):
+        both = (sorted(choice.citations, key=str) for choice in (ours, theirs))
+        result.compare("text", f"choice {index} citations", *both)
 
 
 def calls(result: Result, index: int, ours: Choice, theirs: Choice) -> None:

@@ -28,7 +28,7 @@ class Call:
 
 @dataclass
 class Choice:
-    """One answer of a completion."""
+    """One answer of a completion. A citation is the address of a web page, or what the provider said of any other source."""
 
     text: str = ""
     reasoning: str = ""
@@ -36,6 +36,7 @@ class Choice:
     calls: list[Call] = field(default_factory=list)
     function: Call | None = None
     finish: str | None = None
+    citations: list[Any] = field(default_factory=list)
 
 
 @dataclass

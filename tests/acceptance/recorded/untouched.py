@@ -1,7 +1,7 @@
 """What a provider of OpenAI's own API sent must reach the client with every field, known or not.
 
 More may be there: what OpenAI's description requires and the provider left out. What is put into OpenAI's words is judged
-elsewhere, as the identity of a stream, its finish or its calls, and left out here.
+elsewhere, as the identity of a stream, its finish, its calls or its usage, and left out here.
 """
 
 from __future__ import annotations
@@ -11,8 +11,12 @@ from typing import Any
 from .reading import Reading, loose
 from .result import Result, short
 
-# Judged as the identity of the answer, and as its finish.
-ELSEWHERE = {"$": {"id", "object", "created", "model"}, "$.choices[]": {"finish_reason"}}
+# Judged as the identity of the answer, as its finish, and as its usage.
+ELSEWHERE = {
+    "$": {"id", "object", "created", "model"},
+    "$.choices[]": {"finish_reason"},
+    "$.usage": {"prompt_tokens", "completion_tokens", "total_tokens"},
+}
 # Service tiers by other names: Groq's, Anthropic's and Google's.
 TIERS = {"on_demand": "default", "performance": "priority", "standard": "default", "provisioned": "scale"}
 
@@ -54,6 +58,9 @@ def same(value: Any, recorded: Any, path: str) -> bool:
         return value == TIERS.get(recorded)
     if path.endswith(".function.arguments") and isinstance(value, str):
         return loose(value) == (recorded if isinstance(recorded, dict) else loose(recorded or "") or {})
+    if path.endswith(".annotations"):
+        # Those of other types stand aside, where they are judged as citations.
+        return value == [annotation for annotation in recorded if annotation.get("type") == "url_citation"]
     if path.endswith((".tool_calls[].id", ".reasoning_content", ".delta", ".message")):
         return not recorded
     return False

@@ -25,6 +25,7 @@ class Anthropic(Wire):
     """The API at Anthropic's own address, or anybody's who serves it there."""
 
     requests = anthropic_request
+    cites = True
 
     def placement(self, recording: Recording) -> Placement:
         return Placement("anthropic", recording.path.partition("/v1/messages")[0])
@@ -79,6 +80,7 @@ def _add_block(choice: Choice, block: dict[str, Any]) -> Call | None:
     match block["type"]:
         case "text":
             choice.text += block.get("text") or ""
+            choice.citations += [citation.get("url") or citation for citation in block.get("citations") or []]
         case "thinking":
             choice.reasoning += block.get("thinking") or ""
         case "tool_use":
@@ -116,6 +118,8 @@ def _add_delta(choice: Choice, call: Call | None, delta: dict[str, Any]) -> None
     match delta["type"]:
         case "text_delta":
             choice.text += delta["text"]
+        case "citations_delta":
+            choice.citations.append(delta["citation"].get("url") or delta["citation"])
         case "thinking_delta":
             choice.reasoning += delta["thinking"]
         case "input_json_delta" if call:

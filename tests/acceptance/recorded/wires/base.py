@@ -55,6 +55,8 @@ class Wire:
     requests: Any = None
     # Whether the provider's own JSON is forwarded, so that every recorded member must be found again.
     forwarded = False
+    # Whether its citations are read.
+    cites = False
 
     def placement(self, recording: Recording) -> Placement:
         """Which provider of the gateway plays it."""

@@ -29,6 +29,7 @@ class Bedrock(Wire):
     """Converse, with an API key or signed."""
 
     requests = bedrock_request
+    cites = True
 
     def placement(self, recording: Recording) -> Placement:
         # Each recording in one of the three ways, always the same.
@@ -68,6 +69,7 @@ def _add_block(choice: Choice, block: dict[str, Any]) -> None:
         choice.text += block["text"]
     elif "citationsContent" in block:
         choice.text += "".join(piece["text"] for piece in block["citationsContent"]["content"])
+        choice.citations += map(_source, block["citationsContent"].get("citations") or [])
     elif "reasoningContent" in block:
         choice.reasoning += (block["reasoningContent"].get("reasoningText") or {}).get("text") or ""
     elif "toolUse" in block and block["toolUse"].get("type") != "server_tool_use":
@@ -102,8 +104,15 @@ def _read_stream(reading: Reading, events: list[tuple[str, Any]]) -> Reading:
 def _add_delta(choice: Choice, call: Call | None, delta: dict[str, Any]) -> None:
     choice.text += delta.get("text") or ""
     choice.reasoning += (delta.get("reasoningContent") or {}).get("text") or ""
+    if "citation" in delta:
+        choice.citations.append(_source(delta["citation"]))
     if call and "toolUse" in delta:
         call.arguments += delta["toolUse"]["input"]
+
+
+def _source(citation: dict[str, Any]) -> Any:
+    """A web page's address, or the citation of any other source."""
+    return ((citation.get("location") or {}).get("web") or {}).get("url") or citation
 
 
 def _usage(usage: dict[str, Any] | None) -> Usage | None:

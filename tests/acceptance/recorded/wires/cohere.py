@@ -17,6 +17,7 @@ class Cohere(Wire):
     """`/v2/chat`."""
 
     requests = cohere_request
+    cites = True
 
     def read(self, recording: Recording) -> Reading:
         reading = Reading(recording.status)
@@ -31,6 +32,8 @@ class Cohere(Wire):
         for block in message.get("content") or []:
             choice.reasoning += block.get("thinking") or ""
             choice.text += block.get("text") or ""
+        for citation in message.get("citations") or []:
+            _cite(choice, citation)
         for call in message.get("tool_calls") or []:
             arguments = call["function"]["arguments"]
             choice.calls.append(Call(call["id"], call["function"]["name"], "{}" if arguments == "null" else arguments))
@@ -74,11 +77,19 @@ def _add_delta(choice: Choice, message: dict[str, Any]) -> None:
     if isinstance(content, dict):
         choice.reasoning += content.get("thinking") or ""
         choice.text += content.get("text") or ""
+    if isinstance(message.get("citations"), dict):
+        _cite(choice, message["citations"])
     call = message.get("tool_calls") or {}
     if call and call.get("id"):
         choice.calls.append(Call(call["id"], call["function"]["name"]))
     if call:
         choice.calls[-1].arguments += call["function"].get("arguments") or ""
+
+
+def _cite(choice: Choice, citation: dict[str, Any]) -> None:
+    """Web pages by their address, where all sources are some."""
+    addresses = [(source.get("document") or {}).get("url") for source in citation.get("sources") or []]
+    choice.citations += addresses if addresses and all(addresses) else [citation]
 
 
 def _usage(usage: dict[str, Any] | None) -> Usage | None:

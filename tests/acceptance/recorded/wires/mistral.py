@@ -41,6 +41,8 @@ def _plain(answer: dict[str, Any]) -> dict[str, Any]:
         if isinstance(message.get("content"), list):
             chunks = message["content"]
             message["content"] = "".join(chunk.get("text") or "" for chunk in chunks if chunk["type"] == "text")
+            references = [chunk for chunk in chunks if chunk["type"] == "reference"]
+            message["provider_specific_fields"] = {"citations": references}
             thought = (inner for chunk in chunks if chunk["type"] == "thinking" for inner in chunk["thinking"])
             message["reasoning_content"] = "".join(inner.get("text") or "" for inner in thought)
         if choice.get("finish_reason") == "model_length":

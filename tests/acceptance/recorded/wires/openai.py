@@ -23,6 +23,8 @@ ROWS = {
 }  # fmt: skip
 # Everything that may stand for reasoning in a delta or a message; providers write some of them twice.
 REASONING = ("reasoning_content", "reasoning")
+# Where a citation belongs, in the words of the gateway.
+PLACES = ("index", "start_index", "end_index")
 # Ends by other names: Together's and Hugging Face's, Anthropic's through resellers, Z.AI's, Mistral's, and those of OpenAI's
 # first vision models.
 FINISH = {
@@ -36,6 +38,7 @@ class OpenAi(Wire):
 
     requests = openai_request
     forwarded = True
+    cites = True
     suffix = "/chat/completions"
 
     def placement(self, recording: Recording) -> Placement:
@@ -154,6 +157,11 @@ def _read_stream(reading: Reading, text: str) -> None:
 
 def _add_delta(choice: Choice, delta: dict[str, Any]) -> None:
     choice.text += delta.get("content") or ""
+    fields = delta.get("provider_specific_fields") or {}
+    pages = (annotation.get("url_citation") or annotation for annotation in delta.get("annotations") or [])
+    choice.citations += [page.get("url") or page for page in pages]
+    kept = [*(fields.get("citations") or []), *(fields.get("annotations") or [])]
+    choice.citations += [{name: citation[name] for name in citation if name not in PLACES} for citation in kept]
     choice.reasoning += next((delta[name] for name in REASONING if delta.get(name)), "")
     choice.refusal += delta.get("refusal") or ""
     for position, piece in enumerate(delta.get("tool_calls") or []):
@@ -184,19 +192,25 @@ def usage_of(usage: dict[str, Any] | None) -> Usage | None:
     asked, answered = usage.get("prompt_tokens_details") or {}, usage.get("completion_tokens_details") or {}
     prompt, completion = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
     reasoning = answered.get("reasoning_tokens") or usage.get("reasoning_tokens") or 0
-    total = usage.get("total_tokens") or prompt + completion
-    # xAI counts reasoning beside the completion; the total tells.
-    if reasoning and total == prompt + completion + reasoning:
-        completion += reasoning
+    heard = asked.get("audio_tokens") or 0
+    # xAI counts reasoning beside the completion, Google's compatible address in the total alone, Mistral sound beside the
+    # prompt; the total tells. Embeddings may have nothing but a total.
+    beside = max(0, (usage.get("total_tokens") or 0) - prompt - completion)
+    if not (prompt or completion or reasoning):
+        prompt = beside
+    elif beside == reasoning or not (reasoning or heard):
+        completion += beside
+    elif beside == heard:
+        prompt += beside
     elsewhere = ("prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens")
     return Usage(
         prompt=prompt,
         completion=completion,
-        total=total,
+        total=prompt + completion,
         cached=asked.get("cached_tokens") or next((usage[name] for name in elsewhere if usage.get(name)), 0),
         reasoning=reasoning,
         written=asked.get("cache_write_tokens") or usage.get("cache_creation_input_tokens") or 0,
-        audio_in=asked.get("audio_tokens") or 0,
+        audio_in=heard,
         audio_out=answered.get("audio_tokens") or 0,
     )
 

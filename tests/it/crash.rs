@@ -1,0 +1,134 @@
+//! `kill -9` at random points under load, again and again: the store opens every time, nothing that was acknowledged is
+//! missing, nothing is there twice, and the totals are the sum of the records.
+//!
+//! A few rounds in every run; `PERPETUO_CRASHES=100 cargo test --test it crash` for more (of each kind). With `durability = "sync"` a whole
+//! answer is an acknowledgement; with `"batch"` what a report showed before the kill is one.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use perpetuo::simulator::Behaviour;
+use rand::{Rng, SeedableRng};
+use serde_json::Value;
+
+use crate::process::{Furnished, hello, text};
+
+fn rounds() -> u32 {
+    std::env::var("PERPETUO_CRASHES").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(4)
+}
+
+/// Ids of requests whose answer came whole.
+type Answered = Arc<Mutex<BTreeSet<String>>>;
+
+/// Asks, every third time for a stream, until the gateway is gone.
+async fn client(url: String, key: String, stop: Arc<AtomicBool>, answered: Answered) {
+    let client = reqwest::Client::new();
+    for turn in 0.. {
+        let mut body = hello("openai/gpt-4o");
+        body["stream"] = (turn % 3 == 0).into();
+        let Ok(answer) = client.post(&url).bearer_auth(&key).json(&body).send().await else { return };
+        let Some(id) = answer.headers().get("x-request-id").map(|id| id.to_str().unwrap().to_owned()) else { return };
+        let Ok(body) = answer.text().await else { return };
+        if body.ends_with('}') || body.ends_with("data: [DONE]\n\n") {
+            answered.lock().unwrap().insert(id);
+        }
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+    }
+}
+
+/// Everything in the ledger: request ids, and the tokens of all.
+async fn ledger(gateway: &Furnished) -> (Vec<String>, u64) {
+    let url = gateway.site.url(&format!("/workspaces/{}/logs/export", gateway.workspace));
+    let answer = reqwest::Client::new().get(url).bearer_auth(&gateway.token).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let lines = answer.text().await.unwrap();
+    let records: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let cursors: Vec<u64> = records.iter().map(|record| record["cursor"].as_str().unwrap().parse().unwrap()).collect();
+    assert!(cursors.is_sorted_by(|one, next| one < next), "cursors rise");
+    let ids = records.iter().map(|record| record["request_id"].as_str().unwrap().to_owned()).collect();
+    (ids, records.iter().map(|record| record["tokens"].as_u64().unwrap()).sum())
+}
+
+/// Kills and starts again; what was acknowledged before must be there after.
+async fn crash_loop(durability: &str, seed: u64) {
+    let mut random = rand::rngs::StdRng::seed_from_u64(seed);
+    let mut gateway = Furnished::start_with(
+        Behaviour::new("openai").remember(0),
+        &format!("[meter]\ndurability = \"{durability}\"\n"),
+    )
+    .await;
+    let answered = Answered::default();
+    let mut known: BTreeSet<String> = BTreeSet::new();
+    for round in 0..rounds() {
+        let stop = Arc::new(AtomicBool::new(false));
+        let clients: Vec<_> = (0..6)
+            .map(|_| {
+                let url = gateway.site.url("/v1/chat/completions");
+                tokio::spawn(client(url, gateway.key.clone(), Arc::clone(&stop), Arc::clone(&answered)))
+            })
+            .collect();
+        // The moment of the crash is what is varied here; nothing is awaited by it.
+        tokio::time::sleep(Duration::from_millis(random.random_range(5..250))).await;
+        if durability == "batch" {
+            known.extend(ledger(&gateway).await.0);
+            tokio::time::sleep(Duration::from_millis(random.random_range(0..40))).await;
+        }
+        gateway.process.kill_9();
+        stop.store(true, Ordering::Relaxed);
+        for client in clients {
+            client.await.unwrap();
+        }
+        if durability == "sync" {
+            known.extend(answered.lock().unwrap().iter().cloned());
+        }
+        gateway.process = gateway.site.serve().await;
+        let (ids, tokens) = ledger(&gateway).await;
+        let there: BTreeSet<String> = ids.iter().cloned().collect();
+        assert_eq!(there.len(), ids.len(), "round {round}: nothing is there twice");
+        let missing: Vec<_> = known.difference(&there).collect();
+        assert!(missing.is_empty(), "round {round}: acknowledged and gone: {missing:?}");
+        assert_eq!(gateway.usage().await["total_tokens"], tokens, "round {round}: totals are the sum of the records");
+    }
+    assert!(!known.is_empty());
+    gateway.process.kill_9();
+    let output = gateway.site.run(&["store", "verify"]);
+    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_9_at_random_moments_loses_nothing_that_a_report_showed() {
+    crash_loop("batch", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_9_at_random_moments_loses_no_answer_that_was_whole_where_answers_wait_for_the_disk() {
+    crash_loop("sync", 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_store_is_refused_with_what_to_do_and_that_brings_the_bill_back() {
+    let mut gateway = Furnished::start(Behaviour::new("openai")).await;
+    for _ in 0..3 {
+        gateway.site.chat(&gateway.key, hello("openai/gpt-4o")).await.unwrap().text().await.unwrap();
+    }
+    let bill = gateway.usage().await;
+    gateway.process.kill_9();
+    let rows = gateway.site.data_dir().join("store/state/db");
+    let length = std::fs::metadata(&rows).unwrap().len() as usize;
+    std::fs::write(&rows, vec![0xA5; length]).unwrap();
+    for arguments in [&["serve"][..], &["store", "verify"]] {
+        let refused = gateway.site.run(arguments);
+        assert!(!refused.status.success(), "{arguments:?}");
+        assert!(text(&refused.stderr).contains("perpetuo store rebuild"), "{}", text(&refused.stderr));
+    }
+    let rebuilt = gateway.site.run(&["store", "rebuild"]);
+    assert!(rebuilt.status.success(), "{}{}", text(&rebuilt.stdout), text(&rebuilt.stderr));
+    gateway.process = gateway.site.serve().await;
+    assert_eq!(gateway.usage().await, bill);
+    let in_use = gateway.site.run(&["store", "rebuild"]);
+    assert!(text(&in_use.stderr).contains("in use by another process"), "{}", text(&in_use.stderr));
+}
