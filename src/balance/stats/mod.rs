@@ -2,7 +2,9 @@
 //! the way of a ranking.
 //!
 //! Everything that fades does so with time, not with samples, so that a route of one request a minute and one of a hundred a
-//! second forget equally fast. [`Attempt::record`](super::attempt::Attempt::record) is the one writer.
+//! second forget equally fast. Bad news needs no time: a late first token counts at once, and so does a silence while some are
+//! waited for; good news that contradicts what was known is believed after three answers in a row.
+//! [`Attempt`](super::attempt::Attempt) is the one writer.
 
 mod credential;
 mod prefixes;

@@ -29,15 +29,14 @@ fn every_name_has_its_own_strategy() {
 #[tokio::test]
 async fn fastest_takes_the_quick_one_and_looks_at_the_others_now_and_then() {
     let mut stage = Stage::new(StrategyName::Fastest, &[Cast::default(); 3]).await;
-    stage.answers(0, 2000, 20);
+    stage.answers(0, 12_000, 20);
     stage.answers(1, 300, 20);
     stage.answers(2, 900, 20);
     assert_eq!(stage.shares(MANY), [0, MANY, 0], "everyone was asked a moment ago");
     stage.now = 10_000;
-    let shares = stage.shares(MANY);
-    assert!(shares[1] > MANY * 95 / 100, "{shares:?}");
-    assert!(shares[0] > 5 && shares[2] > 5, "three in a hundred would explore: {shares:?}");
-    assert!(shares[2] > shares[0], "the slower, the less often: {shares:?}");
+    let shares = stage.shares(3 * MANY);
+    assert!(shares[1] > 3 * MANY * 95 / 100, "{shares:?}");
+    assert!(shares[0] > 0 && shares[2] > 2 * shares[0], "the slower, the less often: {shares:?}");
     let _under_way = stage.attempt(2);
     assert_eq!(stage.shares(MANY)[2], 0, "and by one request at a time");
     assert_eq!(stage.ask(), (1, "best"));
