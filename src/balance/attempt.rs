@@ -1,7 +1,8 @@
 //! One attempt at a candidate: let in by the breaker, under way, recorded once.
 //!
 //! Invariant: whatever happens, it stops counting as under way and gives its place at the breaker back when it is dropped;
-//! [`Attempt::record`] takes it by value, so no attempt is recorded twice.
+//! [`Attempt::record`] takes it by value, so no attempt is recorded twice. The first token of a stream is told when it comes,
+//! because minutes may pass until the last one; it counts once, whoever tells it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,15 +83,28 @@ pub struct Attempt {
     key: u64,
     prefix: Option<u64>,
     warm: bool,
+    first: First,
+}
+
+/// The first token of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum First {
+    /// A stream's, still to come.
+    Awaited,
+    /// Of an answer that comes whole, nobody waits for it.
+    Unknown,
+    /// It came, and the route knows.
+    Came,
 }
 
 impl Attempt {
     /// An attempt that the breaker let in, from now on under way.
     pub(super) fn begin(candidate: Arc<Candidate>, pass: Pass, request: &Request) -> Self {
-        candidate.stats.begin();
+        let first = if request.stream { First::Awaited } else { First::Unknown };
+        candidate.stats.begin(first == First::Awaited, request.now);
         let warm = is_warm(&candidate, request);
         let Request { prompt_tokens, key, prefix, .. } = *request;
-        Self { candidate, pass, prompt_tokens, key, prefix, warm }
+        Self { candidate, pass, prompt_tokens, key, prefix, warm, first }
     }
 
     /// Who is asked.
@@ -98,10 +112,22 @@ impl Attempt {
         &self.candidate
     }
 
+    /// The first token of its stream came, so long after the start. To be told at once: until then the route is thought to be
+    /// silent.
+    pub fn first_token(&mut self, first: Duration, now: Moment) {
+        if self.first != First::Came {
+            let awaited = std::mem::replace(&mut self.first, First::Came) == First::Awaited;
+            self.candidate.stats.first_token(first, awaited, now);
+        }
+    }
+
     /// It is over: route, breaker, credential and caches learn from it.
-    pub fn record(self, outcome: &Outcome) -> Effect {
-        let Candidate { stats, cooling, revision, .. } = &*self.candidate;
+    pub fn record(mut self, outcome: &Outcome) -> Effect {
         let now = outcome.now;
+        if let (Some(first), Verdict::Success) = (outcome.first, outcome.verdict) {
+            self.first_token(first, now);
+        }
+        let Candidate { stats, cooling, revision, .. } = &*self.candidate;
         let mut effect = Effect::default();
         match outcome.verdict {
             Verdict::Success => self.learn(outcome),
@@ -129,6 +155,10 @@ impl Attempt {
         let Candidate { stats, cooling, tokens, outputs, .. } = &*self.candidate;
         let output = outcome.usage.map(|usage| usage.output);
         stats.answered(Timing { first: outcome.first, total: outcome.total, output }, outcome.now);
+        if self.pass == Pass::Probe {
+            // What it failed with before, the slow start minds.
+            stats.forgive(outcome.now);
+        }
         stats.breaker.success(self.pass, outcome.now);
         cooling.success();
         if let Some(prefix) = self.prefix {
@@ -145,7 +175,7 @@ impl Attempt {
 impl Drop for Attempt {
     fn drop(&mut self) {
         self.candidate.stats.breaker.leave(self.pass);
-        self.candidate.stats.end();
+        self.candidate.stats.end(self.first == First::Awaited);
     }
 }
 

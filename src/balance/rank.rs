@@ -39,8 +39,10 @@ pub struct Placed {
     class: Class,
     /// Asking it would be the probe of a route that was open.
     pub probe: bool,
-    /// It has never been asked, nor is it being asked now.
-    pub new: bool,
+    /// It should be asked soon: new, or surprisingly quick lately.
+    pub promising: bool,
+    /// Nobody knows how it does now.
+    pub stale: bool,
 }
 
 /// What can be said against a candidate that can be asked.
@@ -188,8 +190,8 @@ fn placed(strategy: &dyn Strategy, candidate: &Candidate, context: &Context<'_>,
     };
     let score = score.unwrap_or_else(|| fastest::cost(candidate, context));
     let probe = candidate.stats.breaker.state(now) == State::HalfOpen;
-    let new = !candidate.stats.is_known(now) && candidate.stats.in_flight() == 0;
-    Placed { slot: candidate.slot, score, reason, class, probe, new }
+    let (promising, stale) = (candidate.stats.is_promising(now), candidate.stats.is_stale(now));
+    Placed { slot: candidate.slot, score, reason, class, probe, promising, stale }
 }
 
 fn is_late(candidate: &Candidate, context: &Context<'_>) -> bool {

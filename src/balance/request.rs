@@ -17,6 +17,8 @@ pub struct Request {
     pub seed: u64,
     /// Prompt tokens, estimated from the body's bytes.
     pub prompt_tokens: u64,
+    /// Whether the answer comes as a stream, whose first token can be waited for.
+    pub stream: bool,
     /// The client's limit of completion tokens.
     pub max_output: Option<u64>,
     /// The virtual key, by [`hash`](super::hash): its answers have a usual length.
@@ -31,13 +33,16 @@ pub struct Request {
 
 /// Fields that are numbers, in the order of the key.
 const NUMBERS: usize = 7;
+/// The bit that says whether it is a stream; the ones below say which options are there.
+const STREAM: u8 = 3;
 
 impl Request {
     /// As bytes: the strategy, which options are there, the numbers, and the tried slots.
     pub fn encode(&self) -> Vec<u8> {
         let strategy = StrategyName::ALL.iter().position(|known| *known == self.strategy).unwrap_or_default();
         let present = [self.max_output, self.prefix, self.left_ms];
-        let flags = (0..).zip(present).fold(0, |flags, (bit, option)| flags | (u8::from(option.is_some()) << bit));
+        let options = (0..).zip(present).fold(0, |flags, (bit, option)| flags | (u8::from(option.is_some()) << bit));
+        let flags = options | (u8::from(self.stream) << STREAM);
         let numbers: [u64; NUMBERS] = [
             self.now.0,
             self.seed,
@@ -70,6 +75,7 @@ impl Request {
             seed,
             prompt_tokens,
             key,
+            stream: flags & (1 << STREAM) != 0,
             max_output: option(0),
             prefix: option(1),
             left_ms: option(2),
@@ -89,13 +95,14 @@ mod tests {
             place in 0..StrategyName::ALL.len(),
             numbers: [u64; 4],
             options: [Option<u64>; 3],
+            stream: bool,
             tried in prop::collection::vec(any::<u32>(), 0..5),
         ) {
             let [now, seed, prompt_tokens, key] = numbers;
             let [max_output, prefix, left_ms] = options;
             let (now, strategy) = (Moment(now), StrategyName::ALL[place]);
             let request =
-                Request { strategy, now, seed, prompt_tokens, max_output, key, prefix, left_ms, tried };
+                Request { strategy, now, seed, prompt_tokens, stream, max_output, key, prefix, left_ms, tried };
             prop_assert_eq!(Request::decode(&request.encode()), request);
         }
 

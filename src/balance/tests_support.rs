@@ -72,7 +72,7 @@ impl Stage {
     pub(crate) fn request(&mut self) -> Request {
         self.seed += 1;
         let (strategy, now, seed) = (self.strategy, Moment(self.now), self.seed);
-        Request { strategy, now, seed, prompt_tokens: 1000, ..Request::default() }
+        Request { strategy, now, seed, prompt_tokens: 1000, stream: true, ..Request::default() }
     }
 
     /// The slot that is asked now, and why; the attempt ends without a word.

@@ -279,6 +279,7 @@ pub(super) fn request(body: &Body, head: &ChatHead, strategy: StrategyName, key:
         prompt_tokens: estimate_tokens(body.bytes().len() as u64),
         max_output: head.max_output,
         key,
+        stream: head.stream,
         prefix: prefix(body.bytes()),
         ..Request::default()
     }

@@ -19,6 +19,11 @@ impl Serving<'_> {
         self.context.status = 200;
         self.context.first_content = Some(self.context.started.elapsed());
         let stream = self.admitted.call.head.stream;
+        if let (Started::Stream(_), Some(trace)) = (&started, self.context.traces.last_mut())
+            && let (Some(attempt), Some(first)) = (&mut trace.attempt, trace.first_content)
+        {
+            attempt.first_token(first, self.gateway.now());
+        }
         let head = respond::success_head(self.context, self.admitted.request.strategy, &outgoing.warnings, stream)?;
         match started {
             Started::Whole(answer) => {

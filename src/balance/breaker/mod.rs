@@ -1,8 +1,8 @@
 //! When a route is left alone: after five failures in a row, or when half of the last 30 seconds' attempts failed.
 //!
 //! It then stays open for ten seconds, twice as long each time it must open again before it has had successes. After that
-//! one attempt at a time probes it; the first success lets traffic back in, one at a time, two, four, eight, over 30 seconds,
-//! so that a provider that has just recovered is not knocked over by everyone who waited for it.
+//! one attempt at a time probes it; the first success lets traffic back in, one at a time, two, four, eight, twice as many each second
+//! for half a minute, so that a provider that has just recovered is not knocked over by everyone who waited for it.
 //!
 //! Not here: cool-downs after a 429, which belong to the credential; and panic, when most routes of a group are open and
 //! breakers are ignored, which the ranking decides. Reading the state takes no lock.
@@ -30,7 +30,7 @@ const PROBE_PATIENCE_MS: u64 = 120_000;
 /// How long traffic is let in slowly.
 const SLOW_START_MS: u64 = 30_000;
 /// While it is, the limit doubles in each of these.
-const DOUBLING_MS: u64 = 3000;
+const DOUBLING_MS: u64 = 1000;
 
 /// What the breaker says now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,9 @@
 //! the way of a ranking.
 //!
 //! Everything that fades does so with time, not with samples, so that a route of one request a minute and one of a hundred a
-//! second forget equally fast. [`Attempt::record`](super::attempt::Attempt::record) is the one writer.
+//! second forget equally fast. Bad news needs no time: a late first token counts at once, and so does a silence while some are
+//! waited for; good news that contradicts what was known is believed after three answers in a row.
+//! [`Attempt`](super::attempt::Attempt) is the one writer.
 
 mod credential;
 mod prefixes;
@@ -26,7 +28,7 @@ use waits::Waits;
 /// How fast the time to first token is forgotten.
 const TTFT_TAU_MS: f64 = 10_000.0;
 /// How fast the usual load is forgotten.
-const LOAD_TAU_MS: f64 = 3000.0;
+const LOAD_TAU_MS: f64 = 1000.0;
 /// How fast the time per token and the usual wait are forgotten.
 const STEADY_TAU_MS: f64 = 30_000.0;
 /// How fast successes and failures are forgotten, and how slowly a timeout makes the next one longer.
@@ -47,6 +49,16 @@ const CHANCE: f64 = 2.0;
 const LEAST_PENALTY_MS: f64 = 5000.0;
 /// What an answer leaves of it: a single failure among many answers is soon forgiven, one in ten hardly.
 const FORGIVEN: f64 = 0.8;
+/// A silence that is so many times the usual one is late.
+const LATE: f64 = 1.5;
+/// What has been late for a while will be late for as long again.
+const AS_LONG_AGAIN: f64 = 2.0;
+/// An answer within this share of the expected time is a surprise.
+const SURPRISING: f64 = 0.5;
+/// So many surprises in a row are believed.
+const CONVINCING: u32 = 3;
+/// Nobody looks again at a route that was asked so short a time ago.
+const FRESH_MS: u64 = 5000;
 /// Shorter answers say nothing about the time per token.
 const FEWEST_TOKENS: u64 = 8;
 /// Times the usual wait until a first token counts as late.
@@ -75,6 +87,12 @@ pub struct RouteStats {
     /// Share of the prompt that was written to a cache.
     written: Counted,
     in_flight: AtomicU32,
+    /// How many of them are streams that have not begun.
+    awaited: AtomicU32,
+    /// When a first token came last, or when one began to be waited for.
+    heard: AtomicU64,
+    /// Answers in a row that were surprisingly quick.
+    surprises: AtomicU32,
     /// How many requests are usually under way.
     load: Timed,
     /// Whether it is left alone for a while.
@@ -101,12 +119,23 @@ impl RouteStats {
         let (first, each) = self.measured_speed(now).unwrap_or((SEED_TTFT_MS, SEED_TPOT_MS));
         let idle_first = ttft.map_or(0, |(_, age)| beyond(age, TTFT_TAU_MS));
         let idle_each = tpot.map_or(0, |(_, age)| beyond(age, STEADY_TAU_MS));
-        if idle_first == 0 && idle_each == 0 {
-            return (first + penalty, each);
+        let (first, each) = if idle_first == 0 && idle_each == 0 {
+            (first, each)
+        } else {
+            let usual = usual();
+            (blend(first, usual.0, idle_first, TTFT_TAU_MS), blend(each, usual.1, idle_each, STEADY_TAU_MS))
+        };
+        (self.overdue(first, now) + penalty, each)
+    }
+
+    /// A usual time to first token, or what the silence of a route says: while streams are waited for and none begins, no
+    /// answer is needed to know that the route has become slow.
+    fn overdue(&self, usual: f64, now: Moment) -> f64 {
+        if self.awaited.load(Relaxed) == 0 {
+            return usual;
         }
-        let usual = usual();
-        let first = blend(first, usual.0, idle_first, TTFT_TAU_MS);
-        (first + penalty, blend(each, usual.1, idle_each, STEADY_TAU_MS))
+        let silent = now.since(Moment(self.heard.load(Relaxed))) as f64;
+        if silent > LATE * usual { AS_LONG_AGAIN * silent } else { usual }
     }
 
     /// The same as it was measured, however long ago, without penalties.
@@ -119,6 +148,16 @@ impl RouteStats {
     /// Whether it ever answered or failed.
     pub fn is_known(&self, now: Moment) -> bool {
         self.attempts.read(now).is_some()
+    }
+
+    /// Whether it should be asked soon, as nobody is asking it: it is new, or its last answers were surprisingly quick.
+    pub fn is_promising(&self, now: Moment) -> bool {
+        self.in_flight() == 0 && (!self.is_known(now) || self.surprises.load(Relaxed) > 0)
+    }
+
+    /// Whether nobody knows how it does now.
+    pub fn is_stale(&self, now: Moment) -> bool {
+        self.in_flight() == 0 && self.attempts.read(now).is_none_or(|(_, age)| age >= FRESH_MS)
     }
 
     /// What the requests under way do to the expected time: 5 % for each above what is usual and what chance explains. A
@@ -175,33 +214,75 @@ impl RouteStats {
         self.in_flight.load(Relaxed)
     }
 
-    pub(super) fn begin(&self) {
+    /// A request is under way; `awaited` if its first token will be told.
+    pub(super) fn begin(&self, awaited: bool, now: Moment) {
         self.in_flight.fetch_add(1, Relaxed);
+        if awaited && self.awaited.fetch_add(1, Relaxed) == 0 {
+            self.heard.store(now.0, Relaxed);
+        }
     }
 
-    pub(super) fn end(&self) {
+    /// It no longer is; `awaited` if its first token never came.
+    pub(super) fn end(&self, awaited: bool) {
         self.in_flight.fetch_sub(1, Relaxed);
+        self.awaited.fetch_sub(u32::from(awaited), Relaxed);
     }
 
-    /// It answered.
+    /// A stream began so long after it was asked for.
+    pub(super) fn first_token(&self, first: Duration, awaited: bool, now: Moment) {
+        self.awaited.fetch_sub(u32::from(awaited), Relaxed);
+        self.heard.fetch_max(now.0, Relaxed);
+        let first = millis(first);
+        self.ttft.peak(first, TTFT_TAU_MS, now);
+        self.wait.mean(first, STEADY_TAU_MS, now);
+        self.waits.add(first);
+    }
+
+    /// It answered; a stream's first token has been told before.
     pub(super) fn answered(&self, timing: Timing, now: Moment) {
         self.attempts.add(1.0, ERROR_TAU_MS, now);
+        let convinced = self.is_convinced(timing, now);
         self.penalty.change(now, |penalty, age| faded_penalty(penalty, age) * FORGIVEN);
         // Only an answer shows that a load is carried: while a provider stalls, what is usual stays as it was.
         self.load.mean(f64::from(self.in_flight()), LOAD_TAU_MS, now);
         let total = millis(timing.total);
         let first = timing.first.map(millis);
-        if let Some(first) = first {
-            self.ttft.peak(first, TTFT_TAU_MS, now);
-            self.wait.mean(first, STEADY_TAU_MS, now);
-            self.waits.add(first);
+        if let (Some(first), true) = (first, convinced) {
+            self.ttft.set(first, now);
         }
         let Some(output) = timing.output.filter(|output| *output >= FEWEST_TOKENS) else { return };
         let tpot = match first {
             Some(first) => (total - first) / (output - 1) as f64,
             None => (total - self.ttft.read(now).map_or(SEED_TTFT_MS, |(ttft, _)| ttft)) / output as f64,
         };
+        if convinced {
+            self.tpot.set(tpot.max(0.0), now);
+        }
         self.tpot.mean(tpot.max(0.0), STEADY_TAU_MS, now);
+    }
+
+    /// Whether this is one surprise too many to be chance. An average that remembers half a minute of slowness would keep a
+    /// route that has recovered from being asked for long, since hardly anyone looks at it.
+    fn is_convinced(&self, timing: Timing, now: Moment) -> bool {
+        let penalty = self.penalty.read(now).map_or(0.0, |(penalty, age)| faded_penalty(penalty, age));
+        let (Some((first, each)), Some(output)) = (self.measured_speed(now), timing.output) else { return false };
+        // What was only supposed is no expectation.
+        let known = self.tpot.read(now).is_some();
+        let surprised = known && millis(timing.total) < SURPRISING * (penalty + first + each * output as f64);
+        let surprises = if surprised { self.surprises.fetch_add(1, Relaxed) + 1 } else { 0 };
+        let convinced = surprises >= CONVINCING;
+        if convinced {
+            self.forgive(now);
+        }
+        if convinced || !surprised {
+            self.surprises.store(0, Relaxed);
+        }
+        convinced
+    }
+
+    /// Its failures are over.
+    pub(super) fn forgive(&self, now: Moment) {
+        self.penalty.set(0.0, now);
     }
 
     /// It failed, and takes as long as a penalty.
@@ -244,7 +325,7 @@ fn beyond(age: u64, tau_ms: f64) -> u64 {
 
 /// What is left of a penalty of this age.
 fn faded_penalty(penalty: f64, age: u64) -> f64 {
-    blend(penalty, 0.0, beyond(age, TTFT_TAU_MS), TTFT_TAU_MS)
+    blend(penalty, 0.0, age, TTFT_TAU_MS)
 }
 
 fn millis(duration: Duration) -> f64 {
@@ -299,6 +380,11 @@ mod tests {
 
     const USUAL: fn() -> (f64, f64) = || (700.0, 15.0);
 
+    fn streams(stats: &RouteStats, timing: Timing, now: Moment) {
+        timing.first.into_iter().for_each(|first| stats.first_token(first, false, now));
+        stats.answered(timing, now);
+    }
+
     fn streamed(first: u64, total: u64, output: u64) -> Timing {
         Timing { first: Some(Duration::from_millis(first)), total: Duration::from_millis(total), output: Some(output) }
     }
@@ -307,28 +393,59 @@ mod tests {
     fn a_stream_tells_both_speeds_and_a_whole_answer_the_one_per_token() {
         let stats = RouteStats::default();
         assert_eq!(stats.speed(Moment(0), USUAL), (SEED_TTFT_MS, SEED_TPOT_MS));
-        stats.answered(streamed(300, 1300, 101), Moment(0));
+        streams(&stats, streamed(300, 1300, 101), Moment(0));
         assert_eq!(stats.speed(Moment(0), USUAL), (300.0, 10.0));
         let whole = Timing { first: None, total: Duration::from_millis(2300), output: Some(100) };
         stats.answered(whole, Moment(1_000_000));
         let (ttft, tpot) = stats.speed(Moment(1_000_000), USUAL);
         assert!((tpot - 20.0).abs() < 0.01, "(2300 - 300) / 100 after a long time: {tpot}");
         assert!((ttft - 700.0).abs() < 0.01, "what nobody measured for long is as usual: {ttft}");
-        stats.answered(streamed(300, 9000, 7), Moment(1_000_000));
+        streams(&stats, streamed(300, 9000, 7), Moment(1_000_000));
         assert!((stats.speed(Moment(1_000_000), USUAL).1 - 20.0).abs() < 0.01, "seven tokens say nothing");
     }
 
     #[test]
     fn a_quick_failure_does_not_look_quick() {
         let stats = RouteStats::default();
-        stats.answered(streamed(300, 1300, 101), Moment(0));
+        streams(&stats, streamed(300, 1300, 101), Moment(0));
         stats.penalise(None, Moment(0));
         assert_eq!(stats.speed(Moment(0), USUAL).0, 300.0 + LEAST_PENALTY_MS);
-        (0..20).for_each(|_| stats.answered(streamed(300, 1300, 101), Moment(0)));
+        (0..20).for_each(|_| streams(&stats, streamed(300, 1300, 101), Moment(0)));
         assert!(stats.speed(Moment(0), USUAL).0 < 400.0, "twenty answers later it is forgiven");
         stats.penalise(Some(Duration::from_secs(3600)), Moment(0));
         assert_eq!(stats.speed(Moment(0), USUAL).0, 300.0 + 300_000.0);
         assert!(stats.speed(Moment(200_000), USUAL).0 < 701.0, "and after a while even without one");
+    }
+
+    #[test]
+    fn a_first_token_that_does_not_come_is_as_good_as_a_late_one() {
+        let stats = RouteStats::default();
+        let first = |now| stats.speed(Moment(now), USUAL).0;
+        streams(&stats, streamed(300, 1300, 101), Moment(0));
+        stats.begin(true, Moment(10_000));
+        stats.begin(true, Moment(10_400));
+        assert_eq!(first(10_400), 300.0, "a little later than usual is nothing");
+        assert_eq!(first(11_000), 2000.0, "silent for a second: it will be silent for another");
+        stats.first_token(Duration::from_millis(1100), true, Moment(11_100));
+        assert_eq!(first(11_200), 1100.0, "one has begun, and that is what is known now");
+        stats.end(true);
+        assert_eq!(first(20_000), 1100.0, "nobody waits any more");
+    }
+
+    #[test]
+    fn three_surprisingly_quick_answers_in_a_row_are_believed() {
+        let stats = RouteStats::default();
+        streams(&stats, streamed(2400, 10_400, 101), Moment(0));
+        stats.penalise(None, Moment(0));
+        assert!(!stats.is_promising(Moment(0)));
+        let quick = || streams(&stats, streamed(300, 1300, 101), Moment(100));
+        quick();
+        assert!(stats.is_promising(Moment(100)), "worth another look");
+        quick();
+        assert!(stats.speed(Moment(100), USUAL).0 > 2000.0, "two may be chance");
+        quick();
+        assert_eq!(stats.speed(Moment(100), USUAL), (300.0, 10.0));
+        assert!(!stats.is_promising(Moment(100)), "now it is known");
     }
 
     #[test]
@@ -348,17 +465,17 @@ mod tests {
     fn a_steady_load_is_no_reproach_and_a_sudden_one_is() {
         let stats = RouteStats::default();
         let answer = |now| {
-            stats.answered(streamed(300, 1300, 101), Moment(now));
-            stats.end();
+            streams(&stats, streamed(300, 1300, 101), Moment(now));
+            stats.end(false);
         };
-        (0..50).for_each(|_| stats.begin());
+        (0..50).for_each(|_| stats.begin(false, Moment(0)));
         assert!(stats.load_factor(Moment(0)) > 2.0, "{}", stats.load_factor(Moment(0)));
         for step in 1..200 {
-            stats.begin();
+            stats.begin(false, Moment(0));
             answer(step * 100);
         }
         assert!(stats.load_factor(Moment(20_000)) < 1.05, "it carries fifty");
-        (0..50).for_each(|_| stats.begin());
+        (0..50).for_each(|_| stats.begin(false, Moment(0)));
         assert!(
             stats.load_factor(Moment(60_000)) > 2.0,
             "it has not answered since, so nothing shows that it carries these"
@@ -371,7 +488,7 @@ mod tests {
         let limit = Duration::from_secs(120);
         let timeout = |now| stats.first_token_timeout(limit, Moment(now));
         assert_eq!(timeout(0), limit, "nobody knows how long this model thinks");
-        stats.answered(streamed(300, 1300, 101), Moment(0));
+        streams(&stats, streamed(300, 1300, 101), Moment(0));
         assert_eq!(timeout(0), SHORTEST_TIMEOUT);
         stats.timed_out(Duration::from_secs(15), Moment(60_000));
         assert!(timeout(60_000) > Duration::from_secs(50), "{:?}", timeout(60_000));

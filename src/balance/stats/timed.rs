@@ -39,6 +39,11 @@ impl Timed {
         });
     }
 
+    /// Forgets what was before this.
+    pub(super) fn set(&self, value: f64, now: Moment) {
+        self.update(now, |_| value);
+    }
+
     /// Makes of the number, if there is one, and its age another.
     pub(super) fn change(&self, now: Moment, next: impl Fn(f64, u64) -> f64) {
         self.update(now, |old| old.map_or(f64::NAN, |(old, age)| next(old, age)));

@@ -7,20 +7,33 @@ use super::fastest;
 use crate::balance::rank::{Context, Placed};
 use crate::balance::reason::Reason;
 
-/// How often one that was never asked is asked, so that nobody has to wait for its chance.
-const NEWCOMER: f64 = 0.2;
+/// How often one is asked that should be asked soon, so that nobody has to wait for its chance.
+const EAGER: f64 = 0.2;
 
-/// With this probability, any of the candidates; one that waits for its probe before all others. One that was never asked is
-/// explored more often.
-pub(super) fn explore(share: f64, ready: &[Placed], random: &mut SmallRng) -> Option<(usize, Reason)> {
-    let wanted = |wanted: fn(&Placed) -> bool| ready.iter().position(wanted);
-    let new = wanted(|placed| placed.new);
-    let share = if new.is_some() { NEWCOMER } else { share };
+/// With this probability, any of the candidates, unless its own `chance` is against it. One that waits for its probe or is
+/// promising is explored before all others, and more often.
+pub(super) fn explore(
+    share: f64,
+    ready: &[Placed],
+    chance: impl Fn(&Placed) -> f64,
+    random: &mut SmallRng,
+) -> Option<(usize, Reason)> {
+    let soon = ready.iter().position(|placed| placed.promising || placed.probe);
+    let share = if soon.is_some() { EAGER } else { share };
     if ready.len() < 2 || !random.random_bool(share) {
         return None;
     }
-    let place = new.or_else(|| wanted(|placed| placed.probe));
-    Some((place.unwrap_or_else(|| random.random_range(0..ready.len())), Reason::Explore))
+    if let Some(place) = soon {
+        return Some((place, Reason::Explore));
+    }
+    let place = random.random_range(0..ready.len());
+    let chance = ready.get(place).map_or(0.0, chance);
+    (random.random::<f64>() < chance).then_some((place, Reason::Explore))
+}
+
+/// The least score.
+pub(super) fn best(ready: &[Placed]) -> f64 {
+    ready.iter().map(|placed| placed.score).fold(f64::INFINITY, f64::min)
 }
 
 /// One of those whose score is within `band` of the best, all alike.
@@ -33,8 +46,7 @@ pub(super) fn among_the_best(ready: &[Placed], band: impl Fn(f64) -> f64, random
 
 /// The places of those whose score is within `band` of the best.
 pub(super) fn tied(ready: &[Placed], band: impl Fn(f64) -> f64) -> Vec<usize> {
-    let best = ready.iter().map(|placed| placed.score).fold(f64::INFINITY, f64::min);
-    let limit = band(best);
+    let limit = band(best(ready));
     (0..).zip(ready).filter(|(_, placed)| placed.score <= limit).map(|(place, _)| place).collect()
 }
 

@@ -3,7 +3,11 @@
 //! Score = (time to first token + expected completion tokens × time per token) × what the load does to it, in milliseconds.
 //! Both times come from [`RouteStats`](crate::balance::stats::RouteStats), where a failure is a penalty of seconds, so that a
 //! provider that fails quickly does not look fast. Up to eight candidates the best is taken, or one within ten percent of it,
-//! and three requests in a hundred explore; among more, the better of two that are drawn, which herds less.
+//! and up to three requests in a hundred explore; among more, the better of two that are drawn, which herds less.
+//!
+//! Whoever explores looks where nobody has looked for a while, and rarely where it would take long: uniform exploration cost more
+//! than it found out, above all at low traffic while a route was many times slower than the others. A route that surprises is
+//! looked at again soon, so that a recovery is not slept through.
 
 use rand::rngs::SmallRng;
 
@@ -33,7 +37,8 @@ impl Strategy for Fastest {
     }
 
     fn pick(&self, ready: &[Placed], _: &Context<'_>, random: &mut SmallRng) -> (usize, Reason) {
-        if let Some(explored) = draw::explore(EXPLORE, ready, random) {
+        let best = draw::best(ready);
+        if let Some(explored) = draw::explore(EXPLORE, ready, |placed| worth_a_look(placed, best), random) {
             explored
         } else if ready.len() > MANY {
             draw::two_choices(ready, random)
@@ -49,6 +54,12 @@ pub fn cost(candidate: &Candidate, context: &Context<'_>) -> f64 {
     let (ttft, tpot) = candidate.stats.speed(request.now, || context.usual_speed());
     let output = candidate.outputs.output(request.key, request.max_output);
     (ttft + output * tpot) * candidate.stats.load_factor(request.now)
+}
+
+/// The chance of a candidate that is drawn to be explored. One that was asked a moment ago tells nothing new, and the longer it is
+/// expected to take, the more it costs to look: one that is twice as slow as the best is looked at half as often.
+fn worth_a_look(placed: &Placed, best: f64) -> f64 {
+    if placed.stale { best / placed.score } else { 0.0 }
 }
 
 /// Up to where a time is as good as the best.

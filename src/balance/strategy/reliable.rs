@@ -29,7 +29,7 @@ impl Strategy for Reliable {
     }
 
     fn pick(&self, ready: &[Placed], context: &Context<'_>, random: &mut SmallRng) -> (usize, Reason) {
-        draw::explore(EXPLORE, ready, random)
+        draw::explore(EXPLORE, ready, |_| 1.0, random)
             .unwrap_or_else(|| draw::quickest_of_the_best(ready, |best| best + BAND, context, random))
     }
 }

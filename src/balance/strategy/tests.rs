@@ -29,12 +29,16 @@ fn every_name_has_its_own_strategy() {
 #[tokio::test]
 async fn fastest_takes_the_quick_one_and_looks_at_the_others_now_and_then() {
     let mut stage = Stage::new(StrategyName::Fastest, &[Cast::default(); 3]).await;
-    stage.answers(0, 2000, 20);
+    stage.answers(0, 12_000, 20);
     stage.answers(1, 300, 20);
     stage.answers(2, 900, 20);
-    let shares = stage.shares(MANY);
-    assert!(shares[1] > MANY * 95 / 100, "{shares:?}");
-    assert!(shares[0] > 5 && shares[2] > 5, "three in a hundred explore: {shares:?}");
+    assert_eq!(stage.shares(MANY), [0, MANY, 0], "everyone was asked a moment ago");
+    stage.now = 10_000;
+    let shares = stage.shares(3 * MANY);
+    assert!(shares[1] > 3 * MANY * 95 / 100, "{shares:?}");
+    assert!(shares[0] > 0 && shares[2] > 2 * shares[0], "the slower, the less often: {shares:?}");
+    let _under_way = stage.attempt(2);
+    assert_eq!(stage.shares(MANY)[2], 0, "and by one request at a time");
     assert_eq!(stage.ask(), (1, "best"));
 }
 
@@ -83,6 +87,36 @@ async fn fastest_notices_a_stall_before_any_answer_is_late() {
     assert!(shares[1] > MANY * 95 / 100, "{shares:?}");
     drop(stalled);
     assert!(stage.shares(MANY)[0] > MANY * 95 / 100, "and that they are gone");
+}
+
+#[tokio::test]
+async fn fastest_leaves_a_route_that_has_gone_silent_and_hears_its_first_token_at_once() {
+    let mut stage = Stage::new(StrategyName::Fastest, &[Cast::default(); 2]).await;
+    stage.answers(0, 300, 6);
+    stage.answers(1, 450, 9);
+    let mut waiting = stage.attempt(0);
+    stage.now = 1000;
+    assert_eq!(stage.shares(100), [0, 100], "one request is enough to notice");
+    waiting.first_token(Duration::from_millis(1000), Moment(1000));
+    assert!(stage.group.candidates()[0].stats.speed(Moment(1000), || (0.0, 0.0)).0 < 1001.0);
+    let first = Some(Duration::from_millis(5000));
+    waiting.record(&Outcome { first, ..stage.outcome() });
+    let (ttft, _) = stage.group.candidates()[0].stats.speed(Moment(1000), || (0.0, 0.0));
+    assert_eq!(ttft, 1000.0, "what was told once is not counted twice");
+}
+
+#[tokio::test]
+async fn fastest_trusts_a_route_again_when_its_probe_succeeds() {
+    let mut stage = Stage::new(StrategyName::Fastest, &[Cast::default(); 2]).await;
+    stage.answers(0, 300, 6);
+    stage.answers(1, 450, 9);
+    (0..5).for_each(|_| stage.ends(0, Verdict::Failure));
+    stage.now = 12_000;
+    stage.answers(1, 450, 9);
+    let probes = (0..MANY).filter(|_| stage.ask() == (0, "probe")).count();
+    assert!(probes > MANY / 10, "nobody waits long for the probe: {probes}");
+    stage.answers(0, 300, 6);
+    assert_eq!(stage.ask(), (0, "best"), "the slow start is penalty enough");
 }
 
 #[tokio::test]

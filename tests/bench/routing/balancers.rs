@@ -34,6 +34,8 @@ pub(crate) trait Balancer {
     fn name(&self) -> &'static str;
     fn pick(&mut self, providers: &[Live], ask: &Ask, tried: &[usize], at: f64) -> Option<usize>;
     fn admitted(&mut self, _at: f64) {}
+    /// The first token of an answer came, so many milliseconds after it was asked for.
+    fn began(&mut self, _id: u64, _slot: usize, _first: f64, _at: f64) {}
     fn ended(&mut self, _told: &Told) {}
     fn may_retry(&mut self, _end: End, _at: f64) -> bool {
         true
@@ -176,6 +178,7 @@ impl Balancer for Ours {
             now: Moment(at as u64),
             seed: self.random.random(),
             prompt_tokens: ask.prompt as u64,
+            stream: true,
             key: hash(ask.key),
             prefix: Some(hash(ask.conversation)),
             tried: tried.iter().map(|slot| *slot as u32).collect(),
@@ -188,6 +191,12 @@ impl Balancer for Ours {
 
     fn admitted(&mut self, at: f64) {
         self.budgets.request("ws", Moment(at as u64));
+    }
+
+    fn began(&mut self, id: u64, slot: usize, first: f64, at: f64) {
+        if let Some(attempt) = self.under_way.get_mut(&(id, slot)) {
+            attempt.first_token(Duration::from_secs_f64(first / 1000.0), Moment(at as u64));
+        }
     }
 
     fn ended(&mut self, told: &Told) {

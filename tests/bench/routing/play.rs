@@ -35,8 +35,15 @@ struct Journey {
     tried: Vec<usize>,
 }
 
-/// Something that happens, ordered by its microsecond and number.
-type Event = Reverse<(u64, usize, usize)>;
+/// Something that happens to an attempt, ordered by its microsecond.
+type Event = Reverse<(u64, usize, Step)>;
+
+/// What happens to it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Step {
+    FirstToken,
+    End,
+}
 
 struct Play<'a> {
     scenario: &'a Scenario,
@@ -60,7 +67,7 @@ pub(crate) fn play(scenario: &Scenario, balancer: &mut dyn Balancer) -> Tally {
     };
     for ask in arrivals(scenario) {
         while play.queue.peek().is_some_and(|Reverse((at, ..))| *at as f64 / 1000.0 <= ask.at) {
-            play.end(balancer);
+            play.step(balancer);
         }
         play.tally.requests += 1;
         play.tally.outage.0 += usize::from(scenario.is_out(ask.at));
@@ -69,7 +76,7 @@ pub(crate) fn play(scenario: &Scenario, balancer: &mut dyn Balancer) -> Tally {
         play.attempt(play.journeys.len() - 1, ask.at, balancer);
     }
     while !play.queue.is_empty() {
-        play.end(balancer);
+        play.step(balancer);
     }
     play.tally
 }
@@ -92,14 +99,25 @@ impl Play<'_> {
             End::Silence => balancer.patience(slot, at),
         };
         self.attempts.push((journey, slot, end, at));
-        let due = ((at + took) * 1000.0) as u64;
-        self.queue.push(Reverse((due, self.attempts.len() - 1, journey)));
+        let attempt = self.attempts.len() - 1;
+        let mut after = |millis: f64, step| self.queue.push(Reverse((((at + millis) * 1000.0) as u64, attempt, step)));
+        after(took, Step::End);
+        if let End::Answer { first, .. } = end {
+            after(first, Step::FirstToken);
+        }
     }
 
-    fn end(&mut self, balancer: &mut dyn Balancer) {
-        let Some(Reverse((due, attempt, _))) = self.queue.pop() else { return };
+    fn step(&mut self, balancer: &mut dyn Balancer) {
+        let Some(Reverse((due, attempt, step))) = self.queue.pop() else { return };
         let (journey, slot, end, began) = self.attempts[attempt];
         let at = due as f64 / 1000.0;
+        match step {
+            Step::FirstToken => balancer.began(self.journeys[journey].ask.id, slot, at - began, at),
+            Step::End => self.end((journey, slot, end, began), at, balancer),
+        }
+    }
+
+    fn end(&mut self, (journey, slot, end, began): (usize, usize, End, f64), at: f64, balancer: &mut dyn Balancer) {
         let Journey { ask, tried } = &self.journeys[journey];
         let (ask, tries) = (*ask, tried.len());
         let provider = &mut self.providers[slot];
