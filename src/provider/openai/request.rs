@@ -102,9 +102,13 @@ fn common<'a>(dialect: &OpenAi, body: &'a Body, target: &Target<'_>) -> (Edit<'a
     for (theirs, ours) in dialect.renamed {
         let Some(value) = body.raw(ours) else { continue };
         edit.remove(ours);
-        if value != "null" {
-            edit.set(theirs, value);
+        if value == "null" {
+            continue;
         }
+        if body.raw(theirs).is_some_and(|older| older != "null" && older != value) {
+            warnings.push((*theirs).to_owned());
+        }
+        edit.set(theirs, value);
     }
     for (name, default) in dialect.unsaid {
         if body.raw(name).is_some_and(|value| is_same(value, default)) {
@@ -298,6 +302,17 @@ mod tests {
             ]
         );
         assert_eq!(send(&CUSTOM, body).unwrap().body, body);
+    }
+
+    #[test]
+    fn of_two_bounds_that_become_one_the_other_is_named() {
+        let sent = send(
+            &DEEPSEEK,
+            r#"{"model":"m","messages":[{"role":"user","content":"hi"}],"max_tokens":9,"max_completion_tokens":8}"#,
+        )
+        .unwrap();
+        let bound = serde_json::from_slice::<serde_json::Value>(&sent.body).unwrap()["max_tokens"].clone();
+        assert_eq!((bound, sent.warnings), (8.into(), vec!["max_tokens".to_owned()]));
     }
 
     #[test]
