@@ -33,10 +33,11 @@
 //! # A request's walk
 //!
 //! 1. [`proxy::Listener`]'s `request_filter` finds the route and takes one snapshot of the configuration.
-//! 2. *admit*: virtual key → size → `Expect` → body under one deadline and one cap → head without a full parse → the
-//!    [`balance::group::Group`] of candidates for this model in this workspace.
-//! 3. *the loop*: the best candidate that is not tried, open or cooling; its dialect makes the request; one attempt, raced
-//!    against the client's leaving. A retryable error goes on to the next candidate.
+//! 2. *admit*: virtual key → room for it ([`shed`]) → size → `Expect` → body under one deadline and one cap → head without a full
+//!    parse → the [`balance::group::Group`] of candidates for this model in this workspace → its limits ([`quota`]).
+//! 3. *the loop*: the best candidate that is not tried, open, cooling or disabled; its dialect makes the request; one attempt, and
+//!    a hedge where it is due, raced against the client's leaving. A retryable error goes on to the next candidate, as far as the
+//!    retry budget goes.
 //! 4. *one attempt*: connect or reuse, send, read the head, translate up to the **first content**. Until then nothing has been
 //!    written to the client, so a failure is invisible to it.
 //! 5. *commit*: the head is written, and names what serves. From here on a failure is an error event, never a clean end.
