@@ -37,10 +37,10 @@ pub(super) enum Round {
 
 /// How a race ended.
 enum Raced {
-    /// The first attempt has content.
-    First(Started),
-    /// The hedge has content.
-    Hedge(Started),
+    /// The first attempt has content; why the hedge had failed by then, if it had.
+    First(Started, Option<Error>),
+    /// The hedge has content; why the first attempt had failed by then, if it had.
+    Hedge(Started, Option<Error>),
     /// Each attempt that began failed.
     Failed { first: Error, hedge: Option<Error> },
 }
@@ -77,21 +77,19 @@ impl Serving<'_> {
         let lost = || Error::new(ErrorKind::HedgeLost, "Another provider had content earlier.");
         let count = |result| self.gateway.metrics.control.hedges.with_label_values(&[result]).inc();
         if hedge.is_some() {
-            count(if matches!(ended, Ended::Raced(Raced::Hedge(_))) { "won" } else { "lost" });
+            count(if matches!(ended, Ended::Raced(Raced::Hedge(..))) { "won" } else { "lost" });
         }
         let round = match ended {
-            Ended::Raced(Raced::First(started)) => {
+            Ended::Raced(Raced::First(started, failed)) => {
                 if let Some(hedge) = &mut hedge {
-                    self.gateway.close(&mut hedge.trace, Some(lost()), stream);
+                    self.gateway.close(&mut hedge.trace, Some(failed.unwrap_or_else(lost)), stream);
                 }
                 self.context.traces.extend(hedge.map(|hedge| hedge.trace));
                 self.context.traces.push(first.trace);
                 return Round::Content(started, first.outgoing);
             }
-            Ended::Raced(Raced::Hedge(started)) => {
-                if first.trace.error.is_none() {
-                    self.gateway.close(&mut first.trace, Some(lost()), stream);
-                }
+            Ended::Raced(Raced::Hedge(started, failed)) => {
+                self.gateway.close(&mut first.trace, Some(failed.unwrap_or_else(lost)), stream);
                 self.context.traces.push(first.trace);
                 let Some(hedge) = hedge else { return Round::Failed(Error::internal("a race without its winner")) };
                 self.context.traces.push(hedge.trace);
@@ -195,7 +193,7 @@ async fn race(
 
 fn alone(result: Result<Started>) -> Raced {
     match result {
-        Ok(started) => Raced::First(started),
+        Ok(started) => Raced::First(started, None),
         Err(first) => Raced::Failed { first, hedge: None },
     }
 }
@@ -210,11 +208,11 @@ async fn both(
         tokio::select! {
             biased;
             result = &mut one, if first.is_none() => match result {
-                Ok(started) => return Raced::First(started),
+                Ok(started) => return Raced::First(started, hedge),
                 Err(error) => first = Some(error),
             },
             result = &mut two, if hedge.is_none() => match result {
-                Ok(started) => return Raced::Hedge(started),
+                Ok(started) => return Raced::Hedge(started, first),
                 Err(error) => hedge = Some(error),
             },
         }

@@ -68,6 +68,24 @@ async fn a_stream_that_is_late_is_hedged_and_the_slow_attempt_is_cancelled_and_b
 }
 
 #[tokio::test]
+async fn an_attempt_that_fails_beside_its_hedge_is_booked_with_its_own_error() {
+    let (world, simulators) = world_of(&["broken", "steady"]).await;
+    hedging(&world, true);
+    for _ in 0..60 {
+        world.stream(&hello_stream("gpt-4o")).await.rest().await;
+    }
+    let garbage = vec![(Duration::from_millis(300), "data: no JSON\n\n".into())];
+    let content_type = "text/event-stream".to_owned();
+    simulators[0].then([Step::Raw { status: 200, content_type, chunks: garbage }]);
+    simulators[1].then([Step::Slow { latency: Duration::from_secs(1), token_delay: Duration::ZERO }]);
+    let events = world.stream(&hello_stream("gpt-4o")).await.rest().await;
+    assert!(said(&events).contains("steady"), "{events:?}");
+    let booked = world.booked(61).await.pop().unwrap();
+    let errors: Vec<_> = booked.attempts.iter().map(|attempt| attempt.error.as_deref()).collect();
+    assert_eq!(errors, [Some("provider_protocol_error"), None]);
+}
+
+#[tokio::test]
 async fn without_the_workspaces_wish_nothing_is_hedged() {
     let (world, simulators) = world_of(&["slow", "quick"]).await;
     for _ in 0..60 {
