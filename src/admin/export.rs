@@ -36,7 +36,7 @@ enum Format {
 }
 
 /// The columns of the CSV.
-const COLUMNS: [&str; 26] = [
+const COLUMNS: [&str; 27] = [
     "cursor",
     "request_id",
     "created_at",
@@ -63,6 +63,7 @@ const COLUMNS: [&str; 26] = [
     "certainty",
     "latency_ms",
     "first_token_ms",
+    "upstream_request_id",
 ];
 
 /// What is asked for.
@@ -194,6 +195,7 @@ fn columns(attempt: &AttemptRecord) -> Vec<String> {
     row.extend(tokens.map(|count| count.to_string()));
     row.extend([attempt.cost.decimal(), attempt.certainty.as_str().to_owned(), attempt.latency_ms.to_string()]);
     row.push(attempt.first_token_ms.map(|ms| ms.to_string()).unwrap_or_default());
+    row.push(attempt.upstream_request_id.clone().unwrap_or_default());
     row
 }
 

@@ -51,12 +51,16 @@ struct Try {
     reason: Option<String>,
     passed_over: Vec<String>,
     latency_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream_request_id: Option<String>,
 }
 
 impl From<AttemptRecord> for Try {
     fn from(record: AttemptRecord) -> Self {
-        let AttemptRecord { provider, model, status, error, reason, passed_over, latency_ms, .. } = record;
-        Self { provider, model, status, error, reason, passed_over, latency_ms }
+        let AttemptRecord {
+            provider, model, status, error, reason, passed_over, latency_ms, upstream_request_id, ..
+        } = record;
+        Self { provider, model, status, error, reason, passed_over, latency_ms, upstream_request_id }
     }
 }
 

@@ -287,6 +287,22 @@ impl From<Usage> for WireUsage {
     }
 }
 
+/// Bytes of generated text in a whole answer, for an estimate when the provider's figure does not come.
+pub fn generated(answer: &[u8]) -> u64 {
+    let Ok(answer) = serde_json::from_slice::<Value>(answer) else { return 0 };
+    let text = |value: Option<&Value>| value.and_then(Value::as_str).map_or(0, str::len) as u64;
+    let choices = answer.get("choices").and_then(Value::as_array).into_iter().flatten();
+    choices
+        .filter_map(|choice| choice.get("message"))
+        .map(|message| {
+            let said = ["content", "refusal", "reasoning_content"].map(|name| text(message.get(name)));
+            let calls = message.get("tool_calls").and_then(Value::as_array).into_iter().flatten();
+            let arguments = calls.map(|call| text(call.pointer("/function/arguments")));
+            said.into_iter().chain(arguments).sum::<u64>()
+        })
+        .sum()
+}
+
 /// The largest token count that is believed; above it a provider has sent garbage.
 const MAX_COUNT: u64 = 1 << 40;
 
@@ -321,6 +337,13 @@ mod tests {
         )
         .unwrap();
         assert_eq!((usage.prompt_tokens, usage.completion_tokens, usage.total_tokens), (12, 0, MAX_COUNT));
+    }
+
+    #[test]
+    fn what_was_generated_is_counted_where_the_provider_did_not() {
+        let answer = r#"{"choices":[{"message":{"content":"four","reasoning_content":"12","tool_calls":[{"function":{"arguments":"{}"}}]}},
+            {"message":{"content":null,"refusal":"no"}},{}]}"#;
+        assert_eq!([generated(answer.as_bytes()), generated(b"{}"), generated(b"no JSON")], [10, 0, 0]);
     }
 
     #[test]

@@ -14,9 +14,9 @@ use super::context::Trace;
 use super::grants::Grants;
 use super::stream::LiveStream;
 use super::upstream::{Exchange, Upstream};
-use crate::api::embeddings;
 use crate::api::head::ChatHead;
 use crate::api::scan::Body;
+use crate::api::{answer, embeddings};
 use crate::balance::discovery::Resolver;
 use crate::balance::group::{Choice, UNRESOLVED};
 use crate::catalog::Kind;
@@ -25,6 +25,7 @@ use crate::directory::Credential;
 use crate::error::{Error, ErrorKind, Result};
 use crate::frames::Framing;
 use crate::provider::{Answer, AnswerContext, ChatCall, Failure, Outgoing, Target, failure, protocol};
+use crate::usage::estimate_tokens;
 
 /// How much of an error body is read, and for how long: enough for its message, and to keep the connection.
 const ERROR_BODY: usize = 64 * 1024;
@@ -160,19 +161,27 @@ impl Attempts {
         stream: bool,
         trace: &mut Trace,
     ) -> Result<Exchange> {
-        let size = outgoing.body.len() as u64;
-        let on_send = || trace.sent_bytes = Some(size);
+        let tokens = trace.candidate.tokens.prompt(estimate_tokens(outgoing.body.len() as u64)).round() as u64;
+        let on_send = |sent: bool| trace.sent = sent.then_some(tokens);
         let exchange = self.upstream.exchange(&credential.into(), address, outgoing, stream, on_send).await?;
         trace.status = exchange.status();
+        trace.upstream_request_id = exchange.request_id();
         Ok(exchange)
     }
 
     async fn whole(&self, call: &Call, choice: &Choice, mut exchange: Exchange, trace: &mut Trace) -> Result<Started> {
         let body = exchange.read_all(self.limits.max_answer_bytes, self.timeouts.idle).await?;
+        // First of all the figure: the client may leave while the connection is given back.
+        let answer = self.translate(call, choice, body);
+        if let Ok(answer) = &answer {
+            trace.usage = answer.usage;
+            trace.settled = answer.usage.is_some();
+            if !trace.settled && call.kind == Kind::Chat {
+                trace.generated = answer::generated(&answer.body);
+            }
+        }
         self.upstream.finish(exchange).await;
-        let answer = self.translate(call, choice, body)?;
-        trace.usage = answer.usage;
-        Ok(Started::Whole(answer))
+        answer.map(Started::Whole)
     }
 
     fn translate(&self, call: &Call, choice: &Choice, body: Bytes) -> Result<Answer> {

@@ -14,10 +14,11 @@ use crate::balance::attempt::Attempt;
 use crate::balance::reason::Reason;
 use crate::directory::Caller;
 use crate::error::Error;
+use crate::money::Money;
 use crate::quota::{Reservation, Standing};
 use crate::shed::Permit;
 use crate::store::{AttemptRecord, Booking};
-use crate::usage::{Usage, estimate_tokens};
+use crate::usage::{Certainty, Usage, estimate_tokens};
 use crate::{meter, metrics};
 
 /// One request.
@@ -71,18 +72,44 @@ pub struct Asked {
     pub stream: bool,
 }
 
+/// What a request costs, all its attempts together, as the ledger has it.
+#[derive(Clone, Copy, Debug)]
+pub struct Bill {
+    /// The sum.
+    pub cost: Money,
+    /// As sure as the least sure attempt.
+    pub certainty: Certainty,
+}
+
+impl Bill {
+    /// Dollars as a decimal without loss; `None` where an attempt has no known price, as then no sum is true.
+    pub fn cost_usd(&self) -> Option<String> {
+        (self.certainty != Certainty::Unpriced).then(|| self.cost.decimal())
+    }
+
+    /// The member of a stream's usage chunk that tells it.
+    pub fn member(&self) -> String {
+        let cost = self.cost_usd().map_or_else(|| "null".to_owned(), |cost| format!("\"{cost}\""));
+        format!(",\"perpetuo\":{{\"cost_usd\":{cost},\"cost_certainty\":\"{}\"}}", self.certainty.as_str())
+    }
+}
+
 /// One attempt. Written by the attempt itself, so that it tells the truth even when the attempt is dropped half-way.
 pub struct Trace {
     /// Who was asked.
     pub candidate: Arc<Candidate>,
     /// When it began.
     pub started: Instant,
-    /// Bytes of the request body, once any of it may have reached the provider.
-    pub sent_bytes: Option<u64>,
+    /// The prompt in tokens as this model's prompts have turned out so far, once any of it may have reached the provider.
+    pub sent: Option<u64>,
     /// The provider's HTTP status.
     pub status: u16,
+    /// What the provider calls the request.
+    pub upstream_request_id: Option<String>,
     /// The newest figure of the provider.
     pub usage: Option<Usage>,
+    /// The figure is the provider's last word, whatever happened then.
+    pub settled: bool,
     /// Bytes of generated text that came.
     pub generated: u64,
     /// From the start to the first content.
@@ -105,9 +132,11 @@ impl Trace {
         Self {
             candidate: Arc::clone(attempt.candidate()),
             started: Instant::now(),
-            sent_bytes: None,
+            sent: None,
             status: 0,
+            upstream_request_id: None,
             usage: None,
+            settled: false,
             generated: 0,
             first_content: None,
             took: None,
@@ -121,22 +150,26 @@ impl Trace {
     /// The tokens to book, and whether the provider said so itself.
     fn tokens(&self) -> (Usage, bool) {
         if let Some(usage) = self.usage {
-            let cut_short = self.error.is_some() && self.generated > 0;
+            let cut_short = self.error.is_some() && !self.settled;
             let output = if cut_short { usage.output.max(estimate_tokens(self.generated)) } else { usage.output };
             return (Usage { output, ..usage }, !cut_short);
         }
-        let billable = (self.status == 200 || self.status == 0) && self.sent_bytes.is_some();
-        if !billable {
+        let Some(input) = self.sent.filter(|_| self.status == 200 || self.status == 0) else {
             // A provider that refuses or fails with a status charges nothing, and says nothing about tokens.
             return (Usage::default(), true);
-        }
-        let input = estimate_tokens(self.sent_bytes.unwrap_or_default());
+        };
         (Usage { input, output: estimate_tokens(self.generated), ..Usage::default() }, false)
     }
 
-    fn record(&self, number: u32) -> AttemptRecord {
+    /// The tokens to book, what they cost, and how sure that is.
+    fn priced(&self) -> (Usage, Money, Certainty) {
         let (usage, exact) = self.tokens();
         let (cost, certainty) = meter::price(&usage, self.candidate.prices.as_ref(), exact);
+        (usage, cost, certainty)
+    }
+
+    fn record(&self, number: u32) -> AttemptRecord {
+        let (usage, cost, certainty) = self.priced();
         AttemptRecord {
             number,
             provider: self.candidate.credential.provider.name.to_owned(),
@@ -151,6 +184,7 @@ impl Trace {
             first_token_ms: self.first_content.map(millis),
             reason: Some(self.reason.as_str().to_owned()),
             passed_over: self.passed_over.iter().map(|(who, why)| format!("{who}:{why}")).collect(),
+            upstream_request_id: self.upstream_request_id.clone(),
         }
     }
 }
@@ -188,6 +222,20 @@ impl RequestContext {
     /// Whose request it is; empty until the key was checked.
     pub fn workspace(&self) -> &str {
         self.caller.as_ref().map_or("", |caller| &caller.workspace.id)
+    }
+
+    /// What the request costs so far, by the figures that would be booked now.
+    pub fn bill(&self) -> Bill {
+        let mut bill = Bill { cost: Money::ZERO, certainty: Certainty::Exact };
+        for (_, cost, certainty) in self.traces.iter().map(Trace::priced) {
+            bill.cost += cost;
+            bill.certainty = match (bill.certainty, certainty) {
+                (Certainty::Unpriced, _) | (_, Certainty::Unpriced) => Certainty::Unpriced,
+                (Certainty::Estimated, _) | (_, Certainty::Estimated) => Certainty::Estimated,
+                _ => Certainty::Exact,
+            };
+        }
+        bill
     }
 
     /// The booking, for a request that got far enough to have an owner and a model.

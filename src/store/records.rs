@@ -125,6 +125,9 @@ pub struct AttemptRecord {
     /// Who could not be asked then, and why: `provider:word` each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub passed_over: Vec<String>,
+    /// What the provider calls the request: its `x-request-id` or the like, for its support and its books.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream_request_id: Option<String>,
 }
 
 /// One request of a client.

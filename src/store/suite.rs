@@ -29,6 +29,7 @@ pub(crate) fn attempt(provider: &str, error: Option<&str>) -> AttemptRecord {
         first_token_ms: Some(100),
         reason: Some("best".into()),
         passed_over: vec!["anthropic:open".into()],
+        upstream_request_id: Some("req_1".into()),
     }
 }
 

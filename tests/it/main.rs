@@ -18,6 +18,7 @@ mod layout;
 mod limits;
 mod metering;
 mod process;
+mod reconcile;
 mod resilience;
 mod routing;
 mod secrets;

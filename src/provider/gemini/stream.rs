@@ -11,8 +11,8 @@ use serde_json::{Map, Value, json};
 use super::read::{Call, Candidate, Piece, logprobs};
 use super::response::{block_message, error_in_answer, is_block, text, usage_wire};
 use super::usage::UsageWire;
-use crate::api::answer::{Assistant, Chunk, ChunkChoice, Delta, DeltaFunction, DeltaToolCall, FinishReason, WireUsage};
-use crate::error::{Error, Result};
+use crate::api::answer::{Assistant, ChunkChoice, Delta, DeltaFunction, DeltaToolCall, FinishReason};
+use crate::error::Result;
 use crate::provider::{AnswerContext, End, StreamOut, StreamTranslator, protocol};
 use crate::sse::{DONE, Event};
 use crate::usage::Usage;
@@ -92,6 +92,14 @@ impl Translator {
         self.choice(candidate, Delta { tool_calls: Some(&[whole]), ..Delta::default() }, None, None, out)
     }
 
+    /// Whether every candidate has said why it ended, or the prompt was refused.
+    fn is_over(&self) -> bool {
+        match self.candidates.len() {
+            0 => self.blocked.is_some(),
+            _ => self.candidates.values().all(|state| state.candidate.is_finished()),
+        }
+    }
+
     /// Writes the last chunks.
     fn finish(&mut self, out: &mut StreamOut) -> Result<()> {
         if let Some(feedback) = self.blocked.take().filter(|_| self.candidates.is_empty()) {
@@ -116,7 +124,7 @@ impl Translator {
             self.choice(index, delta, None, Some(finish), out)?;
         }
         if let Some(usage) = self.usage.filter(|_| self.context.include_usage) {
-            self.chunk(&[], Some(Some(usage.into())), out)?;
+            out.chunk(&self.context, &[], Some(Some(usage.into())))?;
         }
         out.bytes.extend_from_slice(DONE);
         out.done = true;
@@ -139,17 +147,7 @@ impl Translator {
         out.content = true;
         let choice = ChunkChoice { index, delta, logprobs, finish_reason };
         let usage = self.context.include_usage.then_some(None);
-        self.chunk(&[choice], usage, out)
-    }
-
-    fn chunk(&self, choices: &[ChunkChoice<'_>], usage: Option<Option<WireUsage>>, out: &mut StreamOut) -> Result<()> {
-        let AnswerContext { id, created, model, .. } = &self.context;
-        let chunk = Chunk { id, object: "chat.completion.chunk", created: *created, model, choices, usage };
-        // Written in place, as `sse::write_data` would frame it.
-        out.bytes.extend_from_slice(b"data: ");
-        serde_json::to_writer(&mut out.bytes, &chunk).map_err(Error::internal)?;
-        out.bytes.extend_from_slice(b"\n\n");
-        Ok(())
+        out.chunk(&self.context, &[choice], usage)
     }
 }
 
@@ -172,9 +170,10 @@ impl StreamTranslator for Translator {
                 model.clone_into(&mut self.context.model);
             }
         }
-        if let Some(usage) = usage_wire(&frame).as_ref().and_then(UsageWire::to_usage) {
-            self.usage = Some(usage);
-            out.usage = Some(usage);
+        let counted = usage_wire(&frame).as_ref().and_then(UsageWire::to_usage);
+        if counted.is_some() {
+            self.usage = counted;
+            out.usage = counted;
         }
         if let Some(feedback) = frame.get("promptFeedback").filter(|feedback| is_block(feedback)) {
             self.blocked = Some(feedback.clone());
@@ -187,6 +186,9 @@ impl StreamTranslator for Translator {
                 }
             }
         }
+        out.written = self.is_over();
+        // Every frame counts what was generated so far.
+        out.settled = out.written && (counted.is_some() || out.settled);
         Ok(())
     }
 
@@ -194,12 +196,8 @@ impl StreamTranslator for Translator {
         if self.complete {
             return End::Complete;
         }
-        let over = match self.candidates.len() {
-            0 => self.blocked.is_some(),
-            _ => self.candidates.values().all(|state| state.candidate.is_finished()),
-        };
         // Writing to memory can't fail; if it did, the stream would be as good as cut.
-        if over && self.finish(out).is_ok() { End::Complete } else { End::Truncated }
+        if self.is_over() && self.finish(out).is_ok() { End::Complete } else { End::Truncated }
     }
 }
 

@@ -55,6 +55,9 @@ pub(super) fn chat(body: &Bytes, context: &AnswerContext) -> Result<Answer> {
     let mut identity = Identity::new(context);
     identity.learn(said);
     identity.complete(said, "chat.completion", &mut splice);
+    if let Some(usage) = view.usage {
+        usage::settle(usage, &mut splice);
+    }
     Ok(answer(body, &view, splice))
 }
 
@@ -73,20 +76,14 @@ pub(super) fn embeddings(body: &Bytes, context: &AnswerContext) -> Result<Answer
     if view.model.is_none() {
         splice.open(format!("\"model\":{}", Value::from(context.model.as_str())));
     }
-    if let Some(usage) = view.usage
-        && let Some(total) = usage::lone_total(usage)
-        && let Some(inside) = usage.get().strip_suffix('}')
-    {
-        splice.insert_after(inside, format!(",\"prompt_tokens\":{total}"));
+    if let Some(usage) = view.usage {
+        usage::settle_prompt(usage, &mut splice);
     }
     Ok(answer(body, &view, splice))
 }
 
-fn answer(body: &Bytes, view: &AnswerView<'_>, mut splice: Splice<'_>) -> Answer {
+fn answer(body: &Bytes, view: &AnswerView<'_>, splice: Splice<'_>) -> Answer {
     let usage = view.usage.and_then(usage::read);
-    if let Some(usage) = view.usage {
-        usage::settle(usage, &mut splice);
-    }
     Answer { usage, body: splice.apply().map_or_else(|| body.clone(), Bytes::from) }
 }
 
@@ -111,7 +108,8 @@ mod tests {
         let body = Bytes::from_static(
             br#"{ "id":"a","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"finish_reason":"stop",
                 "logprobs":null,"message":{"role":"assistant","content":"x","refusal":null},"x":1}], "usage":{"prompt_tokens":10,"completion_tokens":2,"total_tokens":12,
-                "prompt_tokens_details":{"cached_tokens":4}}, "unknown": 1e999 }"#,
+                "prompt_tokens_details":{"cached_tokens":4,"audio_tokens":0},
+                "completion_tokens_details":{"reasoning_tokens":0,"audio_tokens":0}}, "unknown": 1e999 }"#,
         );
         let answer = chat(&body, &context("openai")).unwrap();
         assert_eq!(answer.body.as_ptr(), body.as_ptr());
@@ -145,7 +143,7 @@ mod tests {
     fn an_embeddings_answer_has_what_openais_schema_requires() {
         let body = Bytes::from_static(br#"{"object":"list","data":[],"model":"m","usage":{"total_tokens": 12}}"#);
         let answer = embeddings(&body, &context("voyage")).unwrap();
-        let counted = r#"{"object":"list","data":[],"model":"m","usage":{"total_tokens": 12,"prompt_tokens":12}}"#;
+        let counted = r#"{"object":"list","data":[],"model":"m","usage":{"prompt_tokens":12,"total_tokens": 12}}"#;
         assert_eq!((answer.body.as_ref(), answer.usage.unwrap().input), (counted.as_bytes(), 12));
         let nameless = embeddings(&Bytes::from_static(br#"{"data":[]}"#), &context("copilot")).unwrap();
         assert_eq!(nameless.body, r#"{"object":"list","model":"model","data":[]}"#);

@@ -4,7 +4,7 @@
 //! * the usage chunk that this gateway asked for and the client did not is taken out;
 //! * usage that comes along with choices (DeepSeek, OpenRouter, Perplexity) is moved into the chunk without choices that OpenAI
 //!   documents, when the client asked for it and the provider sends none itself;
-//! * the counts of a usage object that a client adds up, where they follow another convention than OpenAI's (see `usage`);
+//! * the counts of a usage object, where they follow another convention than OpenAI's or are left out (see `usage`);
 //! * a first chunk without an id (Azure's verdict on the prompt) waits for the chunk that has one, so that all have the same;
 //! * events without data, which are signs of life, are left out;
 //! * `[DONE]` is added when the connection ends after a finish reason.
@@ -131,13 +131,22 @@ impl Forwarder {
         chunk.choices().iter().try_for_each(|choice| choice.check(provider))
     }
 
-    fn account(&mut self, chunk: &ChunkView<'_>, out: &mut StreamOut) {
+    fn account(&mut self, chunk: &ChunkView<'_>, counted: bool, out: &mut StreamOut) {
+        let before = out.generated;
         for choice in chunk.choices() {
             let generated = choice.generated();
             out.generated += generated as u64;
             *self.ended.entry(choice.index()).or_default() |= choice.has_ended();
             out.content |= generated > 0 || choice.has_ended();
         }
+        out.written = self.all_ended();
+        // Some providers count as they go, and choices may come one after the other.
+        out.settled = out.written && (counted || (out.settled && out.generated == before));
+    }
+
+    /// Whether every choice that has begun has told why it ended.
+    fn all_ended(&self) -> bool {
+        !self.ended.is_empty() && self.ended.values().all(|ended| *ended)
     }
 
     /// Forwards the event with what must change in it.
@@ -166,9 +175,13 @@ impl Forwarder {
         if chunk.choices.is_some() {
             self.identity.complete(chunk.identity(), "chat.completion.chunk", &mut splice);
         }
+        let begin = out.bytes.len();
         match splice.apply() {
             None => write_raw(out, &event.raw),
             Some(data) => write_line(out, data),
+        }
+        if alone && chunk.usage.is_some() {
+            out.mark_usage_chunk(begin);
         }
     }
 
@@ -186,7 +199,9 @@ impl Forwarder {
     /// Writes the usage chunk if the provider did not.
     fn settle(&mut self, out: &mut StreamOut) {
         if let Some(chunk) = self.owed.take().filter(|_| !self.usage_chunk_seen) {
+            let begin = out.bytes.len();
             write_line(out, chunk.into_bytes());
+            out.mark_usage_chunk(begin);
         }
     }
 }
@@ -228,10 +243,12 @@ impl StreamTranslator for Forwarder {
         let chunk: ChunkView<'_> = self.parse(event)?;
         // Before the error: OpenRouter bills what was generated until then in the same event.
         let groq = chunk.x_groq.as_ref().and_then(|groq| groq.usage);
-        if let Some(usage) = chunk.usage_beside().or(groq).and_then(usage::read) {
-            out.usage = Some(usage);
+        let counted = chunk.usage_beside().or(groq).and_then(usage::read);
+        out.usage = counted.or(out.usage);
+        if let Err(error) = self.check(event, &chunk) {
+            out.settled |= counted.is_some();
+            return Err(error);
         }
-        self.check(event, &chunk)?;
         let first = !self.identified && self.held.is_none();
         if first && !chunk.identity().is_named() && chunk.choices().is_empty() && chunk.usage.is_none() {
             self.held = Some(event.clone());
@@ -242,7 +259,7 @@ impl StreamTranslator for Forwarder {
         }
         self.release(out)?;
         self.identified = true;
-        self.account(&chunk, out);
+        self.account(&chunk, counted.is_some(), out);
         self.forward(event, &chunk, out);
         Ok(())
     }
@@ -251,7 +268,7 @@ impl StreamTranslator for Forwarder {
         if out.done {
             return End::Complete;
         }
-        if self.ended.is_empty() || self.ended.values().any(|ended| !ended) {
+        if !self.all_ended() {
             return End::Truncated;
         }
         self.settle(out);
@@ -270,7 +287,7 @@ mod tests {
     const ROLE: &str = r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#;
     const HELLO: &str = r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"m","choices":[{"index":0,"delta":{"content":"Hello"},"finish_reason":null}],"usage":null}"#;
     const STOP: &str = r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
-    const USAGE: &str = r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"m","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4}}"#;
+    const USAGE: &str = r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"m","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4,"prompt_tokens_details":{"cached_tokens":0,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":0,"audio_tokens":0}}}"#;
 
     fn forwarder(include_usage: bool) -> Forwarder {
         Forwarder::new(AnswerContext { include_usage, ..context("openai") })
@@ -317,13 +334,13 @@ mod tests {
         assert_eq!(kind("{not json"), ErrorKind::ProviderProtocol);
     }
 
-    const LAST: &str = r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4,"cost":0.01}}"#;
+    const LAST: &str = r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4,"cost":0.01,"prompt_tokens_details":{"cached_tokens":0,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":0,"audio_tokens":0}}}"#;
 
     #[test]
     fn usage_beside_choices_is_moved_to_where_openai_documents_it() {
         let (out, end) = run(&mut forwarder(true), &[ROLE, HELLO, LAST, "[DONE]"]);
         let moved = r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":null}"#;
-        let chunk = r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"m","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4,"cost":0.01}}"#;
+        let chunk = r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"m","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4,"cost":0.01,"prompt_tokens_details":{"cached_tokens":0,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":0,"audio_tokens":0}}}"#;
         let expected = [ROLE, HELLO, moved, chunk, "[DONE]"].map(|data| format!("data: {data}\n\n")).concat();
         assert_eq!(String::from_utf8(out.bytes).unwrap(), expected);
         assert_eq!((end, out.usage.unwrap().output), (Ok(End::Complete), 1));
@@ -337,7 +354,7 @@ mod tests {
             [HELLO, LAST, "[DONE]"].map(|data| format!("data: {data}\n\n")).concat()
         );
         let (out, _) = run(&mut forwarder(true), &[HELLO, LAST, USAGE, "[DONE]"]);
-        assert_eq!(String::from_utf8(out.bytes).unwrap().matches("prompt_tokens").count(), 1);
+        assert_eq!(String::from_utf8(out.bytes).unwrap().matches("\"prompt_tokens\":").count(), 1);
     }
 
     #[test]
