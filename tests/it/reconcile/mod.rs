@@ -29,7 +29,7 @@ use self::provider::Provider;
 use self::totals::Totals;
 use self::traffic::{Case, Seen};
 use self::wire::Wire;
-use crate::support::{Answer, World, client, free_address, within};
+use crate::support::{Answer, Scrape, World, client, free_address, within};
 
 const REQUESTS: u64 = 2000;
 const SEED: u64 = 20_261_126;
@@ -142,7 +142,7 @@ async fn quiet(world: &World, metrics: std::net::SocketAddr) {
     let idle = async {
         let mut before = None;
         loop {
-            let scraped = totals::Scrape::of(metrics).await;
+            let scraped = Scrape::of(metrics).await;
             let [running, booked] =
                 ["perpetuo_inflight_requests", "perpetuo_requests_total"].map(|name| scraped.sum(name, ""));
             if running == 0.0 && before == Some(booked) {

@@ -9,7 +9,7 @@ use perpetuo::usage::Certainty;
 use serde_json::{Value, json};
 
 use super::admin;
-use crate::support::{World, within};
+use crate::support::{Scrape, World};
 
 /// Tokens and cost, by name.
 type Groups = BTreeMap<String, (u64, Money)>;
@@ -105,26 +105,5 @@ impl Totals {
             // Floating point, added up in another order.
             assert!((told - cost.dollars()).abs() <= 1e-9 * cost.dollars().max(1.0), "{provider}: {told}, {cost:?}");
         }
-    }
-}
-
-/// What `/metrics` says.
-pub struct Scrape(BTreeMap<String, f64>);
-
-impl Scrape {
-    pub async fn of(address: SocketAddr) -> Self {
-        let answer = within("metrics", reqwest::get(format!("http://{address}/metrics"))).await.unwrap();
-        let text = answer.text().await.unwrap();
-        let series = text.lines().filter(|line| !line.starts_with('#')).map(|line| {
-            let (name, value) = line.rsplit_once(' ').unwrap();
-            (name.to_owned(), value.parse().unwrap())
-        });
-        Self(series.collect())
-    }
-
-    /// The sum of a metric's series that hold this label.
-    pub fn sum(&self, metric: &str, label: &str) -> f64 {
-        let mine = self.0.iter().filter(|(name, _)| name.split('{').next() == Some(metric) && name.contains(label));
-        mine.map(|(_, value)| value).sum()
     }
 }
