@@ -5,6 +5,7 @@
 //! so the number of series is bounded whatever clients send; a booking becomes metrics in [`Metrics::observe`] only.
 
 mod control;
+mod telemetry;
 
 use prometheus::core::Collector;
 use prometheus::{
@@ -18,6 +19,7 @@ use crate::provider::{self, PROVIDERS};
 use crate::store::{AttemptRecord, RequestRecord};
 use crate::usage::Certainty;
 pub use control::Control;
+pub use telemetry::Telemetry;
 
 /// The label of a provider that is none of ours.
 const OTHER: &str = "other";
@@ -93,6 +95,8 @@ pub struct Metrics {
     pub auth_failures: IntCounter,
     /// What the gateway decided: routes, retries, limits.
     pub control: Control,
+    /// What the access log and the export of spans lost.
+    pub telemetry: Telemetry,
     /// Reloads of the configuration, by `result` (`success`, `failure`); fed where it is loaded.
     pub config_reloads: IntCounterVec,
     /// Bookings that never reached the ledger; fed by the meter.
@@ -259,6 +263,7 @@ impl Metrics {
             )?,
             auth_failures: maker.counter("perpetuo_auth_failures_total", "Refused virtual keys and admin tokens.")?,
             control: Control::create(maker)?,
+            telemetry: Telemetry::create(maker)?,
             config_reloads: maker.counters(
                 "perpetuo_config_reloads_total",
                 "Reloads of the configuration.",
@@ -416,7 +421,7 @@ mod tests {
         record.attempts[1].certainty = Certainty::Unpriced;
         metrics.observe(&record);
         let families = registry.gather();
-        assert_eq!(families.len(), 33, "a metric has no series or is not registered");
+        assert_eq!(families.len(), 36, "a metric has no series or is not registered");
         for family in families {
             let name = family.name();
             assert!(name.starts_with("gen_ai_") || name.starts_with("perpetuo_"), "{name}");

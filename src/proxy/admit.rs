@@ -59,6 +59,7 @@ impl Gateway {
         let permit = context.permit.insert(self.let_in(&caller, &snapshot.config.limits)?);
         let room = Room { permit, metrics: &self.metrics };
         let body = Body::scan(read_body(session, snapshot, snapshot.config.limits.max_body_bytes, Some(room)).await?)?;
+        context.keep_content(body.bytes(), snapshot);
         let head = read_head(&body, kind)?;
         let strategy = strategy(session, &caller, snapshot)?;
         let asked = Asked { model: head.model.clone(), strategy, stream: head.stream };
@@ -73,6 +74,7 @@ impl Gateway {
             kind,
             head,
             strict,
+            trace: Arc::clone(&context.trace),
             request_id: context.request_id.clone(),
             created: context.created_at.as_second(),
             deadline: context.started + timeout,

@@ -29,6 +29,7 @@ impl Serving<'_> {
             Started::Whole(answer) => {
                 self.settle(None);
                 self.gateway.finish(self.context).await;
+                self.context.keep_answer(&answer.body);
                 let written = respond::whole(self.session, head, answer.body).await;
                 written.map_err(|_| self.client_left())
             }
@@ -49,7 +50,9 @@ impl Serving<'_> {
                 self.settle(None);
                 self.gateway.finish(self.context).await;
             }
-            if respond::piece(self.session, head.take(), live.take(), over).await.is_err() {
+            let piece = live.take();
+            self.context.keep_answer(&piece);
+            if respond::piece(self.session, head.take(), piece, over).await.is_err() {
                 live.abort().await;
                 return Err(self.client_left());
             }
