@@ -11,8 +11,8 @@ use http::Method;
 use jiff::{SignedDuration, Timestamp};
 
 use super::trace::TraceContext;
-use crate::error::{ErrorKind, Source};
-use crate::store::Booking;
+use crate::error::{ErrorKind, Fault, Source};
+use crate::store::{AttemptRecord, Booking};
 
 /// The most of a client's text that is kept.
 pub(super) const MAX_TEXT: usize = 256;
@@ -81,6 +81,12 @@ pub struct AttemptEnd {
     pub port: u16,
 }
 
+/// Why an attempt failed, in the words of [`ErrorKind`]'s reasons.
+pub(super) fn failure(record: &AttemptRecord) -> Option<&str> {
+    let code = record.error.as_deref()?;
+    Some(ErrorKind::from_code(code).map_or(code, |kind| kind.row().reason))
+}
+
 /// Where a request came from.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -119,7 +125,7 @@ impl Content {
 pub(super) enum Level {
     /// It went well, or the client left.
     Info,
-    /// The client's fault, or a limit of its own.
+    /// The client's fault, or a limit that was applied.
     Warn,
     /// The gateway's or a provider's fault.
     Error,
@@ -150,14 +156,16 @@ impl RequestEnd {
 
     /// The word of a closed vocabulary for how it ended.
     pub(super) fn reason(&self) -> &'static str {
-        self.failure().map_or("ok", |kind| kind.row().code)
+        self.failure().map_or("ok", |kind| kind.row().reason)
     }
 
     pub(super) fn level(&self) -> Level {
         match self.failure() {
             None | Some(ErrorKind::ClientGone) => Level::Info,
-            Some(kind) if kind.row().source == Source::Client => Level::Warn,
-            Some(_) => Level::Error,
+            Some(kind) => match kind.row().fault() {
+                Fault::Client | Fault::Policy => Level::Warn,
+                Fault::Provider | Fault::Gateway => Level::Error,
+            },
         }
     }
 

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use super::end::{AttemptEnd, Content, MAX_TEXT, RequestEnd};
+use super::end::{AttemptEnd, Content, MAX_TEXT, RequestEnd, failure};
 use super::escape::{json_line, shown};
 use crate::money::Money;
 use crate::store::{AttemptRecord, Rollup};
@@ -166,7 +166,7 @@ fn attempt<'a>(record: &'a AttemptRecord, end: Option<&AttemptEnd>) -> Attempt<'
         credential: &record.credential,
         model: &record.model,
         status: record.status,
-        outcome: record.error.as_deref().unwrap_or("ok"),
+        outcome: failure(record).unwrap_or("ok"),
         why: record.reason.as_deref(),
         passed_over: &record.passed_over,
         ms: record.latency_ms,

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use super::end::{AttemptEnd, MAX_TEXT, RequestEnd};
+use super::end::{AttemptEnd, Level, MAX_TEXT, RequestEnd, failure};
 use super::escape::shown;
 use super::line::Totals;
 use crate::store::AttemptRecord;
@@ -141,11 +141,11 @@ fn server_span(end: &RequestEnd) -> Span<'_> {
     attributes.extend(end.workspace.as_deref().map(|id| text("perpetuo.workspace.id", id)));
     attributes.extend(end.key.as_deref().map(|id| text("perpetuo.key.id", id)));
     attributes.extend(end.client.as_ref().map(|client| text("client.address", client.address.to_string())));
-    attributes.extend(end.failure().map(|kind| text("error.type", kind.row().code)));
+    attributes.extend(end.failure().map(|kind| text("error.type", kind.row().reason)));
     attributes.extend(end.client_gone.then(|| flag("perpetuo.client_gone", true)));
     attributes.extend(request_attributes(end));
     // A client's mistake is no error of a server; what broke in the middle of a stream is one, whatever its status.
-    let failed = end.level() == super::end::Level::Error;
+    let failed = end.level() == Level::Error;
     Span {
         kind: Kind::Server as u8,
         parent_span_id: end.trace.parent.map(span_id),
@@ -192,7 +192,7 @@ fn client_span<'a>(end: &'a RequestEnd, record: &'a AttemptRecord, attempt: &'a 
         text("perpetuo.certainty", record.certainty.as_str()),
     ];
     attributes.extend((record.status > 0).then(|| int("http.response.status_code", u64::from(record.status))));
-    attributes.extend(record.error.as_deref().map(|code| text("error.type", code)));
+    attributes.extend(failure(record).map(|reason| text("error.type", reason)));
     attributes.extend(record.reason.as_deref().map(|reason| text("perpetuo.route.reason", reason)));
     let streams = end.booking.as_ref().is_some_and(|booking| booking.stream);
     let first = attempt.first_content.filter(|_| streams);

@@ -9,6 +9,7 @@
 
 mod support;
 
+mod access_log;
 mod bad_input;
 mod bodies;
 mod clients;
@@ -25,4 +26,5 @@ mod service_accounts;
 mod streams;
 mod tenancy;
 mod tool_loop;
+mod tracing;
 mod upstreams;

@@ -83,8 +83,8 @@ fn a_clients_mistake_is_no_error_of_the_server_and_a_broken_stream_is_one() {
         let spans = exported(&[Arc::new(RequestEnd { status, error: Some(error), ..ended() })]);
         (spans[0]["status"]["code"].clone(), attribute(&spans[0], "error.type"))
     };
-    assert_eq!(status(401, ErrorKind::InvalidApiKey), (json!(0), json!("invalid_api_key")));
-    assert_eq!(status(200, ErrorKind::StreamTruncated), (json!(2), json!("stream_truncated")));
+    assert_eq!(status(401, ErrorKind::InvalidApiKey), (json!(0), json!("client_invalid_api_key")));
+    assert_eq!(status(200, ErrorKind::StreamTruncated), (json!(2), json!(ErrorKind::StreamTruncated.row().reason)));
     assert_eq!(status(503, ErrorKind::Overloaded).0, 2);
 }
 
