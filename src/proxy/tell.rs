@@ -13,8 +13,8 @@ use super::{Gateway, Snapshot};
 use crate::config::Config;
 use crate::telemetry::{AttemptEnd, Client, Content, Policy, RequestEnd, TraceContext};
 
-/// The most that is kept of an `X-Forwarded-For`.
-const MAX_FORWARDED: usize = 256;
+/// The most that is kept of what a client wrote; less of it is shown.
+const MAX_TEXT: usize = 1024;
 
 impl Gateway {
     /// Ends a request: books it, if that was not done before its last byte, and tells of it.
@@ -22,7 +22,8 @@ impl Gateway {
         self.finish(context).await;
         if self.lasting.telemetry.listens() {
             let named = self.snapshot.load().config.log.client_address;
-            self.lasting.telemetry.tell(ended(session, context, named));
+            let content = context.content.take();
+            self.lasting.telemetry.tell(ended(session, context, named), content);
         }
     }
 }
@@ -70,7 +71,7 @@ fn ended(session: &Session, context: &mut RequestContext, named: bool) -> Reques
         took: context.started.elapsed(),
         trace: Arc::clone(&context.trace),
         method: head.method.clone(),
-        path: head.uri.path().to_owned(),
+        path: beginning(head.uri.path()),
         route: context.route.as_ref().map(|route| route.pattern()),
         probe: context.route.as_ref().is_some_and(|route| route.is_probe()),
         client: named.then(|| client(session)).flatten(),
@@ -84,7 +85,6 @@ fn ended(session: &Session, context: &mut RequestContext, named: bool) -> Reques
         bytes_out: session.body_bytes_sent() as u64,
         operation: context.route.as_ref().and_then(|route| route.operation()),
         attempts: context.traces.iter().map(|trace| attempt(context, trace)).collect(),
-        content: context.content.take(),
         booking,
     }
 }
@@ -103,6 +103,10 @@ fn attempt(context: &RequestContext, trace: &Trace) -> AttemptEnd {
 
 fn client(session: &Session) -> Option<Client> {
     let address = session.client_addr()?.as_inet()?.ip().to_canonical();
-    let forwarded_for = header_text(session, "x-forwarded-for").map(|text| text.chars().take(MAX_FORWARDED).collect());
+    let forwarded_for = header_text(session, "x-forwarded-for").map(beginning);
     Some(Client { address, forwarded_for })
+}
+
+fn beginning(text: &str) -> String {
+    text.chars().take(MAX_TEXT).collect()
 }

@@ -16,8 +16,6 @@ use crate::store::{AttemptRecord, Booking};
 
 /// The most of a client's text that is kept.
 pub(super) const MAX_TEXT: usize = 256;
-/// What a record without content takes, roughly.
-const LEAST_WEIGHT: usize = 1024;
 
 /// A request that is over.
 #[derive(Debug)]
@@ -60,8 +58,6 @@ pub struct RequestEnd {
     pub booking: Option<Booking>,
     /// What the booking does not say of its attempts, in its order.
     pub attempts: Vec<AttemptEnd>,
-    /// What was said, where that is to be logged.
-    pub content: Option<Content>,
 }
 
 /// One attempt, beside its record in the booking.
@@ -117,6 +113,11 @@ impl Content {
     pub fn answer(&mut self, piece: &[u8]) {
         let room = self.limit.saturating_sub(self.response.len());
         self.response.extend(piece.iter().take(room));
+    }
+
+    /// How much is kept.
+    pub(super) fn bytes(&self) -> usize {
+        self.request.len() + self.response.len()
     }
 }
 
@@ -177,12 +178,6 @@ impl RequestEnd {
     pub(super) fn is_worth_a_line(&self) -> bool {
         !self.probe || self.status >= 400
     }
-
-    /// Bytes that it takes while it waits, roughly.
-    pub(super) fn weight(&self) -> usize {
-        let content = self.content.as_ref().map_or(0, |content| content.request.len() + content.response.len());
-        LEAST_WEIGHT + self.path.len().min(MAX_TEXT) + content
-    }
 }
 
 #[cfg(test)]
@@ -222,7 +217,6 @@ pub(super) mod sample {
             operation: Some("chat"),
             attempts: vec![attempt(2, 1, 40), attempt(3, 50, 250)],
             booking: Some(booking),
-            content: None,
         }
     }
 }

@@ -108,7 +108,7 @@ impl Serialize for Hex {
 }
 
 /// Writes the line of a request.
-pub(super) fn write(end: &RequestEnd, out: &mut Vec<u8>) {
+pub(super) fn write(end: &RequestEnd, content: Option<&Content>, out: &mut Vec<u8>) {
     let line = Line {
         ts: format!("{:.3}", end.ended()),
         level: end.level().as_str(),
@@ -134,7 +134,7 @@ pub(super) fn write(end: &RequestEnd, out: &mut Vec<u8>) {
         bytes_out: end.bytes_out,
         client_gone: end.client_gone,
         model: model_part(end),
-        content: end.content.as_ref().map(content_part),
+        content: content.map(content_part),
     };
     json_line(&line, out);
 }

@@ -33,6 +33,8 @@ pub use trace::{Policy, TraceContext};
 const QUEUE: usize = 16_384;
 /// Bytes that may wait with them.
 const QUEUE_BYTES: usize = 64 * 1024 * 1024;
+/// What a line without content takes while it waits, roughly.
+const LEAST_WEIGHT: usize = 2048;
 /// How long the end of the process waits for a file or a collector that takes nothing.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
@@ -47,7 +49,13 @@ pub struct Telemetry {
 /// A log that is being written, and what it was opened with.
 struct AccessLog {
     settings: (AccessFormat, Option<PathBuf>),
-    outlet: Outlet<Arc<RequestEnd>>,
+    outlet: Outlet<Told>,
+}
+
+/// A line that waits. What was said is not in the record, as the exporter, which holds records longer, must not hold it.
+struct Told {
+    end: Arc<RequestEnd>,
+    content: Option<Content>,
 }
 
 impl Telemetry {
@@ -94,9 +102,9 @@ impl Telemetry {
             _ => Form::Json,
         };
         let colours = destination.takes_colours();
-        let render = move |end: &Arc<RequestEnd>, out: &mut Vec<u8>| match form {
-            Form::Json => line::write(end, out),
-            Form::Text => text::write(end, colours, out),
+        let render = move |told: &Told, out: &mut Vec<u8>| match form {
+            Form::Json => line::write(&told.end, told.content.as_ref(), out),
+            Form::Text => text::write(&told.end, colours, out),
         };
         let losses = Losses::new("lines of the access log were dropped", self.metrics.telemetry.access_dropped.clone());
         let outlet =
@@ -118,12 +126,13 @@ impl Telemetry {
         self.access.load().is_some() || self.exporter.load().is_some()
     }
 
-    /// Tells of a request that is over. Never blocks.
-    pub fn tell(&self, end: RequestEnd) {
+    /// Tells of a request that is over, and what was said in it where that is to be logged. Never blocks.
+    pub fn tell(&self, end: RequestEnd, content: Option<Content>) {
         let shown = end.is_worth_a_line();
         let end = Arc::new(end);
         if let Some(log) = self.access.load().as_ref().filter(|_| shown) {
-            log.outlet.send(Arc::clone(&end), end.weight());
+            let weight = LEAST_WEIGHT + content.as_ref().map_or(0, Content::bytes);
+            log.outlet.send(Told { end: Arc::clone(&end), content }, weight);
         }
         if let Some(exporter) = self.exporter.load().as_ref().filter(|_| end.trace.sampled && shown) {
             exporter.send(end);

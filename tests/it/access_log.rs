@@ -11,6 +11,7 @@ use perpetuo::store::RequestRecord;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::process::{Furnished, command};
 use crate::support::{Answer, World, free_address, hello, hello_stream, within};
 
 /// A world whose access log is a file.
@@ -349,4 +350,48 @@ async fn an_answer_of_the_admin_api_has_its_line_and_its_reason() {
     let lines = logged.wait_for(2, |line| line["path"].as_str().unwrap().starts_with("/workspaces")).await;
     assert_eq!((&lines[0]["status"], &lines[0]["reason"]), (&json!(200), &json!("ok")));
     assert_eq!((&lines[1]["status"], &lines[1]["reason"]), (&json!(404), &json!("client_not_found")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_writes_json_where_nobody_watches_and_takes_a_new_level_with_its_configuration() {
+    let gateway = Furnished::start_with(Behaviour::new("openai"), "[log]\nlevel = \"warn\"\n").await;
+    gateway.site.chat(&gateway.key, crate::process::hello("openai/gpt-4o")).await.unwrap();
+    let line: Value = serde_json::from_str(&gateway.process.said("/v1/chat/completions\",")).unwrap();
+    assert_eq!((&line["message"], &line["status"], &line["level"]), (&json!("request"), &json!(200), &json!("info")));
+
+    gateway.site.configure("[log]\nlevel = \"info\"\n");
+    gateway.process.signal("HUP");
+    let line: Value = serde_json::from_str(&gateway.process.logged("configuration reloaded")).unwrap();
+    assert_eq!((&line["level"], &line["message"]), (&json!("info"), &json!("configuration reloaded")));
+    assert!(line["ts"].as_str().unwrap().ends_with('Z') && line["target"].is_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_serves_and_ends_though_nobody_reads_what_it_prints() {
+    let mut gateway = Furnished::start_with(Behaviour::new("openai"), "[log]\nlevel = \"trace\"\n").await;
+    gateway.process.signal("TERM");
+    gateway.process.exit().await;
+    let mut child = command(&["serve"])
+        .arg("--config")
+        .arg(gateway.site.config())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let client = reqwest::Client::new();
+    within("the listener", async {
+        while client.get(gateway.site.url("/health")).send().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    // Each leaves a kilobyte on either pipe, which holds 64.
+    for _ in 0..300 {
+        let answer = gateway.site.chat(&gateway.key, crate::process::hello("openai/gpt-4o")).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        answer.bytes().await.unwrap();
+    }
+    assert!(std::process::Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    let ended = within("its end", tokio::task::spawn_blocking(move || child.wait().unwrap())).await.unwrap();
+    assert_eq!(ended.code(), Some(0));
 }

@@ -8,8 +8,12 @@ use super::*;
 use crate::error::ErrorKind;
 
 fn line(end: &RequestEnd) -> Value {
+    line_with(end, None)
+}
+
+fn line_with(end: &RequestEnd, content: Option<&Content>) -> Value {
     let mut out = Vec::new();
-    write(end, &mut out);
+    write(end, content, &mut out);
     let text = String::from_utf8(out).unwrap();
     assert_eq!(text.matches('\n').count(), 1, "{text}");
     serde_json::from_str(&text).unwrap()
@@ -64,7 +68,7 @@ fn a_request_for_a_model_has_these_fields() {
 #[test]
 fn money_is_written_to_the_last_digit() {
     let mut out = Vec::new();
-    write(&ended(), &mut out);
+    write(&ended(), None, &mut out);
     let text = String::from_utf8(out).unwrap();
     // Twice 2⁶⁴ + 6 pico-dollars.
     assert!(text.contains("\"cost\":36893488.147419103244,"), "{text}");
@@ -121,7 +125,7 @@ fn what_strangers_wrote_is_bounded_escaped_and_holds_no_key() {
         ..ended()
     };
     let mut out = Vec::new();
-    write(&end, &mut out);
+    write(&end, None, &mut out);
     let text = String::from_utf8(out).unwrap();
     assert!(!text.contains("0123456789abcdef") && text.len() < 4000, "{text}");
     assert!(!text.trim_end().contains(char::is_control), "{text}");
@@ -134,6 +138,6 @@ fn content_stands_in_the_line_only_where_it_was_kept() {
     let mut content = Content::of("{\"q\":\"wörd\"}".as_bytes(), 8);
     content.answer(b"12345");
     content.answer(b"67890");
-    let line = line(&RequestEnd { content: Some(content), ..ended() });
+    let line = line_with(&ended(), Some(&content));
     assert_eq!((&line["request_body"], &line["response_body"]), (&json!("{\"q\":\"w\u{fffd}"), &json!("12345678")));
 }
