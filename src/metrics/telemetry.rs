@@ -2,7 +2,7 @@
 
 use prometheus::IntCounter;
 
-use super::Maker;
+use super::make::Maker;
 
 /// The metrics of the access log and the export of spans.
 #[derive(Clone)]

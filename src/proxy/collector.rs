@@ -38,7 +38,7 @@ pub(super) fn dial(config: &Config) -> Result<Box<dyn Transport>> {
     let endpoint = Endpoint::parse(url.as_str())?;
     let path = if endpoint.path.ends_with(PATH) { endpoint.path.clone() } else { endpoint.join(PATH) };
     let own = config.tracing.headers.as_ref().and_then(headers).unwrap_or_default();
-    let upstream = Upstream::new(Arc::new(connector(config)), config.timeouts.clone());
+    let upstream = Upstream::new(Arc::new(connector(config)), config.timeouts.clone(), None);
     Ok(Box::new(Collector { upstream, endpoint, path, headers: own, idle: config.timeouts.idle }))
 }
 
@@ -58,7 +58,7 @@ impl Transport for Collector {
 impl Collector {
     /// The first of its addresses that answers.
     async fn exchange(&self, request: &Outgoing) -> Result<Exchange> {
-        let route = Route { endpoint: &self.endpoint, http2: None };
+        let route = Route { endpoint: &self.endpoint, http2: None, provider: "" };
         let unreachable = |cause: &dyn std::fmt::Display| {
             Error::new(ErrorKind::ProviderUnreachable, "The collector could not be reached.").with_cause(cause)
         };

@@ -56,15 +56,6 @@ impl Route {
         matches!(self, Self::Health | Self::Ready | Self::Metrics)
     }
 
-    /// OpenTelemetry's name of what is asked of a model.
-    pub const fn operation(&self) -> Option<&'static str> {
-        match self {
-            Self::Chat => Some("chat"),
-            Self::Embeddings => Some("embeddings"),
-            _ => None,
-        }
-    }
-
     /// The route of a path on a listener, and the one method it takes; `None` where the route itself decides.
     ///
     /// Errors: `NotFound`.

@@ -83,7 +83,6 @@ fn ended(session: &Session, context: &mut RequestContext, named: bool) -> Reques
         client_gone: gone,
         bytes_in: session.body_bytes_read() as u64,
         bytes_out: session.body_bytes_sent() as u64,
-        operation: context.route.as_ref().and_then(|route| route.operation()),
         attempts: context.traces.iter().map(|trace| attempt(context, trace)).collect(),
         booking,
     }

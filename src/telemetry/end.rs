@@ -52,8 +52,6 @@ pub struct RequestEnd {
     pub bytes_in: u64,
     /// Bytes of the answer's body that were written.
     pub bytes_out: u64,
-    /// `chat` or `embeddings`, where it was one.
-    pub operation: Option<&'static str>,
     /// What was booked; none for what is not for a model, or did not get that far.
     pub booking: Option<Booking>,
     /// What the booking does not say of its attempts, in its order.
@@ -214,7 +212,6 @@ pub(super) mod sample {
             client_gone: false,
             bytes_in: 100,
             bytes_out: 2000,
-            operation: Some("chat"),
             attempts: vec![attempt(2, 1, 40), attempt(3, 50, 250)],
             booking: Some(booking),
         }

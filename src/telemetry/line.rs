@@ -47,7 +47,7 @@ struct Line<'a> {
 /// What only requests for a model have.
 #[derive(Serialize)]
 struct ModelPart<'a> {
-    operation: Option<&'a str>,
+    operation: &'static str,
     model: Cow<'a, str>,
     model_served: Option<&'a str>,
     provider: Option<&'a str>,
@@ -144,7 +144,7 @@ fn model_part(end: &RequestEnd) -> Option<ModelPart<'_>> {
     let sum = Totals::of(&booking.attempts);
     let ends = end.attempts.iter().map(Some).chain(std::iter::repeat(None));
     Some(ModelPart {
-        operation: end.operation,
+        operation: booking.operation.as_str(),
         model: shown(&booking.model, MAX_TEXT),
         model_served: booking.model_served.as_deref(),
         provider: booking.provider.as_deref(),

@@ -179,7 +179,7 @@ fn request_attributes(end: &RequestEnd) -> Vec<Attribute<'_>> {
 }
 
 fn client_span<'a>(end: &'a RequestEnd, record: &'a AttemptRecord, attempt: &'a AttemptEnd) -> Span<'a> {
-    let operation = end.operation.unwrap_or("chat");
+    let operation = end.booking.as_ref().map(|booking| booking.operation).unwrap_or_default().as_str();
     let mut attributes = vec![
         text("gen_ai.operation.name", operation),
         text("gen_ai.provider.name", record.provider.as_str()),
