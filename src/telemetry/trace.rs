@@ -189,7 +189,7 @@ fn is_member(member: &str) -> bool {
 fn is_drawn(trace_id: u128, share: f64) -> bool {
     const ALL: u64 = 1 << 56;
     let place = (trace_id as u64) & (ALL - 1);
-    (place as f64) < share * ALL as f64
+    share >= 1.0 || (place as f64) < share * ALL as f64
 }
 
 #[cfg(test)]
