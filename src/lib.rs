@@ -12,6 +12,7 @@
 //! | [`proxy`] | the only code that knows Pingora's `Session`: admit, attempt, commit, stream, answer |
 //! | [`admin`] | the admin API: an axum router, one file per resource |
 //! | [`balance`] | candidates → order: planning, live counters, breaker, strategies, discovery |
+//! | [`telemetry`] | what is told of a request at its end: the access log, spans for a collector |
 //! | [`meter`] | the only writer of usage: prices it, books it, feeds the metrics |
 //! | [`directory`] | tenants in memory: what the request path reads and the admin API writes through |
 //! | [`shed`] | bounded load: requests under way, bytes of bodies |
@@ -89,5 +90,6 @@ pub mod shed;
 pub mod simulator;
 pub mod sse;
 pub mod store;
+pub mod telemetry;
 pub mod usage;
 pub mod vault;

@@ -32,6 +32,7 @@ impl Serving<'_> {
             Started::Whole(answer) => {
                 self.settle(None);
                 self.gateway.finish(self.context).await;
+                self.context.keep_answer(&answer.body);
                 let written = respond::whole(self.session, head, answer.body).await;
                 written.map_err(|_| self.client_left())
             }
@@ -63,6 +64,7 @@ impl Serving<'_> {
                 self.gateway.finish(self.context).await;
             }
             let piece = live.take();
+            self.context.keep_answer(&piece);
             pace.tick(!piece.is_empty());
             if respond::piece(self.session, head.take(), piece, over).await.is_err() {
                 live.abort().await;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use super::routes::Route;
 use crate::api::operation::Operation;
 use crate::api::strategy::StrategyName;
 use crate::balance::Candidate;
@@ -18,6 +19,7 @@ use crate::error::Error;
 use crate::quota::{Reservation, Standing};
 use crate::shed::Permit;
 use crate::store::{AttemptRecord, Booking};
+use crate::telemetry::{Content, TraceContext};
 use crate::usage::{Usage, estimate_tokens};
 use crate::{meter, metrics};
 
@@ -61,6 +63,14 @@ pub struct RequestContext {
     pub permit: Option<Permit>,
     /// What it took of its limits, until it is booked.
     pub reservation: Option<Reservation>,
+    /// The trace it belongs to.
+    pub trace: Arc<TraceContext>,
+    /// What it is for; none for an unknown path.
+    pub route: Option<Route>,
+    /// What was booked, to be told of at the end.
+    pub record: Option<Booking>,
+    /// What was said, where that is to be logged.
+    pub content: Option<Content>,
     /// What is left of its limits, for the answer's head.
     pub standing: Standing,
 }
@@ -80,6 +90,8 @@ pub struct Asked {
 pub struct Trace {
     /// Who was asked.
     pub candidate: Arc<Candidate>,
+    /// What its span is called.
+    pub span_id: u64,
     /// When it began.
     pub started: Instant,
     /// Bytes of the request body, once any of it may have reached the provider.
@@ -106,9 +118,15 @@ pub struct Trace {
 
 impl Trace {
     /// An attempt that begins now.
-    pub fn begin(attempt: Attempt, reason: Reason, passed_over: Vec<(&'static str, &'static str)>) -> Self {
+    pub fn begin(
+        attempt: Attempt,
+        reason: Reason,
+        passed_over: Vec<(&'static str, &'static str)>,
+        span_id: u64,
+    ) -> Self {
         Self {
             candidate: Arc::clone(attempt.candidate()),
+            span_id,
             started: Instant::now(),
             sent_bytes: None,
             status: 0,
@@ -183,6 +201,10 @@ impl RequestContext {
             allow: None,
             permit: None,
             reservation: None,
+            trace: Arc::default(),
+            route: None,
+            record: None,
+            content: None,
             standing: Standing::default(),
         }
     }

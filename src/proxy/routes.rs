@@ -37,6 +37,25 @@ pub enum Route {
 }
 
 impl Route {
+    /// What its paths look like.
+    pub const fn pattern(&self) -> &'static str {
+        match self {
+            Self::Chat => "/v1/chat/completions",
+            Self::Embeddings => "/v1/embeddings",
+            Self::Models => "/v1/models",
+            Self::Model(_) => "/v1/models/{id}",
+            Self::Health => "/health",
+            Self::Ready => "/ready",
+            Self::Metrics => "/metrics",
+            Self::Admin => "/workspaces",
+        }
+    }
+
+    /// Asked again and again by machines that watch this one.
+    pub const fn is_probe(&self) -> bool {
+        matches!(self, Self::Health | Self::Ready | Self::Metrics)
+    }
+
     /// The route of a path on a listener, and the one method it takes; `None` where the route itself decides.
     ///
     /// Errors: `NotFound`.

@@ -52,6 +52,7 @@ pub fn serve(gateway: &Arc<Gateway>, signals: impl Signals + 'static) {
     let watch = Watch { gateway: Arc::clone(gateway), signals: Box::new(signals), patience: config.server.drain };
     server.run(RunArgs { shutdown_signal: Box::new(watch) });
     gateway.lasting.meter.shutdown();
+    gateway.lasting.telemetry.shutdown();
 }
 
 /// Whether every configured address can be listened on, for asking before anything is opened or printed: Pingora would try

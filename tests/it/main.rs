@@ -9,6 +9,7 @@
 
 mod support;
 
+mod access_log;
 mod bad_input;
 mod bodies;
 mod clients;
@@ -26,4 +27,5 @@ mod service_accounts;
 mod streams;
 mod tenancy;
 mod tool_loop;
+mod tracing;
 mod upstreams;
