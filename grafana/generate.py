@@ -28,7 +28,9 @@ BOARDS = (overview, routing, providers, cost, runtime, runbook)
 def rendered() -> dict[str, str]:
     """The text of each file."""
     built = {made.name: made.build() for made in (module.board() for module in BOARDS)}
-    return {f"{name}.json": json.dumps(board, cls=JSONEncoder, indent=1, ensure_ascii=False) + "\n" for name, board in built.items()}
+    return {
+        f"{name}.json": json.dumps(board, cls=JSONEncoder, indent=1, ensure_ascii=False) + "\n" for name, board in built.items()
+    }
 
 
 def differences() -> list[str]:

@@ -54,7 +54,8 @@ class Board:
     name: str
     title: str
     description: str
-    pickers: list[Picker]
+    # What can be picked beside deployment and instance; None where no figures are shown.
+    pickers: list[Picker] | None
     rows: list[Row]
     since: str = "now-3h"
     refresh: str = "30s"
@@ -68,11 +69,11 @@ class Board:
         made = dashboard.Dashboard(self.title).uid(self.uid).description(self.description).tags([TAG])
         made.time(self.since, "now").refresh(self.refresh).timezone("browser").editable()
         made.tooltip(models.DashboardCursorSync.CROSSHAIR).links(_links())
-        if self.pickers:
+        if self.pickers is not None:
             made.variables([_datasource(), *map(_variable, [JOB, INSTANCE, *self.pickers])])
         built = made.build()
         built.panels = _placed(self.rows)
-        built.annotations = models.AnnotationContainer(list_val=_annotations() if self.pickers else [])
+        built.annotations = models.AnnotationContainer(list_val=_annotations() if self.pickers is not None else [])
         return built
 
 
@@ -139,5 +140,10 @@ class Moments:
 def _annotations() -> list[Any]:
     return [
         Moments("Restart", "process_start_time_seconds", "purple", "{{job}} {{instance}} started"),
-        Moments("Configuration", "perpetuo_config_last_success_timestamp_seconds", "blue", "{{job}} {{instance}} loaded its configuration"),
+        Moments(
+            "Configuration",
+            "perpetuo_config_last_success_timestamp_seconds",
+            "blue",
+            "{{job}} {{instance}} loaded its configuration",
+        ),
     ]

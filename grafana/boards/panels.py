@@ -68,8 +68,17 @@ class Sized:
         return replace(self, width=width, height=height or self.height)
 
 
-def lines(title: str, description: str, unit: str, *queries: Query, stacked: bool = False, limits: Steps | None = None,
-          link: dashboard.DashboardLink | None = None, most: float | None = None, colors: dict[str, str] | None = None) -> Sized:
+def lines(
+    title: str,
+    description: str,
+    unit: str,
+    *queries: Query,
+    stacked: bool = False,
+    limits: Steps | None = None,
+    link: dashboard.DashboardLink | None = None,
+    most: float | None = None,
+    colors: dict[str, str] | None = None,
+) -> Sized:
     """Series over time; stacked where their sum means something. Limits are drawn as lines; `colors` has those of certain series."""
     panel = _of_series(timeseries.Panel(), title, description, unit, queries)
     panel.legend(_legend()).tooltip(_tooltip()).min(0).line_width(1).fill_opacity(60 if stacked else 8)
@@ -89,8 +98,16 @@ def lines(title: str, description: str, unit: str, *queries: Query, stacked: boo
     return Sized(panel, 8, 8)
 
 
-def number(title: str, description: str, unit: str, expr: str, steps: Steps, decimals: int | None = None,
-           empty: str = "no traffic", link: dashboard.DashboardLink | None = None) -> Sized:
+def number(
+    title: str,
+    description: str,
+    unit: str,
+    expr: str,
+    steps: Steps,
+    decimals: int | None = None,
+    empty: str = "no traffic",
+    link: dashboard.DashboardLink | None = None,
+) -> Sized:
     """One number, coloured by where it stands, over its recent course."""
     panel = _of_series(stat.Panel(), title, description, unit, (Query(expr, title),))
     panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
@@ -122,11 +139,21 @@ def states(title: str, description: str, query: Query, values: dict[str, tuple[s
     return Sized(panel, 12, 8)
 
 
-def rows(title: str, description: str, labels: dict[str, str], *columns: Column, sort: str = "",
-         link: tuple[str, dashboard.DashboardLink] | None = None, empty: str = "none") -> Sized:
+def rows(
+    title: str,
+    description: str,
+    labels: dict[str, str],
+    *columns: Column,
+    sort: str = "",
+    link: tuple[str, dashboard.DashboardLink] | None = None,
+    empty: str = "none",
+) -> Sized:
     """A table: a row for each set of labels, a column for each query. `labels` has the title of each label's column."""
     panel = table.Panel().title(title).description(description).datasource(SOURCE).unit("none").no_value(empty)
-    targets = [_target(at, column.expr, column.title or title).instant().format(PromQueryFormat.TABLE) for at, column in enumerate(columns)]
+    targets = [
+        _target(at, column.expr, column.title or title).instant().format(PromQueryFormat.TABLE)
+        for at, column in enumerate(columns)
+    ]
     panel.targets(targets).thresholds(_thresholds(NEUTRAL))
     order = {label: at for at, label in enumerate(labels)}
     names = dict(labels)
@@ -138,12 +165,16 @@ def rows(title: str, description: str, labels: dict[str, str], *columns: Column,
         panel.override_by_name(column.title, _cell(column))
     if len(columns) > 1:
         panel.with_transformation(models.DataTransformerConfig(id_val="merge", options={}))
-    panel.with_transformation(models.DataTransformerConfig(id_val="filterFieldsByName", options={"include": {"names": list(order)}}))
+    panel.with_transformation(
+        models.DataTransformerConfig(id_val="filterFieldsByName", options={"include": {"names": list(order)}})
+    )
     organize = {"excludeByName": {}, "indexByName": order, "renameByName": names}
     panel.with_transformation(models.DataTransformerConfig(id_val="organize", options=organize))
     if link:
         panel.override_by_name(labels[link[0]], [models.DynamicConfigValue(id_val="links", value=[link[1].build()])])
-    panel.sort_by([common.TableSortByFieldState().display_name(sort or columns[0].title or next(iter(labels.values()))).desc(True)])
+    panel.sort_by(
+        [common.TableSortByFieldState().display_name(sort or columns[0].title or next(iter(labels.values()))).desc(True)]
+    )
     return Sized(panel, 12, 8)
 
 
