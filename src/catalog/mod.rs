@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::api::operation::Operation;
 use crate::config::{Place, Problem, Problems};
 use crate::money::Money;
 use crate::provider::PROVIDERS;
@@ -27,6 +28,15 @@ pub enum Kind {
     Chat,
     /// Embeddings.
     Embeddings,
+}
+
+impl From<Kind> for Operation {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Chat => Self::Chat,
+            Kind::Embeddings => Self::Embeddings,
+        }
+    }
 }
 
 /// What the tokens of one request cost, each.
@@ -171,12 +181,22 @@ impl Catalog {
         self.by_upstream.get(provider)?.get(upstream)
     }
 
-    /// What a model costs at a provider. A provider may say that it served a dated version (`gpt-4o-2024-08-06`); one
-    /// that the catalogue does not list has the price of the undated name.
+    /// What a model costs at a provider.
     pub fn price(&self, provider: &str, upstream: &str) -> Option<&Prices> {
+        self.served(provider, upstream).map(|entry| &entry.prices)
+    }
+
+    /// The model that a provider serves under this name. It may say that it served a dated version (`gpt-4o-2024-08-06`); one
+    /// that the catalogue does not list is the model of the undated name.
+    pub fn served(&self, provider: &str, upstream: &str) -> Option<&Arc<ModelEntry>> {
         let exact = self.entry(provider, upstream);
-        let found = exact.or_else(|| self.entry(provider, without_date(upstream)?));
-        found.map(|entry| &entry.prices)
+        exact.or_else(|| self.entry(provider, without_date(upstream)?))
+    }
+
+    /// This name as the catalogue has it, if it is that of a model or an alias.
+    pub fn public_name(&self, name: &str) -> Option<&str> {
+        let model = self.by_name.get_key_value(name).map(|(name, _)| name.as_str());
+        model.or_else(|| self.aliases.get_key_value(name).map(|(name, _)| name.as_str()))
     }
 
     /// Whether any provider calls a model so.

@@ -74,11 +74,20 @@ pub struct Metrics {
     pub enabled: bool,
     /// Its address.
     pub listen: SocketAddr,
+    /// Workspaces that have series of their own; the others share one name.
+    pub max_workspaces: usize,
+    /// Models, each at each provider, that have series of their own; the others share one name.
+    pub max_models: usize,
 }
 
 impl Metrics {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-        Self { enabled: reader.take("metrics.enabled", true), listen: reader.take("metrics.listen", loopback(9464)) }
+        Self {
+            enabled: reader.take("metrics.enabled", true),
+            listen: reader.take("metrics.listen", loopback(9464)),
+            max_workspaces: reader.within("metrics.max_workspaces", 100, 0..=10_000),
+            max_models: reader.within("metrics.max_models", 200, 0..=10_000),
+        }
     }
 }
 

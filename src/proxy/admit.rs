@@ -4,7 +4,7 @@
 //! then its head without a full parse, then the candidates, then its limits. Nothing is sent to any provider here.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::header;
@@ -58,7 +58,10 @@ impl Gateway {
         context.caller = Some(caller.clone());
         let permit = context.permit.insert(self.let_in(&caller, &snapshot.config.limits)?);
         let room = Room { permit, metrics: &self.metrics };
-        let body = Body::scan(read_body(session, snapshot, snapshot.config.limits.max_body_bytes, Some(room)).await?)?;
+        let asked = Instant::now();
+        let body = read_body(session, snapshot, snapshot.config.limits.max_body_bytes, Some(room)).await;
+        context.waited += asked.elapsed();
+        let body = Body::scan(body?)?;
         let head = read_head(&body, kind)?;
         let strategy = strategy(session, &caller, snapshot)?;
         let asked = Asked { model: head.model.clone(), strategy, stream: head.stream };
@@ -99,7 +102,7 @@ impl Gateway {
         let taken = Reservation::take(&subjects, amount, when);
         context.standing = quota::standing(&subjects, when);
         let reservation = taken.inspect_err(|refusal| {
-            self.metrics.control.rate_limited.with_label_values(&[refusal.limit.as_str()]).inc();
+            self.metrics.access.rate_limited(refusal.limit, refusal.whose == subjects[1].what);
         })?;
         context.reservation = Some(reservation);
         Ok(())
@@ -109,9 +112,11 @@ impl Gateway {
     ///
     /// Errors: `InvalidApiKey` with one constant text, whatever was wrong.
     pub(super) fn authenticate(&self, session: &Session, snapshot: &Snapshot) -> Result<Caller> {
-        let caller = bearer(session).and_then(|key| snapshot.directory.authenticate(key, Timestamp::now()));
+        let (key, now) = (bearer(session), Timestamp::now());
+        let caller = key.and_then(|key| snapshot.directory.authenticate(key, now));
         caller.ok_or_else(|| {
-            self.metrics.auth_failures.inc();
+            let why = key.map_or_else(|| unpresented(session), |key| snapshot.directory.refusal(key, now));
+            self.metrics.access.key_refused(why);
             Error::new(ErrorKind::InvalidApiKey, BAD_KEY)
         })
     }
@@ -127,6 +132,13 @@ pub(super) fn bearer(session: &Session) -> Option<&str> {
     }
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// The word for why a request has no one bearer token.
+pub(super) fn unpresented(session: &Session) -> &'static str {
+    let headers = &session.req_header().headers;
+    let any = headers.contains_key(header::AUTHORIZATION) || headers.contains_key("x-api-key");
+    if any { "malformed" } else { "missing" }
 }
 
 /// A header as text; one that is not ASCII is as good as absent.
@@ -147,7 +159,7 @@ impl Room<'_> {
 }
 
 fn refused(shed: Shed, metrics: &Metrics) -> Error {
-    metrics.control.shed.with_label_values(&shed.labels()).inc();
+    metrics.access.shed(shed);
     shed.into()
 }
 

@@ -1,8 +1,8 @@
 //! From a configuration to a gateway: what is opened once, and what a reload makes anew.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -49,10 +49,10 @@ pub fn store_dir(config: &Config) -> PathBuf {
 /// What outlives a reload.
 pub(super) struct Lasting {
     connector: Arc<Connector>,
-    directory: Arc<Directory>,
+    pub(super) directory: Arc<Directory>,
     pub(super) store: Arc<dyn Store>,
     pub(super) meter: Meter,
-    stats: Arc<StatsBook>,
+    pub(super) stats: Arc<StatsBook>,
     pub(super) load: Arc<Load>,
     pub(super) budgets: Budgets,
 }
@@ -87,7 +87,8 @@ impl Gateway {
             budgets: Budgets::default(),
         };
         let started = Instant::now();
-        let snapshot = snapshot(config, &lasting, started)?;
+        let snapshot = snapshot(config, &lasting, &metrics, started)?;
+        metrics.process.started_with(unix_now());
         Ok(Arc::new(Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             lasting,
@@ -96,6 +97,8 @@ impl Gateway {
             started,
             draining: AtomicBool::new(false),
             halt: watch::Sender::new(false),
+            watched: OnceLock::new(),
+            reading: Mutex::default(),
         }))
     }
 
@@ -103,9 +106,8 @@ impl Gateway {
     ///
     /// Errors: `load`'s, or as `open`; then the old configuration stays.
     pub fn reload<E: From<Error>>(&self, load: impl FnOnce() -> Result<Config, E>) -> Result<(), E> {
-        let loaded = load().and_then(|config| Ok(snapshot(config, &self.lasting, self.started)?));
-        let result = if loaded.is_ok() { "success" } else { "failure" };
-        self.metrics.config_reloads.with_label_values(&[result]).inc();
+        let loaded = load().and_then(|config| Ok(snapshot(config, &self.lasting, &self.metrics, self.started)?));
+        self.metrics.process.reloaded(loaded.is_ok(), unix_now());
         self.snapshot.store(Arc::new(loaded?));
         Ok(())
     }
@@ -126,13 +128,19 @@ impl Gateway {
     }
 }
 
-fn snapshot(config: Config, lasting: &Lasting, started: Instant) -> Result<Snapshot> {
+/// Seconds since 1970.
+fn unix_now() -> f64 {
+    Timestamp::now().as_duration().as_secs_f64()
+}
+
+fn snapshot(config: Config, lasting: &Lasting, metrics: &Arc<Metrics>, started: Instant) -> Result<Snapshot> {
     let catalog = Catalog::load(config.models.as_deref()).map_err(Error::internal)?;
     let guard = Arc::new(Guard::new(config.security.allow_private_upstreams.iter().cloned()));
     let resolver = Arc::new(Resolver::new(Arc::clone(&guard)));
-    let planner = Arc::new(Planner::new(Arc::new(catalog), Arc::clone(&resolver), Arc::clone(&lasting.stats)));
+    let catalog = Arc::new(catalog);
+    let planner = Arc::new(Planner::new(Arc::clone(&catalog), Arc::clone(&resolver), Arc::clone(&lasting.stats)));
     let attempts = Arc::new(Attempts {
-        upstream: Upstream::new(Arc::clone(&lasting.connector), config.timeouts.clone()),
+        upstream: Upstream::new(Arc::clone(&lasting.connector), config.timeouts.clone(), Arc::clone(metrics)),
         grants: Grants::default(),
         resolver,
         timeouts: config.timeouts.clone(),
@@ -154,6 +162,7 @@ fn snapshot(config: Config, lasting: &Lasting, started: Instant) -> Result<Snaps
         now: Timestamp::now,
     });
     lasting.directory.set_guard(guard);
+    metrics.configure(catalog, &config.metrics);
     Ok(Snapshot { config, directory: Arc::clone(&lasting.directory), planner, attempts, admin })
 }
 

@@ -4,6 +4,8 @@
 
 use std::time::Instant;
 
+use prometheus::Histogram;
+
 use super::attempt::Started;
 use super::respond;
 use super::serve::{Serving, deadline_passed, halted};
@@ -24,6 +26,7 @@ impl Serving<'_> {
         {
             attempt.first_token(first, self.gateway.now());
         }
+        self.count_warnings(&outgoing.warnings);
         let head = respond::success_head(self.context, self.admitted.request.strategy, &outgoing.warnings, stream)?;
         match started {
             Started::Whole(answer) => {
@@ -39,9 +42,19 @@ impl Serving<'_> {
         }
     }
 
+    /// Counts what the translation had to drop or change.
+    fn count_warnings(&self, warnings: &[String]) {
+        if let Some(trace) = self.context.traces.last().filter(|_| !warnings.is_empty()) {
+            let provider = trace.candidate.credential.provider.name;
+            self.gateway.metrics.attempts.warnings.with_label_values(&[provider]).inc_by(warnings.len() as u64);
+        }
+    }
+
     /// Forwards a stream until it is over, watching both sides.
     async fn stream(&mut self, mut live: LiveStream, head: respond::Head) -> Result<()> {
         let mut head = Some(head);
+        let _counted = self.gateway.metrics.requests.streaming();
+        let mut pace = self.pace();
         let mut halt = self.gateway.halt.subscribe();
         loop {
             let over = live.is_over();
@@ -49,7 +62,9 @@ impl Serving<'_> {
                 self.settle(None);
                 self.gateway.finish(self.context).await;
             }
-            if respond::piece(self.session, head.take(), live.take(), over).await.is_err() {
+            let piece = live.take();
+            pace.tick(!piece.is_empty());
+            if respond::piece(self.session, head.take(), piece, over).await.is_err() {
                 live.abort().await;
                 return Err(self.client_left());
             }
@@ -75,6 +90,15 @@ impl Serving<'_> {
         }
     }
 
+    fn pace(&self) -> Pace {
+        let operation = self.context.operation.unwrap_or_default();
+        let histogram = self.context.traces.last().and_then(|trace| {
+            let (provider, model) = (trace.candidate.credential.provider.name, &trace.candidate.model);
+            self.gateway.metrics.time_per_output_chunk(operation, provider, model)
+        });
+        Pace { histogram, last: None }
+    }
+
     /// A stream that broke after its commit: what came before goes out; the error event is `fail_to_proxy`'s.
     async fn broken(&mut self, mut live: LiveStream, error: Error) -> Error {
         let credential = self.context.traces.last().map(|trace| trace.candidate.credential.clone());
@@ -89,6 +113,26 @@ impl Serving<'_> {
             return self.client_left();
         }
         error
+    }
+}
+
+/// Measures the time between the chunks of a stream.
+struct Pace {
+    histogram: Option<Histogram>,
+    last: Option<Instant>,
+}
+
+impl Pace {
+    /// A piece is there; whether the client gets anything by it.
+    fn tick(&mut self, carries: bool) {
+        if !carries {
+            return;
+        }
+        let now = Instant::now();
+        let last = self.last.replace(now);
+        if let (Some(histogram), Some(last)) = (&self.histogram, last) {
+            histogram.observe(now.duration_since(last).as_secs_f64());
+        }
     }
 }
 

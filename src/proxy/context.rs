@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use crate::api::operation::Operation;
 use crate::api::strategy::StrategyName;
 use crate::balance::Candidate;
 use crate::balance::attempt::Attempt;
@@ -47,7 +48,11 @@ pub struct RequestContext {
     /// The ledger has it.
     pub booked: bool,
     /// Counts the request as being served until it is booked and answered.
-    pub in_flight: Option<metrics::InFlight>,
+    pub in_flight: Option<metrics::Held>,
+    /// What is asked of a model; none for a request that is about something else.
+    pub operation: Option<Operation>,
+    /// How long it waited for others than providers: for the client's body, for a credential to cool down.
+    pub waited: Duration,
     /// The retry budget did not allow another attempt.
     pub retries_spent: bool,
     /// The method that the path allows, for a 405.
@@ -172,6 +177,8 @@ impl RequestContext {
             streaming: false,
             booked: false,
             in_flight: None,
+            operation: None,
+            waited: Duration::ZERO,
             retries_spent: false,
             allow: None,
             permit: None,
@@ -190,6 +197,20 @@ impl RequestContext {
         self.caller.as_ref().map_or("", |caller| &caller.workspace.id)
     }
 
+    /// What the gateway itself took of the time up to now: without what attempts took, which may have run beside each other, and
+    /// without waiting for somebody else.
+    pub fn overhead(&self) -> Duration {
+        let mut attempts: Vec<_> = self.traces.iter().filter_map(|trace| Some((trace.started, trace.took?))).collect();
+        attempts.sort_unstable();
+        let (mut upstream, mut until) = (Duration::ZERO, self.started);
+        for (started, took) in attempts {
+            let end = started + took;
+            upstream += end.saturating_duration_since(started.max(until));
+            until = until.max(end);
+        }
+        self.started.elapsed().saturating_sub(upstream).saturating_sub(self.waited)
+    }
+
     /// The booking, for a request that got far enough to have an owner and a model.
     pub fn booking(&self) -> Option<Booking> {
         let (caller, asked) = (self.caller.as_ref()?, self.asked.as_ref()?);
@@ -202,6 +223,7 @@ impl RequestContext {
             model_served: last.map(|trace| trace.candidate.model.clone()),
             provider: last.map(|trace| trace.candidate.credential.provider.name.to_owned()),
             strategy: asked.strategy,
+            operation: self.operation.unwrap_or_default(),
             status: if self.client_gone { 499 } else { self.status },
             error: self.error.as_ref().map(|error| error.kind().row().code.to_owned()),
             stream: asked.stream,

@@ -75,7 +75,7 @@ impl Serving<'_> {
     fn gather(&mut self, ended: Ended, mut first: Ready, mut hedge: Option<Ready>) -> Round {
         let stream = self.admitted.call.head.stream;
         let lost = || Error::new(ErrorKind::HedgeLost, "Another provider had content earlier.");
-        let count = |result| self.gateway.metrics.control.hedges.with_label_values(&[result]).inc();
+        let count = |result| self.gateway.metrics.attempts.hedges.with_label_values(&[result]).inc();
         if hedge.is_some() {
             count(if matches!(ended, Ended::Raced(Raced::Hedge(..))) { "won" } else { "lost" });
         }

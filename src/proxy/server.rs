@@ -159,7 +159,7 @@ impl Watch {
     /// Waits until no request is being served, but not longer than this.
     async fn until_idle(&self, patience: Duration) {
         let idle = async {
-            while self.gateway.metrics.inflight_requests.get() > 0 {
+            while self.gateway.metrics.requests.count_in_flight() > 0 {
                 tokio::time::sleep(DRAIN_LOOK).await;
             }
         };

@@ -17,6 +17,7 @@ mod fallback;
 mod layout;
 mod limits;
 mod metering;
+mod metrics;
 mod process;
 mod resilience;
 mod routing;

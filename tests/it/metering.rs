@@ -1,7 +1,6 @@
 //! The bill, to the pico-dollar: what is booked of each kind of answer, against prices multiplied by hand, the simulators'
 //! own books, the reports and the metrics.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use perpetuo::money::Money;
@@ -11,7 +10,7 @@ use perpetuo::usage::{Certainty, Usage};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, World, free_address, hello, hello_stream, within};
+use crate::support::{Answer, Scrape, World, free_address, hello, hello_stream};
 
 /// A request whose prompt the simulators count as 100 tokens, and answer with 12.
 fn hundred(model: &str, stream: bool) -> Value {
@@ -323,18 +322,18 @@ async fn usage_the_log_and_the_metrics_tell_the_same() {
 
     let scraped = Scrape::of(metrics).await;
     for (provider, row) in usage["by_provider"].as_object().unwrap() {
-        let label = format!("provider=\"{provider}\"");
+        let label = [("provider", provider.as_str())];
         assert_eq!(scraped.sum("perpetuo_tokens_total", &label), row["tokens"].as_f64().unwrap(), "{provider}");
         close(scraped.sum("perpetuo_cost_usd_total", &label), row["cost"].as_f64().unwrap(), provider);
     }
     let attempts: usize = records.iter().map(|record| record.attempts.len()).sum();
-    assert_eq!(scraped.sum("perpetuo_requests_total", ""), 14.0);
-    assert_eq!(scraped.sum("perpetuo_attempts_total", ""), attempts as f64);
-    assert_eq!(scraped.sum("perpetuo_fallbacks_total", "provider=\"openai\""), 2.0);
-    assert_eq!(scraped.sum("perpetuo_unpriced_total", "provider=\"openai\""), 2.0);
-    assert_eq!(scraped.sum("gen_ai_server_request_duration_seconds_count", ""), 14.0);
-    assert_eq!(scraped.sum("perpetuo_ledger_dropped_total", ""), 0.0);
-    assert!(scraped.sum("perpetuo_overhead_seconds_count", "") >= 14.0);
+    assert_eq!(scraped.sum("perpetuo_requests_total", &[]), 14.0);
+    assert_eq!(scraped.sum("perpetuo_attempts_total", &[]), attempts as f64);
+    assert_eq!(scraped.sum("perpetuo_fallbacks_total", &[("provider", "openai")]), 2.0);
+    assert_eq!(scraped.sum("perpetuo_unpriced_total", &[("provider", "openai")]), 2.0);
+    assert_eq!(scraped.sum("gen_ai_server_request_duration_seconds_count", &[]), 14.0);
+    assert_eq!(scraped.sum("perpetuo_ledger_dropped_total", &[]), 0.0);
+    assert!(scraped.sum("perpetuo_overhead_seconds_count", &[]) >= 14.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -370,26 +369,4 @@ async fn a_request_id_that_a_client_repeats_makes_nothing_free() {
 
 fn close(one: f64, other: f64, what: &str) {
     assert!((one - other).abs() < 1e-12, "{what}: {one} is not {other}");
-}
-
-/// What `/metrics` says.
-struct Scrape(BTreeMap<String, f64>);
-
-impl Scrape {
-    async fn of(address: std::net::SocketAddr) -> Self {
-        let answer = within("metrics", reqwest::get(format!("http://{address}/metrics"))).await.unwrap();
-        assert!(answer.headers()["content-type"].to_str().unwrap().starts_with("text/plain; version=0.0.4"));
-        let text = answer.text().await.unwrap();
-        let series = text.lines().filter(|line| !line.starts_with('#')).map(|line| {
-            let (name, value) = line.rsplit_once(' ').unwrap();
-            (name.to_owned(), value.parse().unwrap())
-        });
-        Self(series.collect())
-    }
-
-    /// The sum of a metric's series that hold this label.
-    fn sum(&self, metric: &str, label: &str) -> f64 {
-        let mine = self.0.iter().filter(|(name, _)| name.split('{').next() == Some(metric) && name.contains(label));
-        mine.map(|(_, value)| value).sum()
-    }
 }

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::World;
+use crate::api::operation::Operation;
 use crate::api::strategy::StrategyName;
 use crate::money::Money;
 use crate::store::{AttemptRecord, RequestRecord, Store};
@@ -36,6 +37,7 @@ fn request(id: &str, workspace: &str, at: &str, attempts: Vec<AttemptRecord>) ->
         model_served: None,
         provider: Some(last.provider.clone()),
         strategy: StrategyName::Default,
+        operation: Operation::Chat,
         status: last.status,
         error: None,
         stream: false,

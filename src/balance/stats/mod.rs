@@ -350,6 +350,16 @@ impl StatsBook {
         entry(&self.routes, (credential.to_owned(), model.to_owned()))
     }
 
+    /// Every route: credential, upstream model, counters.
+    pub fn routes(&self) -> Vec<((String, String), Arc<RouteStats>)> {
+        entries(&self.routes)
+    }
+
+    /// Every credential.
+    pub fn credentials(&self) -> Vec<(String, Arc<CredentialStats>)> {
+        entries(&self.credentials)
+    }
+
     /// The tokens of a model in a workspace.
     pub fn model(&self, workspace: &str, model: &str) -> Arc<ModelStats> {
         entry(&self.models, (workspace.to_owned(), model.to_owned()))
@@ -372,6 +382,11 @@ fn entry<K: std::hash::Hash + Eq, V: Default>(map: &RwLock<HashMap<K, Arc<V>>>, 
         map.clear();
     }
     Arc::clone(map.entry(key).or_default())
+}
+
+fn entries<K: Clone, V>(map: &RwLock<HashMap<K, Arc<V>>>) -> Vec<(K, Arc<V>)> {
+    let map = map.read().unwrap_or_else(PoisonError::into_inner);
+    map.iter().map(|(key, value)| (key.clone(), Arc::clone(value))).collect()
 }
 
 #[cfg(test)]

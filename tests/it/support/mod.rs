@@ -12,6 +12,7 @@
 mod answer;
 mod hand;
 mod raw;
+mod scrape;
 mod server;
 mod tls;
 
@@ -34,6 +35,7 @@ use tempfile::TempDir;
 pub use answer::{Answer, EventStream, said};
 pub use hand::{Call, Hand};
 pub use raw::RawClient;
+pub use scrape::{Scrape, Series};
 use server::Running;
 pub use server::free_address;
 pub use tls::Authority;
