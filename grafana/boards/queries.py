@@ -42,8 +42,8 @@ def count(metric: str, *where: str, by: str = "") -> str:
 
 
 def share(part: str, whole: str) -> str:
-    """A part of a whole; nothing where there is no whole."""
-    return f"{part}\n/\n({whole} > 0)"
+    """A part of a whole: nothing where there is no whole, and 0 where no series has the part."""
+    return f"({part} or {whole} * 0)\n/\n({whole} > 0)"
 
 
 def quantile(which: float, histogram: str, *where: str, by: str = "", window: str = "$__rate_interval") -> str:
@@ -51,11 +51,6 @@ def quantile(which: float, histogram: str, *where: str, by: str = "", window: st
     grouping = f"le, {by}" if by else "le"
     buckets = f"sum by ({grouping}) (rate({series(f'{histogram}_bucket', *where)}[{window}]))"
     return f"histogram_quantile({which}, {buckets}) >= 0"
-
-
-def mean(histogram: str, *where: str, by: str = "") -> str:
-    """The mean of a histogram, grouped; nothing where nothing was observed."""
-    return share(rate(f"{histogram}_sum", *where, by=by), rate(f"{histogram}_count", *where, by=by))
 
 
 def top(number: int, expression: str) -> str:

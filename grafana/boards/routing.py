@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from . import queries as q
 from .board import MODEL, PROVIDER, WORKSPACE, Board, Row, to
-from .panels import BAD, GOOD, NEUTRAL, WARN, Column, Query, Sized, from_to, lines, listed, number, rows, states, total
+from .panels import BAD, GOOD, WARN, Column, Query, Sized, from_to, lines, listed, number, rows, states, total
 
 CHOICES = "perpetuo_route_choices_total"
 ATTEMPTS = "perpetuo_attempts_total"

@@ -13,12 +13,12 @@ import os
 import signal
 import subprocess
 import threading
-import time
 import tomllib
 from collections.abc import Callable
 from contextlib import ExitStack
 
 from gateway import BINARY, Gateway, Workspace, free_ports
+
 from provider import Provider
 
 PATIENCE = 30
@@ -61,11 +61,12 @@ class Night:
             for behaviour in ("cached", "refuse", "limit", "dead")
         }
         self.main = self.gateway.workspace("main", everything)
+        # Of its own, so that its cool-downs and breakers are no one else's.
+        self.faulty = self.gateway.workspace("faulty", everything)
         self.own = {behaviour: self.gateway.workspace(behaviour, credentials) for behaviour, credentials in own.items()}
         self.unpriced = self.gateway.workspace("unpriced", [{"provider": "custom", "base_url": simulated["openai"]}])
         self.tight = self.gateway.workspace("tight", [{"provider": "anthropic", "base_url": simulated["anthropic"]}])
         self.gateway.admin("PUT", f"/workspaces/{self.tight.id}", {"limits": {"requests_per_minute": 2}})
-        self.reload()
         # Whatever lasts long has a thread of its own, or it would hold up the rest.
         for work in (
             self._healthy,
@@ -76,6 +77,7 @@ class Night:
             self._apps,
             self._strangers,
             self._left,
+            self._operator,
         ):
             thread = threading.Thread(target=self._again_and_again, args=(work,), daemon=True)
             thread.start()
@@ -96,28 +98,11 @@ class Night:
         while not self.ended.is_set():
             try:
                 work(next(self.rounds))
-            except (OSError, http.client.HTTPException) as error:
+            except Exception as error:  # Whatever it is, a test says it.
                 if not self.ended.is_set():
                     self.trouble.append(f"{work.__name__}: {error!r}")
-                    return
-            self.ended.wait(0.02)
-
-    def reload(self) -> None:
-        """One reload that works, one that is refused, and the configuration as it was."""
-        config = self.gateway.config
-        text = config.read_text(encoding="utf-8")
-        for content, sign in ((text, "configuration reloaded"), (text + BROKEN, "configuration refused"), (text, None)):
-            config.write_text(content, encoding="utf-8")
-            if sign:
-                os.kill(self.gateway.process.pid, signal.SIGHUP)
-                self._await_log(sign)
-
-    def _await_log(self, sign: str) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while sign not in self.gateway.logged():
-            assert time.monotonic() < deadline, f"the log never said {sign!r}:\n{self.gateway.logged()}"
-            # A file has no event that works everywhere.
-            time.sleep(0.02)
+                return
+            self.ended.wait(0.05)
 
     def exposition(self) -> str:
         """The page of metrics."""
@@ -150,12 +135,12 @@ class Night:
     def _failing(self, turn: int) -> None:
         """What the simulated providers do on request."""
         for fault in ("sim-429", "sim-500", "sim-503", "sim-400", "sim-reset"):
-            self._chat(self.main, f"openai/{fault}")
-        self._chat(self.main, "groq/sim-truncate", stream=True)
-        self._chat(self.main, "anthropic/sim-error-event", stream=turn % 2 == 0)
+            self._chat(self.faulty, f"openai/{fault}")
+        self._chat(self.faulty, "groq/sim-truncate", stream=True)
+        self._chat(self.faulty, "anthropic/sim-error-event", stream=turn % 2 == 0)
 
     def _hanging(self, _turn: int) -> None:
-        self._chat(self.main, "anthropic/sim-hang")
+        self._chat(self.faulty, "anthropic/sim-hang")
 
     def _apps(self, _turn: int) -> None:
         """Apps with a key that is refused, limited or out of use, a model nobody knows the price of, and a tight limit."""
@@ -180,6 +165,20 @@ class Night:
             (f"/workspaces/{self.main.id}/usage", self.gateway.token),
         ):
             self.gateway.request("GET", path, None, {"authorization": f"Bearer {token}"})
+
+    def _operator(self, _turn: int) -> None:
+        """Someone reloads the configuration, breaks it, and mends it again."""
+        config = self.gateway.config
+        text = config.read_text(encoding="utf-8")
+        for content, sign in ((text, "configuration reloaded"), (text + BROKEN, "configuration refused")):
+            config.write_text(content, encoding="utf-8")
+            before = self.gateway.logged().count(sign)
+            os.kill(self.gateway.process.pid, signal.SIGHUP)
+            # A file has no event that works everywhere.
+            while self.gateway.logged().count(sign) == before and not self.ended.wait(0.05):
+                pass
+        config.write_text(text, encoding="utf-8")
+        self.ended.wait(1)
 
     def _left(self, _turn: int) -> None:
         """A client that leaves in the middle of a stream."""

@@ -8,10 +8,9 @@ from itertools import combinations
 from typing import Any
 
 import figures
+import generate
 import pytest
 from prom import promtool
-
-import generate
 
 SOURCE = "${datasource}"
 # Panels that ask nothing.
