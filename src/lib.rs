@@ -10,7 +10,8 @@
 //! | --- | --- |
 //! | `main`, `cli` | the command line (binary only) |
 //! | [`proxy`] | the only code that knows Pingora's `Session`: admit, attempt, commit, stream, answer |
-//! | [`admin`] | the admin API: an axum router, one file per resource |
+//! | [`admin`] | the admin API: an axum router, one file per resource; the console, a page over it |
+//! | [`live`] | the requests under way, for the console |
 //! | [`balance`] | candidates → order: planning, live counters, breaker, strategies, discovery |
 //! | [`meter`] | the only writer of usage: prices it, books it, feeds the metrics |
 //! | [`directory`] | tenants in memory: what the request path reads and the admin API writes through |
@@ -78,6 +79,7 @@ pub mod error;
 pub mod eventstream;
 pub mod frames;
 pub mod guard;
+pub mod live;
 pub mod meter;
 pub mod metrics;
 pub mod money;

@@ -29,6 +29,7 @@ use crate::config::{Config, Durability, Secret};
 use crate::directory::Directory;
 use crate::error::{Error, Result};
 use crate::guard::Guard;
+use crate::live::Table;
 use crate::meter::{Meter, MeterOptions};
 use crate::metrics::Metrics;
 use crate::shed::Load;
@@ -55,6 +56,7 @@ pub(super) struct Lasting {
     stats: Arc<StatsBook>,
     pub(super) load: Arc<Load>,
     pub(super) budgets: Budgets,
+    pub(super) live: Arc<Table>,
 }
 
 impl Gateway {
@@ -85,6 +87,7 @@ impl Gateway {
             stats: Arc::default(),
             load: Arc::default(),
             budgets: Budgets::default(),
+            live: Arc::default(),
         };
         let started = Instant::now();
         let snapshot = snapshot(config, &lasting, started)?;
@@ -150,6 +153,7 @@ fn snapshot(config: Config, lasting: &Lasting, started: Instant) -> Result<Snaps
         store: Arc::clone(&lasting.store),
         meter: lasting.meter.clone(),
         upstream: Arc::new(operations),
+        live: Arc::clone(&lasting.live),
         jwt: Arc::new(Jwt::new(&jwt_secret(&config)?, &config.jwt.issuer, &config.jwt.audience, config.jwt.max_ttl)),
         now: Timestamp::now,
     });

@@ -14,6 +14,7 @@ use crate::balance::attempt::Attempt;
 use crate::balance::reason::Reason;
 use crate::directory::Caller;
 use crate::error::Error;
+use crate::live::{Entry, Progress, Ticket};
 use crate::quota::{Reservation, Standing};
 use crate::shed::Permit;
 use crate::store::{AttemptRecord, Booking};
@@ -58,6 +59,8 @@ pub struct RequestContext {
     pub reservation: Option<Reservation>,
     /// What is left of its limits, for the answer's head.
     pub standing: Standing,
+    /// Its place among the requests under way, until it is booked.
+    pub live: Option<Ticket>,
 }
 
 /// What a request asks for.
@@ -177,6 +180,7 @@ impl RequestContext {
             permit: None,
             reservation: None,
             standing: Standing::default(),
+            live: None,
         }
     }
 
@@ -188,6 +192,28 @@ impl RequestContext {
     /// Whose request it is; empty until the key was checked.
     pub fn workspace(&self) -> &str {
         self.caller.as_ref().map_or("", |caller| &caller.workspace.id)
+    }
+
+    /// What those who look at the requests under way may know of it, once it has an owner and a model.
+    pub fn entry(&self) -> Option<Entry> {
+        let (caller, asked) = (self.caller.clone()?, self.asked.as_ref()?);
+        Some(Entry {
+            request_id: self.request_id.clone(),
+            caller,
+            model: asked.model.clone(),
+            strategy: asked.strategy,
+            stream: asked.stream,
+            created_at: self.created_at,
+            started: self.started,
+            progress: Progress::default(),
+        })
+    }
+
+    /// Tells those who look.
+    pub fn tell(&self, what: impl FnOnce(&Progress)) {
+        if let Some(ticket) = &self.live {
+            what(ticket.progress());
+        }
     }
 
     /// The booking, for a request that got far enough to have an owner and a model.

@@ -103,6 +103,7 @@ impl Gateway {
         session.set_pipelining_enabled(true);
         // A client that reads nothing must not hold an answer, and the provider behind it, for ever.
         session.set_write_timeout(Some(snapshot.config.timeouts.total));
+        let planes = Planes { console: planes.console && snapshot.config.admin.console, ..planes };
         let (route, method) = Route::find(session.req_header().uri.path(), planes)?;
         if let Some(allowed) = method.filter(|allowed| *allowed != session.req_header().method) {
             let message = format!("This URL takes {allowed} requests only.");
@@ -137,6 +138,7 @@ impl Gateway {
         }
         context.in_flight = Some(self.metrics.in_flight());
         let admitted = self.admit(session, context, kind, snapshot).await?;
+        context.live = context.entry().and_then(|entry| self.lasting.live.enter(entry));
         Serving { gateway: self, snapshot, admitted: &admitted, session, context }.run().await
     }
 
@@ -203,6 +205,8 @@ impl Gateway {
                 reservation.settle(Amount { tokens: booking.tokens(), cost: booking.cost() });
             }
             self.lasting.meter.book_and_wait(booking).await;
+            // Who looks finds it among those under way or in the log.
+            context.live = None;
         }
     }
 
