@@ -128,6 +128,7 @@ function frame(workspace, name) {
     heading: main.firstChild,
     every: (wait, work) => repeat(wait, work, leave.signal, trouble),
   };
+  app.querySelector("nav [aria-current]").scrollIntoView({ block: "nearest", inline: "nearest" });
   view.mount(root, context);
 }
 

@@ -148,7 +148,9 @@ export function confirm(title, text, word) {
 /** Says something that needs no answer. */
 export function toast(text, kind = "good") {
   const node = h("div", { class: `toast ${kind}` }, text);
-  document.getElementById("toasts").append(node);
+  const all = document.getElementById("toasts");
+  [...all.children].filter((one, at, { length }) => one.textContent === text || at < length - 2).forEach((one) => one.remove());
+  all.append(node);
   setTimeout(() => node.remove(), kind === "bad" ? 9000 : 4500);
 }
 

@@ -35,7 +35,7 @@ function limitsOf(key) {
 
 function line(first, context, load) {
   let key = first;
-  const cells = Array.from({ length: 7 }, (_, at) => h("td", { class: at === 6 ? "number" : undefined }));
+  const cells = Array.from({ length: 7 }, (_, at) => h("td", { class: at === 6 ? "number" : at === 3 ? undefined : "when" }));
   const name = h("th", { scope: "row" });
   const revoke = button("Revoke", async () => {
     const sure = await confirm("Revoke this key?", `Whatever sends “${key.name}” (…${key.last_four}) is refused from then on. This can't be undone.`, "Revoke");

@@ -14,7 +14,7 @@ export function statusBadge(status) {
 }
 
 function requestCells(row) {
-  return [h("td", { title: row.request_id }, moment(row.created_at)), h("td", {}, row.model), h("td", {}, row.provider ?? "–"),
+  return [h("td", { class: "when", title: row.request_id }, moment(row.created_at)), h("td", {}, row.model), h("td", {}, row.provider ?? "–"),
     h("td", { class: "number" }, compact(row.tokens)), h("td", { class: "number" }, usd(row.cost)),
     h("td", { class: "number" }, ms(row.latency_ms)), h("td", {}, statusBadge(row.status))];
 }

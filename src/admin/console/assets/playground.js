@@ -109,11 +109,16 @@ async function decide(page) {
   }
 }
 
+/** Three digits: what a score counts is the strategy's own affair, and only the order matters. */
+function score(value) {
+  return typeof value === "number" ? value.toLocaleString("en-US", { notation: value >= 1e5 ? "compact" : "standard", maximumSignificantDigits: 3 }) : "–";
+}
+
 function decision(told) {
   const heads = ["", "Provider", "Model", "Score", "Price in / out, 1M", "State", "First token", "Errors", "Why"];
   const price = (row) => (row.price ? `${usd(row.price.input)} / ${usd(row.price.output)}` : "unknown");
   const line = (row, place) => h("tr", { class: place ? undefined : "out" }, h("td", {}, place || "✕"), h("th", { scope: "row" }, row.provider), h("td", {}, row.model ?? "–"),
-    h("td", { class: "number" }, typeof row.score === "number" ? row.score.toPrecision(3) : "–"), h("td", { class: "number" }, row.model ? price(row) : "–"), h("td", {}, row.state?.replace("_", " ") ?? "–"),
+    h("td", { class: "number" }, score(row.score)), h("td", { class: "number" }, row.model ? price(row) : "–"), h("td", {}, row.state?.replace("_", " ") ?? "–"),
     h("td", { class: "number" }, ms(row.first_token_ms ?? undefined)), h("td", { class: "number" }, percent(row.error_rate)),
     h("td", {}, badge(row.reason, place === 1 ? "good" : place ? "plain" : "warn"), row.retry_after_ms ? ` for ${ms(row.retry_after_ms)}` : null));
   return [

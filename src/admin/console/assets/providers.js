@@ -170,7 +170,7 @@ function edit(credential, context, load) {
       } finally {
         submit.disabled = false;
       }
-    } }, wrong, Object.values(fields),
+    } }, wrong, fields.provider, fields.api_key, fields.base_url, h("div", { class: "pairs" }, fields.priority, fields.weight), fields.models, fields.options,
     h("div", { class: "check" }, inputs.enabled, h("label", { for: "enabled" }, "Enabled")),
     h("div", { class: "actions" }, h("button", { type: "button", onclick: () => close() }, "Cancel"), submit));
   });

@@ -57,9 +57,9 @@ function doubts(sums) {
 }
 
 function certainty(all, parts) {
-  const sums = [all, ...(all.unpriced === undefined ? parts : [])].map(doubts);
+  const sums = (all.unpriced === undefined ? parts : [all]).map(doubts);
   const [unpriced, estimated] = ["unpriced", "estimated"].map((name) => sums.reduce((sum, one) => sum + one[name], 0));
-  if (!unpriced && !estimated) return h("span", { class: "hint" }, "no attempt is known to be unpriced or estimated");
+  if (!unpriced && !estimated) return h("span", { class: "hint" }, "priced exactly, from the providers’ own figures");
   return h("span", { class: "badges" }, unpriced > 0 && badge(`${count(unpriced)} unpriced`, "warn", "Attempts of models whose price is not known: their tokens are booked, their cost is not in the sum."),
     estimated > 0 && badge(`${count(estimated)} estimated`, "warn", "Attempts that broke off before the provider told their tokens."));
 }
