@@ -12,6 +12,7 @@ mod support;
 mod bad_input;
 mod bodies;
 mod clients;
+mod console;
 mod crash;
 mod fallback;
 mod layout;

@@ -38,8 +38,9 @@ async function open() {
   state = { who, workspaces };
   const end = expiry(token.get());
   clearTimeout(alarm);
-  // Browsers take no longer wait than 24 days.
-  if (end) alarm = setTimeout(() => logOut("The token has expired. Log in with another one."), Math.min(Math.max(0, end - Date.now()), 2 ** 31 - 1));
+  const left = Math.max(0, end - Date.now());
+  // A browser can't wait longer than this, and the gateway says so itself when a token has expired.
+  if (left < 2 ** 31) alarm = setTimeout(() => logOut("The token has expired. Log in with another one."), left);
   route();
 }
 
@@ -47,6 +48,7 @@ function logOut(why) {
   leave.abort();
   clearTimeout(alarm);
   token.forget();
+  playground.forget();
   state = undefined;
   document.querySelectorAll("dialog").forEach((open) => open.close());
   logIn(why);
@@ -73,9 +75,10 @@ function logIn(why) {
     try {
       await open();
     } catch (error) {
-      // Refused tokens have led back here already, with a new form.
-      if (error.status !== 401) place.complain(error.message);
-      if (error.status !== 401) token.forget();
+      // A refused token has led back here already, with a new form.
+      if (error.status === 401) return;
+      token.forget();
+      place.complain(error.message);
     } finally {
       enter.disabled = false;
     }
@@ -174,8 +177,11 @@ function withoutWorkspace() {
 /** Runs `work` again and again, while the page is looked at, and says when it fails; what is shown stays. */
 function repeat(wait, work, signal, trouble) {
   let timer;
-  const next = () => { if (!signal.aborted) timer = setTimeout(run, wait); };
+  let turns = 0;
   const run = async () => {
+    const turn = ++turns;
+    // Whoever asks for a look at once takes over from the look that is under way.
+    const next = () => { if (!signal.aborted && turn === turns) timer = setTimeout(run, wait); };
     if (document.hidden) return next();
     try {
       await work();

@@ -104,7 +104,7 @@ function expandable(row, columns) {
     const expand = !more.isConnected;
     if (expand) node.after(more); else more.remove();
     open.setAttribute("aria-expanded", String(expand));
-  } }, "▸");
+  } });
   const node = h("tr", {}, h("td", {}, open), requestCells(row));
   return { node, more, update: () => undefined };
 }

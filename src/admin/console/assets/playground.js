@@ -11,6 +11,10 @@ export const title = "Playground";
 
 /** The key that was given last, by workspace, so that a look at the log does not lose it. */
 const kept = new Map();
+
+/** Forgets the keys, for whoever logs in next. */
+export const forget = () => kept.clear();
+
 const HOUR = 3_600_000;
 
 export function mount(root, context) {

@@ -16,7 +16,7 @@ export function mount(root, context) {
   const measure = select([["cost", "Cost"], ["tokens", "Tokens"]], { id: "measure" });
   const total = h("strong", {}, "…");
   const tokens = h("strong", {}, "…");
-  const unsure = h("span", {});
+  const unsure = h("span", { class: "badges" });
   const plot = h("div");
   const groups = { provider: h("div"), model: h("div"), key: h("div") };
   context.heading.append(h("label", { for: "measure", class: "unseen" }, "Measure"), measure, h("label", { for: "days", class: "unseen" }, "Days"), days);
@@ -35,7 +35,7 @@ export function mount(root, context) {
     const series = await Promise.all([...own.map((provider) => get("/usage/series", { interval: "day", provider })), providers.length > COLOURS ? get("/usage/series", { interval: "day" }) : undefined]);
     write(total, usd(all.total_cost));
     write(tokens, compact(all.total_tokens));
-    show(unsure, certainty(all, Object.values(all.by_provider)));
+    show(unsure, doubts(all));
     show(plot, byDay(Number(days.value), own, series, measure.value));
     const named = new Map(names.map((key) => [key.id, `${key.name} (…${key.last_four})`]));
     show(groups.provider, ranking(all.by_provider, measure.value, own));
@@ -50,18 +50,11 @@ function sorted(groups, measure) {
   return Object.entries(groups).sort(([, left], [, right]) => right[measure] - left[measure]);
 }
 
-/** How much of a sum is not exact: attempts that no price is known for, and those whose tokens were estimated. */
+/** What is not sure of a sum: attempts without a known price, and dollars that are estimated. Absent where all of it is sure. */
 function doubts(sums) {
-  const number = (value) => (typeof value === "number" ? value : value?.attempts ?? 0);
-  return { unpriced: number(sums.unpriced), estimated: number(sums.estimated) };
-}
-
-function certainty(all, parts) {
-  const sums = (all.unpriced === undefined ? parts : [all]).map(doubts);
-  const [unpriced, estimated] = ["unpriced", "estimated"].map((name) => sums.reduce((sum, one) => sum + one[name], 0));
-  if (!unpriced && !estimated) return h("span", { class: "hint" }, "priced exactly, from the providers’ own figures");
-  return h("span", { class: "badges" }, unpriced > 0 && badge(`${count(unpriced)} unpriced`, "warn", "Attempts of models whose price is not known: their tokens are booked, their cost is not in the sum."),
-    estimated > 0 && badge(`${count(estimated)} estimated`, "warn", "Attempts that broke off before the provider told their tokens."));
+  const { unpriced = 0, unpriced_tokens: tokens = 0, estimated_cost: estimated = 0 } = sums;
+  const left = `Models whose price is not known: ${compact(tokens)} tokens are booked, and their cost is not in the sum.`;
+  return [unpriced > 0 && badge(`${count(unpriced)} unpriced`, "warn", left), estimated > 0 && badge(`${usd(estimated)} estimated`, "warn", "Answers that broke off before the provider told their tokens.")].filter(Boolean);
 }
 
 function byDay(number, providers, series, measure) {
@@ -88,9 +81,8 @@ function ranking(groups, measure, order = []) {
   const sum = all.reduce((total, [, one]) => total + one[measure], 0);
   return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Sums" }, h("table", {}, h("thead", {}, h("tr", {}, ["Name", "Share", "Cost", "Tokens"].map((head, at) => h("th", { scope: "col", class: at > 1 ? "number" : undefined }, head)))),
     h("tbody", {}, all.map(([name, one]) => {
-      const { unpriced, estimated } = doubts(one);
       const share = sum ? one[measure] / sum : 0;
-      return h("tr", {}, h("th", { scope: "row" }, name, unpriced > 0 && [" ", badge(`${count(unpriced)} unpriced`, "warn")], estimated > 0 && [" ", badge(`${count(estimated)} estimated`, "warn")]),
+      return h("tr", {}, h("th", { scope: "row" }, name, doubts(one).map((doubt) => [" ", doubt])),
         h("td", { class: "share" }, meter(share, Math.max(0, order.indexOf(name))), h("span", {}, percent(share))),
         h("td", { class: "number" }, usd(one.cost)), h("td", { class: "number" }, compact(one.tokens)));
     }))));
