@@ -49,6 +49,13 @@ pub struct Entry {
     pub progress: Progress,
 }
 
+impl Entry {
+    /// How long it has been under way, in milliseconds.
+    pub fn elapsed_ms(&self, now: Instant) -> u64 {
+        millis(now.saturating_duration_since(self.started))
+    }
+}
+
 /// What has become of a request so far.
 #[derive(Default)]
 pub struct Progress {
@@ -71,12 +78,12 @@ impl Progress {
 
     /// The first content came so long after the head.
     pub fn first_content(&self, after: Duration) {
-        self.first.store(u64::try_from(after.as_millis()).unwrap_or(u64::MAX).saturating_add(1), Relaxed);
+        self.first.store(millis(after).saturating_add(1), Relaxed);
     }
 
-    /// How long the first content took, once it is there.
-    pub fn until_first_content(&self) -> Option<Duration> {
-        self.first.load(Relaxed).checked_sub(1).map(Duration::from_millis)
+    /// Milliseconds until the first content, once it is there.
+    pub fn first_content_ms(&self) -> Option<u64> {
+        self.first.load(Relaxed).checked_sub(1)
     }
 
     /// So many bytes of generated text have passed in all.
@@ -139,6 +146,10 @@ impl Table {
     fn shard(&self, number: u64) -> Option<MutexGuard<'_, Shard>> {
         self.shards.get(number as usize % SHARDS).map(lock)
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -207,10 +218,10 @@ mod tests {
         let table = Arc::new(Table::default());
         let ticket = table.enter(entry(0, "ws_1")).unwrap();
         let seen = table.list(|_| true);
-        assert_eq!((seen[0].progress.until_first_content(), seen[0].progress.generated()), (None, 0));
+        assert_eq!((seen[0].progress.first_content_ms(), seen[0].progress.generated()), (None, 0));
         ticket.progress().first_content(Duration::ZERO);
         ticket.progress().passed(400);
-        assert_eq!(seen[0].progress.until_first_content(), Some(Duration::ZERO));
+        assert_eq!(seen[0].progress.first_content_ms(), Some(0));
         assert_eq!(seen[0].progress.generated(), 400);
         assert!(seen[0].progress.latest().is_none());
     }

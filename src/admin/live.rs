@@ -1,7 +1,7 @@
 //! `/live`, `/workspaces/{ws}/live`: the requests under way, oldest first. What is over is in the log.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::extract::State;
 use jiff::Timestamp;
@@ -60,11 +60,11 @@ impl View {
             strategy: entry.strategy,
             stream: entry.stream,
             created_at: entry.created_at,
-            elapsed_ms: millis(now.saturating_duration_since(entry.started)),
+            elapsed_ms: entry.elapsed_ms(now),
             attempt: attempt.unwrap_or(0),
             provider: candidate.as_ref().map(|candidate| candidate.credential.provider.name),
             upstream_model: candidate.map(|candidate| candidate.model.clone()),
-            first_token_ms: entry.progress.until_first_content().map(millis),
+            first_token_ms: entry.progress.first_content_ms(),
             tokens: estimate_tokens(entry.progress.generated()),
         }
     }
@@ -83,8 +83,4 @@ fn shown(entries: &[Arc<Entry>]) -> Data<Live> {
     let now = Instant::now();
     let requests = entries.iter().take(MOST).map(|entry| View::new(entry, now)).collect();
     Data(Live { under_way: entries.len(), requests })
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

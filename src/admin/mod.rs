@@ -4,8 +4,8 @@
 //! One file per resource. `auth` decides who speaks, `tenant` is the only way from a path to a workspace, `input` reads and
 //! `respond` writes. Not here: what may be stored (`directory`), what is counted (`meter`).
 //!
-//! Invariants: no route without a token but the console's static files; another tenant's workspace is a 404 like one that does not exist; no answer holds a
-//! provider key, a hash, or a secret option; a virtual key is shown once.
+//! Invariants: no route without a token but the console's static files; another tenant's workspace is a 404 like one that does not
+//! exist; no answer holds a provider key, a hash, or a secret option; a virtual key is shown once.
 
 mod api_keys;
 pub mod auth;

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::admit;
 use super::attempt::Attempts;
+use super::context::millis;
 use crate::admin::{CredentialHealth, RouteHealth, TestResult, UpstreamOps};
 use crate::api::head::ChatHead;
 use crate::api::scan::Body;
@@ -17,7 +18,7 @@ use crate::api::strategy::StrategyName;
 use crate::balance::plan::Planner;
 use crate::balance::reason::Excluded;
 use crate::balance::request::Request;
-use crate::balance::stats::{RouteStats, SEED_TPOT_MS, SEED_TTFT_MS};
+use crate::balance::stats::{Refusal, RouteStats, Routes, SEED_TPOT_MS, SEED_TTFT_MS};
 use crate::balance::{Candidate, Moment};
 use crate::catalog::Kind;
 use crate::config::Config;
@@ -87,35 +88,19 @@ impl UpstreamOps for Operations {
 
     fn health(&self, workspace: &Workspace) -> Vec<CredentialHealth> {
         let now = Moment::now(self.started);
-        workspace.credentials.iter().map(|held| self.credential_health(held, workspace.revision, now)).collect()
+        let ids = workspace.credentials.iter().map(|held| &*held.id).collect();
+        let mut routes = self.planner.stats().routes_of(&ids);
+        let all = workspace.credentials.iter();
+        all.map(|held| {
+            let routes = routes.remove(&held.id).unwrap_or_default();
+            let stats = self.planner.stats().credential(&held.id);
+            credential_health(held, stats.refused(workspace.revision), stats.cooling(now), &routes, now)
+        })
+        .collect()
     }
 }
 
 impl Operations {
-    fn credential_health(&self, credential: &Credential, revision: u64, now: Moment) -> CredentialHealth {
-        let book = self.planner.stats();
-        let stats = book.credential(&credential.id);
-        let (cooling, refused) = (stats.cooling(now), stats.refused(revision));
-        let state = match () {
-            () if !credential.usable => "unreadable",
-            () if !credential.enabled => "disabled",
-            () if refused.is_some() => "refused",
-            () if cooling.is_some() => "cooling",
-            () => "ready",
-        };
-        let routes = book.routes_of(&credential.id);
-        let asked = routes.iter().filter(|(_, stats)| stats.is_known(now) || stats.in_flight() > 0);
-        CredentialHealth {
-            id: credential.id.clone(),
-            provider: credential.provider.name,
-            state,
-            refused: refused.map(|refusal| refusal.as_str()),
-            cooling_ms: cooling.map(millis),
-            in_flight: routes.iter().map(|(_, stats)| stats.in_flight()).sum(),
-            routes: asked.map(|(model, stats)| route_health(model, stats, now)).collect(),
-        }
-    }
-
     /// The status of the probe, and what it means.
     async fn probe(&self, credential: &Credential) -> (Option<u16>, Result<()>) {
         let exchange = async {
@@ -149,6 +134,32 @@ impl Operations {
     }
 }
 
+fn credential_health(
+    credential: &Credential,
+    refused: Option<Refusal>,
+    cooling: Option<Duration>,
+    routes: &Routes,
+    now: Moment,
+) -> CredentialHealth {
+    let state = match () {
+        () if !credential.usable => "unreadable",
+        () if !credential.enabled => "disabled",
+        () if refused.is_some() => "refused",
+        () if cooling.is_some() => "cooling",
+        () => "ready",
+    };
+    let asked = routes.iter().filter(|(_, stats)| stats.is_known(now) || stats.in_flight() > 0);
+    CredentialHealth {
+        id: credential.id.clone(),
+        provider: credential.provider.name,
+        state,
+        refused: refused.map(Refusal::as_str),
+        cooling_ms: cooling.map(millis),
+        in_flight: routes.values().map(|stats| stats.in_flight()).sum(),
+        routes: asked.map(|(model, stats)| route_health(model, stats, now)).collect(),
+    }
+}
+
 fn route_health(model: &str, stats: &RouteStats, now: Moment) -> RouteHealth {
     let view = stats.view(now);
     RouteHealth {
@@ -165,10 +176,6 @@ fn route_health(model: &str, stats: &RouteStats, now: Moment) -> RouteHealth {
         ms_per_token: view.per_token.map(|each| each.as_secs_f64() * 1000.0),
         failed_ms_ago: view.since_failure.map(millis),
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Why a candidate stands where it does in a dry run.

@@ -24,7 +24,7 @@ pub use credential::{CredentialStats, MAX_COOL_DOWN, Refusal};
 pub use prefixes::{Prefixes, WARM_MS, prefix};
 use timed::{Counted, Timed, blend};
 pub use tokens::{ModelStats, USUAL_OUTPUT};
-pub use view::RouteView;
+pub use view::{RouteView, Routes};
 use waits::Waits;
 
 /// How fast the time to first token is forgotten.

@@ -1,10 +1,14 @@
 //! How a route and a credential are doing, for people: the counters of the rankings without what rankings add to them.
 
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{ERROR_TAU_MS, PoisonError, RouteStats, StatsBook};
 use crate::balance::Moment;
+
+/// The counters of a credential, by model.
+pub type Routes = BTreeMap<String, Arc<RouteStats>>;
 
 /// How one model at one credential has been doing lately. Times are `None` until something was measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -46,13 +50,13 @@ impl RouteStats {
 }
 
 impl StatsBook {
-    /// The routes of a credential: models by their upstream names, sorted.
-    pub fn routes_of(&self, credential: &str) -> Vec<(String, Arc<RouteStats>)> {
+    /// The routes of these credentials: for each, its models by their upstream names. All of the book is looked through once.
+    pub fn routes_of(&self, credentials: &HashSet<&str>) -> HashMap<String, Routes> {
         let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
-        let own = routes.iter().filter(|((owner, _), _)| owner == credential);
-        let mut found: Vec<_> = own.map(|((_, model), stats)| (model.clone(), Arc::clone(stats))).collect();
-        drop(routes);
-        found.sort_by(|(left, _), (right, _)| left.cmp(right));
+        let mut found: HashMap<String, Routes> = HashMap::new();
+        for ((credential, model), stats) in routes.iter().filter(|((owner, _), _)| credentials.contains(&**owner)) {
+            found.entry(credential.clone()).or_default().insert(model.clone(), Arc::clone(stats));
+        }
         found
     }
 }
@@ -85,12 +89,13 @@ mod tests {
     }
 
     #[test]
-    fn a_credentials_routes_are_its_own_in_order() {
+    fn a_credentials_routes_are_its_own() {
         let book = StatsBook::default();
-        for (credential, model) in [("prov_1", "b"), ("prov_2", "c"), ("prov_1", "a")] {
+        for (credential, model) in [("prov_1", "b"), ("prov_2", "c"), ("prov_1", "a"), ("prov_3", "d")] {
             drop(book.route(credential, model));
         }
-        let names: Vec<_> = book.routes_of("prov_1").into_iter().map(|(model, _)| model).collect();
-        assert_eq!(names, ["a", "b"]);
+        let found = book.routes_of(&HashSet::from(["prov_1", "prov_2", "prov_4"]));
+        let models = |credential: &str| found.get(credential).map(|routes| routes.keys().cloned().collect::<Vec<_>>());
+        assert_eq!((found.len(), models("prov_1")), (2, Some(vec!["a".to_owned(), "b".to_owned()])));
     }
 }

@@ -204,6 +204,11 @@ test("providers show how they do", async () => {
   await page.getByRole("rowheader", { name: "gpt-4o" }).waitFor();
   await row.getByRole("button", { name: "openai", exact: true }).focus();
   await page.getByRole("row", { name: /^gpt-4o closed/ }).waitFor();
+  await busy(5, "anthropic/sim-500");
+  const failing = page.getByRole("row").filter({ has: page.getByRole("button", { name: "anthropic", exact: true }) });
+  await failing.getByText(/\d of \d breakers open/).waitFor();
+  await failing.getByRole("button", { name: "anthropic", exact: true }).click();
+  await page.getByRole("row", { name: /^sim-500 open, \d.* left/ }).waitFor();
   await shoot("providers");
   await go("Overview");
   await page.getByRole("img", { name: /attempts in the last hour/ }).waitFor();
@@ -220,7 +225,7 @@ test("the log is filtered, turned and opened", async () => {
   await page.getByRole("button", { name: "Apply" }).click();
   await page.getByText(/1–\d of \d$/).waitFor();
   await list.getByText(MODEL).first().waitFor();
-  await page.getByLabel("Status").selectOption("503");
+  await page.getByLabel("Status").selectOption("422");
   await page.getByRole("button", { name: "Apply" }).click();
   await page.getByText("No request matches.").waitFor();
   await page.getByRole("button", { name: "Clear" }).click();

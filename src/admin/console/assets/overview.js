@@ -5,7 +5,7 @@ import { add, h, rows, show, table, write } from "./dom.js";
 import { clock, compact, count, ms, percent, usd } from "./format.js";
 import { requestRow, REQUEST_COLUMNS } from "./logs.js";
 import { bars, legend } from "./plot.js";
-import { stateBadge, worstBreaker } from "./providers.js";
+import { stateBadge } from "./providers.js";
 
 export const title = "Overview";
 
@@ -68,7 +68,7 @@ function card(credential) {
   const failed = rates.reduce((sum, route) => sum + route.attempts * route.error_rate, 0);
   const first = credential.routes.map((route) => route.first_token_p50_ms).filter((value) => value !== null);
   return h("div", { class: "card" },
-    h("div", { class: "row" }, h("strong", {}, credential.provider), stateBadge(credential, worstBreaker(credential.routes))),
+    h("div", { class: "row" }, h("strong", {}, credential.provider), stateBadge(credential)),
     h("dl", {},
       h("dt", {}, "First token, p50"), h("dd", {}, first.length ? ms(Math.min(...first)) : "–"),
       h("dt", {}, "Errors, 2 min"), h("dd", {}, attempts ? percent(failed / attempts) : "–"),

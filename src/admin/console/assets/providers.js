@@ -12,12 +12,12 @@ const BREAKER = { closed: ["closed", "good"], slow_start: ["slow start", "warn"]
 /** Numbers that a line remembers: two minutes at the pace of the page. */
 const REMEMBERED = 60;
 
-export function worstBreaker(routes) {
+function worstBreaker(routes) {
   return routes.reduce((worst, route) => (SEVERITY.indexOf(route.breaker) > SEVERITY.indexOf(worst) ? route.breaker : worst), "closed");
 }
 
 /** Whether a credential can be asked, in one word. */
-export function stateBadge(credential, breaker) {
+export function stateBadge(credential) {
   switch (credential.state) {
     case "disabled": return badge("disabled", "plain", "Switched off here; it takes no part.");
     case "unreadable": return badge("key unreadable", "bad", "The stored key can't be unsealed with this master key; give it again.");
@@ -27,8 +27,11 @@ export function stateBadge(credential, breaker) {
     case "cooling": return badge(`cooling ${ms(credential.cooling_ms)}`, "warn", "The provider answered 429.");
     default: break;
   }
+  const breaker = worstBreaker(credential.routes);
+  if (breaker === "closed") return badge("ready", "good");
   const [word, kind] = BREAKER[breaker] ?? [breaker, "plain"];
-  return breaker === "closed" ? badge("ready", "good") : badge(`breaker ${word}`, kind, "Some models of this credential failed too often; see its routes.");
+  const [some, all] = [credential.routes.filter((route) => route.breaker === breaker).length, credential.routes.length];
+  return badge(all === 1 ? `breaker ${word}` : `${some} of ${all} breakers ${word}`, kind, "Models that failed too often are left alone for a while; see the routes of this credential.");
 }
 
 export function mount(root, context) {
@@ -92,7 +95,7 @@ function line(credential, context, load, columns) {
     history.push(first ?? null);
     if (history.length > REMEMBERED) history.shift();
     write(told, `${item.id.slice(0, 10)}… · ${item.last_four ? `key …${item.last_four}` : "no key"}`);
-    show(state, stateBadge(health, worstBreaker(health.routes)));
+    show(state, stateBadge(health));
     write(cells[0].firstChild, ms(first));
     show(line, history.some((value) => value !== history[0]) ? spark(history, "First token over the last two minutes") : null);
     write(cells[1], ms(worst(health.routes, "first_token_p95_ms")));
