@@ -138,6 +138,7 @@ test("a key is shown once, and serves", async () => {
   key = await page.locator("code.secret").innerText();
   assert.match(key, /^pk_/);
   await page.getByRole("button", { name: "I have stored it" }).click();
+  await page.locator("code.secret").waitFor({ state: "detached" });
   await page.getByText("requests per minute: 600 · dollars per day: $2.50").waitFor();
   assert.ok(!(await page.content()).includes(key), "the key is gone with its dialog");
   await shoot("keys");
