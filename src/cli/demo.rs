@@ -54,7 +54,9 @@ pub(super) fn run(args: &Args) -> Outcome {
             if once || walked.is_err() {
                 done.notify_one();
             } else {
-                println!("The gateway serves on at http://{}; end it with Ctrl-C. Try:\n", cast.address);
+                println!("The gateway serves on at http://{}; end it with Ctrl-C.\n", cast.address);
+                println!("The console: http://{}/console/, with this admin token:\n{}\n", cast.address, cast.token);
+                println!("Or try:\n");
                 println!(
                     "{}",
                     curl_lines(&format!("http://{}", cast.address), &cast.key, &cast.token, &cast.workspace)

@@ -59,11 +59,13 @@ impl Server {
 pub struct Admin {
     /// Its own address; without one it shares the server's.
     pub listen: Option<SocketAddr>,
+    /// Whether the console is served there.
+    pub console: bool,
 }
 
 impl Admin {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-        Self { listen: reader.optional("admin.listen") }
+        Self { listen: reader.optional("admin.listen"), console: reader.take("admin.console", true) }
     }
 }
 

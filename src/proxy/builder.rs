@@ -30,6 +30,7 @@ use crate::config::{Config, Durability, Secret};
 use crate::directory::Directory;
 use crate::error::{Error, Result};
 use crate::guard::Guard;
+use crate::live::Table;
 use crate::meter::{Meter, MeterOptions};
 use crate::metrics::Metrics;
 use crate::shed::Load;
@@ -58,6 +59,7 @@ pub(super) struct Lasting {
     pub(super) load: Arc<Load>,
     pub(super) budgets: Budgets,
     pub(super) telemetry: Telemetry,
+    pub(super) live: Arc<Table>,
 }
 
 impl Gateway {
@@ -90,6 +92,7 @@ impl Gateway {
             load: Arc::default(),
             budgets: Budgets::default(),
             telemetry,
+            live: Arc::default(),
         };
         let started = Instant::now();
         let snapshot = snapshot(config, &lasting, &metrics, started)?;
@@ -169,6 +172,7 @@ fn snapshot(config: Config, lasting: &Lasting, metrics: &Arc<Metrics>, started: 
         store: Arc::clone(&lasting.store),
         meter: lasting.meter.clone(),
         upstream: Arc::new(operations),
+        live: Arc::clone(&lasting.live),
         jwt: Arc::new(Jwt::new(&jwt_secret(&config)?, &config.jwt.issuer, &config.jwt.audience, config.jwt.max_ttl)),
         now: Timestamp::now,
     });

@@ -16,6 +16,7 @@ use crate::balance::attempt::Attempt;
 use crate::balance::reason::Reason;
 use crate::directory::Caller;
 use crate::error::Error;
+use crate::live::{Entry, Progress, Ticket};
 use crate::quota::{Reservation, Standing};
 use crate::shed::Permit;
 use crate::store::{AttemptRecord, Booking};
@@ -73,6 +74,8 @@ pub struct RequestContext {
     pub content: Option<Content>,
     /// What is left of its limits, for the answer's head.
     pub standing: Standing,
+    /// Its place among the requests under way, until it is booked.
+    pub live: Option<Ticket>,
 }
 
 /// What a request asks for.
@@ -206,6 +209,7 @@ impl RequestContext {
             record: None,
             content: None,
             standing: Standing::default(),
+            live: None,
         }
     }
 
@@ -233,6 +237,28 @@ impl RequestContext {
         self.started.elapsed().saturating_sub(upstream).saturating_sub(self.waited)
     }
 
+    /// What those who look at the requests under way may know of it, once it has an owner and a model.
+    pub fn entry(&self) -> Option<Entry> {
+        let (caller, asked) = (self.caller.clone()?, self.asked.as_ref()?);
+        Some(Entry {
+            request_id: self.request_id.clone(),
+            caller,
+            model: asked.model.clone(),
+            strategy: asked.strategy,
+            stream: asked.stream,
+            created_at: self.created_at,
+            started: self.started,
+            progress: Progress::default(),
+        })
+    }
+
+    /// Tells those who look.
+    pub fn tell(&self, what: impl FnOnce(&Progress)) {
+        if let Some(ticket) = &self.live {
+            what(ticket.progress());
+        }
+    }
+
     /// The booking, for a request that got far enough to have an owner and a model.
     pub fn booking(&self) -> Option<Booking> {
         let (caller, asked) = (self.caller.as_ref()?, self.asked.as_ref()?);
@@ -258,6 +284,6 @@ impl RequestContext {
     }
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

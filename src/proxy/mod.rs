@@ -113,6 +113,7 @@ impl Gateway {
         session.set_pipelining_enabled(true);
         // A client that reads nothing must not hold an answer, and the provider behind it, for ever.
         session.set_write_timeout(Some(snapshot.config.timeouts.total));
+        let planes = Planes { console: planes.console && snapshot.config.admin.console, ..planes };
         let (route, method) = Route::find(session.req_header().uri.path(), planes)?;
         let route = context.route.insert(route).clone();
         if let Some(allowed) = method.filter(|allowed| *allowed != session.req_header().method) {
@@ -152,6 +153,7 @@ impl Gateway {
         context.in_flight = Some(self.metrics.requests.in_flight());
         self.watched.get_or_init(Handle::current);
         let admitted = self.admit(session, context, kind, snapshot).await?;
+        context.live = context.entry().and_then(|entry| self.lasting.live.enter(entry));
         Serving { gateway: self, snapshot, admitted: &admitted, session, context }.run().await
     }
 
@@ -218,6 +220,8 @@ impl Gateway {
             reservation.settle(Amount { tokens: booking.tokens(), cost: booking.cost() });
         }
         self.lasting.meter.book_and_wait(booking).await;
+        // Who looks finds it among those under way or in the log.
+        context.live = None;
     }
 
     /// Counts a request to a model that got not far enough for a booking.

@@ -13,6 +13,7 @@ mod access_log;
 mod bad_input;
 mod bodies;
 mod clients;
+mod console;
 mod crash;
 mod fallback;
 mod layout;
