@@ -3,15 +3,15 @@
 //! Not here: prices (`catalog`) and booking (`meter`). Each dialect converts its own convention into
 //! [`Usage`], whose fields never overlap; [`Usage::prompt_tokens`] gives OpenAI's view back.
 
-/// Tokens of one attempt, in kinds that do not overlap except `reasoning` and `audio_output`, which are part of `output`,
-/// and `audio_input`, which is part of `input`.
+/// Tokens of one attempt. `input`, `cached_read`, `cache_write` and `output` do not overlap; every other kind of token is part of
+/// one of them. A kind that came later is left out where there is none of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Usage {
     /// Prompt tokens billed at the full price: without those read from or written to a cache.
     pub input: u64,
     /// Prompt tokens read from a cache.
     pub cached_read: u64,
-    /// Prompt tokens written to a cache.
+    /// Prompt tokens written to a cache, for however long.
     pub cache_write: u64,
     /// Completion tokens, reasoning included.
     pub output: u64,
@@ -21,6 +21,26 @@ pub struct Usage {
     pub audio_input: u64,
     /// The part of `output` that was audio.
     pub audio_output: u64,
+    /// The part of `cache_write` that is kept for an hour, where the usual time is shorter.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cache_write_1h: u64,
+    /// The part of `cached_read` that was audio.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cached_audio: u64,
+    /// The part of `input` that was images.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub image_input: u64,
+    /// The part of `output` that was images.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub image_output: u64,
+    /// Searches of the web that the provider made and bills apart; no tokens.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub web_searches: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if passes a reference")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Usage {
@@ -32,6 +52,71 @@ impl Usage {
     /// OpenAI's `total_tokens`.
     pub const fn total_tokens(&self) -> u64 {
         self.prompt_tokens().saturating_add(self.output)
+    }
+}
+
+/// Which of its service tiers a provider says that it served from. A price that differs by tier is in the catalogue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ServiceTier {
+    /// The usual one, or none was named.
+    #[default]
+    Standard,
+    /// Answered within a day, for half the price.
+    Batch,
+    /// Cheaper and slower.
+    Flex,
+    /// Dearer and faster.
+    Priority,
+    /// Capacity that is paid for by the hour: these tokens have no price of their own.
+    Committed,
+    /// A word that is not known here.
+    Other,
+}
+
+impl ServiceTier {
+    /// Reads what a provider calls its tier, in any case.
+    pub fn from_word(word: &str) -> Self {
+        const WORDS: [(ServiceTier, &[&str]); 5] = [
+            (ServiceTier::Standard, &["", "auto", "default", "standard", "on_demand", "traffic_type_unspecified"]),
+            (ServiceTier::Batch, &["batch"]),
+            (ServiceTier::Flex, &["flex", "on_demand_flex"]),
+            (ServiceTier::Priority, &["priority", "on_demand_priority"]),
+            (ServiceTier::Committed, &["provisioned", "provisioned_throughput", "reserved", "scale"]),
+        ];
+        let is_it = |words: &[&str]| words.iter().any(|known| known.eq_ignore_ascii_case(word));
+        WORDS.iter().find(|(_, words)| is_it(words)).map_or(Self::Other, |(tier, _)| *tier)
+    }
+
+    /// The word used in the ledger; none for the usual tier.
+    pub const fn as_str(self) -> Option<&'static str> {
+        match self {
+            Self::Standard => None,
+            Self::Batch => Some("batch"),
+            Self::Flex => Some("flex"),
+            Self::Priority => Some("priority"),
+            Self::Committed => Some("committed"),
+            Self::Other => Some("other"),
+        }
+    }
+}
+
+/// What a cost was taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CostSource {
+    /// The provider said what it charges.
+    Reported,
+    /// Tokens by the catalogue's prices.
+    Catalogue,
+}
+
+impl CostSource {
+    /// The word used in the ledger.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Reported => "reported",
+            Self::Catalogue => "catalogue",
+        }
     }
 }
 

@@ -264,6 +264,11 @@ impl WireUsage {
             reasoning: self.completion_tokens_details.reasoning_tokens,
             audio_input: self.prompt_tokens_details.audio_tokens,
             audio_output: self.completion_tokens_details.audio_tokens,
+            cache_write_1h: 0,
+            cached_audio: 0,
+            image_input: 0,
+            image_output: 0,
+            web_searches: 0,
         }
     }
 }

@@ -42,6 +42,11 @@ mod tests {
         reasoning: 100,
         audio_input: 10,
         audio_output: 10,
+        cache_write_1h: 0,
+        cached_audio: 0,
+        image_input: 0,
+        image_output: 0,
+        web_searches: 0,
     };
 
     fn per_token(dollars: f64) -> Money {

@@ -151,6 +151,9 @@ impl Trace {
             first_token_ms: self.first_content.map(millis),
             reason: Some(self.reason.as_str().to_owned()),
             passed_over: self.passed_over.iter().map(|(who, why)| format!("{who}:{why}")).collect(),
+            cost_source: None,
+            why: None,
+            service_tier: None,
         }
     }
 }

@@ -17,6 +17,13 @@ impl Rollup {
         self.unpriced += u64::from(attempt.certainty == Certainty::Unpriced);
         self.estimated += u64::from(attempt.certainty == Certainty::Estimated);
         self.cost += attempt.cost;
+        match attempt.certainty {
+            Certainty::Exact => {}
+            Certainty::Estimated => self.estimated_cost += attempt.cost,
+            Certainty::Unpriced => {
+                self.unpriced_tokens = self.unpriced_tokens.saturating_add(attempt.usage.total_tokens());
+            }
+        }
         add_usage(&mut self.usage, &attempt.usage);
         if attempt.error.is_none() {
             self.latency.add(attempt.latency_ms);
@@ -30,6 +37,8 @@ impl Rollup {
         self.unpriced += other.unpriced;
         self.estimated += other.estimated;
         self.cost += other.cost;
+        self.estimated_cost += other.estimated_cost;
+        self.unpriced_tokens = self.unpriced_tokens.saturating_add(other.unpriced_tokens);
         add_usage(&mut self.usage, &other.usage);
         self.latency.merge(&other.latency);
     }
@@ -48,6 +57,11 @@ fn add_usage(sum: &mut Usage, usage: &Usage) {
     sum.reasoning = sum.reasoning.saturating_add(usage.reasoning);
     sum.audio_input = sum.audio_input.saturating_add(usage.audio_input);
     sum.audio_output = sum.audio_output.saturating_add(usage.audio_output);
+    sum.cache_write_1h = sum.cache_write_1h.saturating_add(usage.cache_write_1h);
+    sum.cached_audio = sum.cached_audio.saturating_add(usage.cached_audio);
+    sum.image_input = sum.image_input.saturating_add(usage.image_input);
+    sum.image_output = sum.image_output.saturating_add(usage.image_output);
+    sum.web_searches = sum.web_searches.saturating_add(usage.web_searches);
 }
 
 impl Histogram {
@@ -175,5 +189,6 @@ mod tests {
         assert_eq!((one.unpriced, one.estimated), (1, 1));
         assert_eq!(one.cost, unpriced.cost + estimated.cost);
         assert_eq!(one.usage.total_tokens(), 2 * unpriced.usage.total_tokens());
+        assert_eq!((one.unpriced_tokens, one.estimated_cost), (unpriced.usage.total_tokens(), estimated.cost));
     }
 }

@@ -23,6 +23,9 @@ fn attempt(number: u32, provider: &str, status: u16, input: u64) -> AttemptRecor
         first_token_ms: None,
         reason: None,
         passed_over: Vec::new(),
+        cost_source: None,
+        why: None,
+        service_tier: None,
     }
 }
 

@@ -65,6 +65,7 @@ impl UsageWire {
             reasoning: self.thoughts_token_count,
             audio_input: heard.saturating_sub(audio(self.cache_tokens_details.as_deref())).min(input),
             audio_output: audio(self.candidates_tokens_details.as_deref()),
+            ..Usage::default()
         })
     }
 }

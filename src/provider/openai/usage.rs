@@ -66,6 +66,7 @@ pub(super) fn read(raw: &RawValue) -> Option<Usage> {
         reasoning: reasoning.max(thought_beside),
         audio_input: details.audio_tokens,
         audio_output: wire.completion_tokens_details.audio_tokens,
+        ..Usage::default()
     })
 }
 
