@@ -1,7 +1,9 @@
 //! Tokens as they are billed, whatever a provider calls them.
 //!
 //! Not here: prices (`catalog`) and booking (`meter`). Each dialect converts its own convention into
-//! [`Usage`], whose fields never overlap; [`Usage::prompt_tokens`] gives OpenAI's view back.
+//! [`Usage`]; [`Usage::prompt_tokens`] gives OpenAI's view back. What a provider says of its bill beside tokens is a [`Bill`].
+
+use crate::money::Money;
 
 /// Tokens of one attempt. `input`, `cached_read`, `cache_write` and `output` do not overlap; every other kind of token is part of
 /// one of them. A kind that came later is left out where there is none of it.
@@ -53,6 +55,57 @@ impl Usage {
     pub const fn total_tokens(&self) -> u64 {
         self.prompt_tokens().saturating_add(self.output)
     }
+
+    /// Adds every kind; nothing wraps.
+    pub fn add(&mut self, more: &Self) {
+        // Taken apart field by field, so that a field which is added can't be forgotten here.
+        let Self {
+            input,
+            cached_read,
+            cache_write,
+            output,
+            reasoning,
+            audio_input,
+            audio_output,
+            cache_write_1h,
+            cached_audio,
+            image_input,
+            image_output,
+            web_searches,
+        } = self;
+        let sums = [
+            (input, more.input),
+            (cached_read, more.cached_read),
+            (cache_write, more.cache_write),
+            (output, more.output),
+            (reasoning, more.reasoning),
+            (audio_input, more.audio_input),
+            (audio_output, more.audio_output),
+            (cache_write_1h, more.cache_write_1h),
+            (cached_audio, more.cached_audio),
+            (image_input, more.image_input),
+            (image_output, more.image_output),
+            (web_searches, more.web_searches),
+        ];
+        for (sum, more) in sums {
+            *sum = sum.saturating_add(more);
+        }
+    }
+}
+
+/// What a provider says of the bill of one attempt, beside its tokens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bill {
+    /// The tier that served.
+    pub tier: ServiceTier,
+    /// Whether it was served from one region only, for which some models cost more.
+    pub regional: bool,
+    /// What the provider charges, where it says so: it stands, whatever the catalogue thinks.
+    pub cost: Option<Money>,
+    /// The provider's figure is its last, whatever becomes of the answer.
+    pub closed: bool,
+    /// Tokens of other models that the answer was made with, by their names at the same provider.
+    pub others: Vec<(String, Usage)>,
 }
 
 /// Which of its service tiers a provider says that it served from. A price that differs by tier is in the catalogue.

@@ -3,6 +3,7 @@
 //! A translated dialect builds these; a provider of the same dialect has its bytes forwarded instead. Keys that OpenAI's
 //! schema requires are always written, `null` where there is nothing.
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
@@ -308,11 +309,13 @@ pub fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error
     Ok(count.unwrap_or(0).min(MAX_COUNT))
 }
 
-fn or_default<'de, D: Deserializer<'de>, T: Default + serde::de::DeserializeOwned>(
-    deserializer: D,
-) -> Result<T, D::Error> {
-    let value = Value::deserialize(deserializer)?;
-    Ok(serde_json::from_value(value).unwrap_or_default())
+fn or_default<'de, D: Deserializer<'de>, T: Default + DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
+    lenient(deserializer).map(Option::unwrap_or_default)
+}
+
+/// A value that is not worth failing an answer for: what has another shape than expected is absent.
+pub fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Ok(serde_json::from_value(Value::deserialize(deserializer)?).ok())
 }
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ pub(super) struct Call {
 /// An attempt that has content.
 pub(super) enum Started {
     /// A whole answer; its connection has been given back.
-    Whole(Answer),
+    Whole(Box<Answer>),
     /// A stream at its first content.
     Stream(Box<LiveStream>),
 }
@@ -172,7 +172,8 @@ impl Attempts {
         self.upstream.finish(exchange).await;
         let answer = self.translate(call, choice, body)?;
         trace.usage = answer.usage;
-        Ok(Started::Whole(answer))
+        trace.bill.clone_from(&answer.bill);
+        Ok(Started::Whole(Box::new(answer)))
     }
 
     fn translate(&self, call: &Call, choice: &Choice, body: Bytes) -> Result<Answer> {

@@ -12,13 +12,15 @@ use crate::api::strategy::StrategyName;
 use crate::balance::Candidate;
 use crate::balance::attempt::Attempt;
 use crate::balance::reason::Reason;
+use crate::catalog::Catalog;
 use crate::directory::Caller;
 use crate::error::Error;
+use crate::meter::{Priced, Tariff, Used, Why, price};
+use crate::metrics;
 use crate::quota::{Reservation, Standing};
 use crate::shed::Permit;
 use crate::store::{AttemptRecord, Booking};
-use crate::usage::{Usage, estimate_tokens};
-use crate::{meter, metrics};
+use crate::usage::{Bill, Usage, estimate_tokens};
 
 /// One request.
 pub struct RequestContext {
@@ -83,6 +85,8 @@ pub struct Trace {
     pub status: u16,
     /// The newest figure of the provider.
     pub usage: Option<Usage>,
+    /// What it says of the bill beside it.
+    pub bill: Bill,
     /// Bytes of generated text that came.
     pub generated: u64,
     /// From the start to the first content.
@@ -108,6 +112,7 @@ impl Trace {
             sent_bytes: None,
             status: 0,
             usage: None,
+            bill: Bill::default(),
             generated: 0,
             first_content: None,
             took: None,
@@ -118,25 +123,38 @@ impl Trace {
         }
     }
 
-    /// The tokens to book, and whether the provider said so itself.
-    fn tokens(&self) -> (Usage, bool) {
+    /// The tokens of the model that was asked, and why they are estimated, where the provider did not say so itself.
+    fn tokens(&self) -> (Usage, Option<Why>) {
+        let why = || Some(Why::no_figure(self.error.as_ref().map(Error::kind)));
         if let Some(usage) = self.usage {
-            let cut_short = self.error.is_some() && self.generated > 0;
-            let output = if cut_short { usage.output.max(estimate_tokens(self.generated)) } else { usage.output };
-            return (Usage { output, ..usage }, !cut_short);
+            let cut_short = self.error.is_some() && self.generated > 0 && !self.bill.closed;
+            if !cut_short {
+                return (usage, None);
+            }
+            return (Usage { output: usage.output.max(estimate_tokens(self.generated)), ..usage }, why());
         }
         let billable = (self.status == 200 || self.status == 0) && self.sent_bytes.is_some();
         if !billable {
             // A provider that refuses or fails with a status charges nothing, and says nothing about tokens.
-            return (Usage::default(), true);
+            return (Usage::default(), None);
         }
         let input = estimate_tokens(self.sent_bytes.unwrap_or_default());
-        (Usage { input, output: estimate_tokens(self.generated), ..Usage::default() }, false)
+        (Usage { input, output: estimate_tokens(self.generated), ..Usage::default() }, why())
     }
 
-    fn record(&self, number: u32) -> AttemptRecord {
-        let (usage, exact) = self.tokens();
-        let (cost, certainty) = meter::price(&usage, self.candidate.prices.as_ref(), exact);
+    /// What the attempt used, all models together, and what that cost at this time.
+    pub fn priced(&self, date: Timestamp, catalog: &Catalog) -> (Usage, Priced) {
+        let (mut usage, estimated) = self.tokens();
+        let provider = self.candidate.credential.provider.name;
+        let own = self.candidate.prices.as_ref().map(|prices| prices.at(date));
+        let other = |model: &str| catalog.price(provider, model).map(|prices| prices.at(date));
+        let priced = price(&Used { usage: &usage, bill: &self.bill, estimated }, &Tariff { own, other: &other });
+        self.bill.others.iter().for_each(|(_, more)| usage.add(more));
+        (usage, priced)
+    }
+
+    fn record(&self, number: u32, date: Timestamp, catalog: &Catalog) -> AttemptRecord {
+        let (usage, Priced { cost, certainty, source, why }) = self.priced(date, catalog);
         AttemptRecord {
             number,
             provider: self.candidate.credential.provider.name.to_owned(),
@@ -151,9 +169,9 @@ impl Trace {
             first_token_ms: self.first_content.map(millis),
             reason: Some(self.reason.as_str().to_owned()),
             passed_over: self.passed_over.iter().map(|(who, why)| format!("{who}:{why}")).collect(),
-            cost_source: None,
-            why: None,
-            service_tier: None,
+            cost_source: source,
+            why: why.map(|why| why.as_str().to_owned()),
+            service_tier: self.bill.tier.as_str().map(str::to_owned),
         }
     }
 }
@@ -193,8 +211,9 @@ impl RequestContext {
         self.caller.as_ref().map_or("", |caller| &caller.workspace.id)
     }
 
-    /// The booking, for a request that got far enough to have an owner and a model.
-    pub fn booking(&self) -> Option<Booking> {
+    /// The booking, for a request that got far enough to have an owner and a model. It is priced by what was valid when it came;
+    /// the catalogue knows the models that took part beside the one that was asked.
+    pub fn booking(&self, catalog: &Catalog) -> Option<Booking> {
         let (caller, asked) = (self.caller.as_ref()?, self.asked.as_ref()?);
         let last = self.traces.last();
         Some(Booking {
@@ -212,7 +231,10 @@ impl RequestContext {
             latency_ms: millis(self.started.elapsed()),
             first_token_ms: self.first_content.map(millis),
             created_at: self.created_at,
-            attempts: (1..).zip(&self.traces).map(|(number, trace)| trace.record(number)).collect(),
+            attempts: (1..)
+                .zip(&self.traces)
+                .map(|(number, trace)| trace.record(number, self.created_at, catalog))
+                .collect(),
         })
     }
 }

@@ -197,7 +197,7 @@ impl Gateway {
         }
         let upstream: Duration = context.traces.iter().filter_map(|trace| trace.took).sum();
         self.metrics.overhead.observe(context.started.elapsed().saturating_sub(upstream).as_secs_f64());
-        if let Some(booking) = context.booking() {
+        if let Some(booking) = context.booking(self.snapshot.load().planner.catalog()) {
             tracing::debug!(request_id = %booking.request_id, status = booking.status, "request finished");
             if let Some(reservation) = context.reservation.take() {
                 reservation.settle(Amount { tokens: booking.tokens(), cost: booking.cost() });
