@@ -200,3 +200,52 @@ impl Certainty {
 pub const fn estimate_tokens(bytes: u64) -> u64 {
     bytes.div_ceil(4)
 }
+
+/// Characters in a row that no text has: images, sound and files in base64 do.
+const BLOB: usize = 1024;
+/// Tokens of a blob, whose size says little about them: those of a usual image.
+const BLOB_TOKENS: u64 = 1000;
+
+/// Tokens of a request's body, when nobody counted them: its text by its bytes, and each image or file as one usual image.
+pub fn estimate_prompt(body: &[u8]) -> u64 {
+    let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=' | b'-' | b'_');
+    let (mut text, mut blobs) = (0, 0);
+    for run in body.chunk_by(|left, right| is_base64(left) && is_base64(right)) {
+        if run.len() < BLOB {
+            text += run.len() as u64;
+        } else {
+            blobs += 1;
+        }
+    }
+    estimate_tokens(text).saturating_add(BLOB_TOKENS * blobs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_not_estimated_by_its_bytes() {
+        let text = "How are you today? ".repeat(100);
+        assert_eq!(estimate_prompt(text.as_bytes()), estimate_tokens(text.len() as u64));
+        let image = format!("{text}\"data:image/png;base64,{}\"", "iVBOR/+w".repeat(100_000));
+        let estimated = estimate_prompt(image.as_bytes());
+        assert!((BLOB_TOKENS + 400..BLOB_TOKENS + 600).contains(&estimated), "{estimated}");
+        assert_eq!(estimate_prompt(b""), 0);
+    }
+
+    #[test]
+    fn every_kind_is_added_and_none_wraps() {
+        let mut sum = Usage { input: u64::MAX, web_searches: 1, ..Usage::default() };
+        sum.add(&Usage { input: 1, image_output: 2, web_searches: 3, ..Usage::default() });
+        assert_eq!(sum, Usage { input: u64::MAX, image_output: 2, web_searches: 4, ..Usage::default() });
+    }
+
+    #[test]
+    fn a_record_without_the_later_kinds_is_read_and_written_as_it_was() {
+        let old =
+            r#"{"input":1,"cached_read":2,"cache_write":3,"output":4,"reasoning":5,"audio_input":6,"audio_output":7}"#;
+        let usage: Usage = serde_json::from_str(old).unwrap();
+        assert_eq!((usage.cache_write_1h, serde_json::to_string(&usage).unwrap().as_str()), (0, old));
+    }
+}

@@ -10,6 +10,7 @@ use super::tenant::Tenant;
 use super::{AdminState, read_ledger};
 use crate::error::{Error, Result};
 use crate::store::{AttemptRecord, LogQuery, RequestRecord};
+use crate::usage::{Certainty, CostSource};
 
 /// Pages beyond this are refused: nobody reads them, and skipping costs.
 const MAX_PAGE: u32 = 1_000_000;
@@ -51,12 +52,31 @@ struct Try {
     reason: Option<String>,
     passed_over: Vec<String>,
     latency_ms: u64,
+    tokens: u64,
+    cost: f64,
+    certainty: Certainty,
+    cost_source: Option<CostSource>,
+    why: Option<String>,
+    service_tier: Option<String>,
 }
 
 impl From<AttemptRecord> for Try {
     fn from(record: AttemptRecord) -> Self {
-        let AttemptRecord { provider, model, status, error, reason, passed_over, latency_ms, .. } = record;
-        Self { provider, model, status, error, reason, passed_over, latency_ms }
+        Self {
+            tokens: record.usage.total_tokens(),
+            cost: record.cost.dollars(),
+            provider: record.provider,
+            model: record.model,
+            status: record.status,
+            error: record.error,
+            reason: record.reason,
+            passed_over: record.passed_over,
+            latency_ms: record.latency_ms,
+            certainty: record.certainty,
+            cost_source: record.cost_source,
+            why: record.why,
+            service_tier: record.service_tier,
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::config::{Place, Problem, Problems};
 use crate::provider::PROVIDERS;
-pub use prices::{PriceList, Prices, Rates, Sheet, Tier};
+pub use prices::{Peak, PriceList, Prices, Rates, Sheet, Tier};
 
 /// The catalogue that is compiled in.
 const BUILT_IN: &str = include_str!("../../conf/models.toml");

@@ -8,7 +8,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use toml::de::{DeArray, DeTable, DeValue};
 
-use super::{Capabilities, Catalog, Kind, ModelEntry, PriceList, Prices, Rates, Sheet, Tier};
+use super::{Capabilities, Catalog, Kind, ModelEntry, Peak, PriceList, Prices, Rates, Sheet, Tier};
 use crate::config::reader::{Reader, Source};
 use crate::config::setting::{Setting, Words};
 use crate::config::{Place, Problem, Problems};
@@ -95,7 +95,22 @@ impl<'t> Reading<'t> {
             let sheet = table.remove(word).and_then(|written| self.service(&key, written, kind));
             services.extend(sheet.map(|sheet| (tier, sheet)));
         }
-        Nested { tiers, services }
+        let peak = table.remove("peak").and_then(|written| self.peak(&format!("{key}.peak"), written, kind));
+        Nested { tiers, services, peak }
+    }
+
+    /// The prices at some hours of the day.
+    fn peak(&mut self, key: &str, written: toml::Spanned<DeValue<'t>>, kind: Kind) -> Option<Box<Peak>> {
+        let offset = written.span().start;
+        let mut table = self.table(written, key, "expected a table with `hours` and its prices")?;
+        let nested = self.nested(key, &mut table, kind);
+        let mut reader = Reader::entry(self.source, &format!("{key}."), offset, table);
+        let hours: Option<Vec<Hours>> = reader.required("hours");
+        let weekdays = reader.take("weekdays", false);
+        let prices = read_prices(&mut reader, kind, nested);
+        self.found.extend(reader.finish());
+        let hours = hours?.into_iter().map(|Hours(from, to)| (from, to)).collect();
+        Some(Box::new(Peak { hours, weekdays, prices: prices? }))
     }
 
     fn service(&mut self, key: &str, written: toml::Spanned<DeValue<'t>>, kind: Kind) -> Option<Sheet> {
@@ -184,6 +199,7 @@ impl<'t> Reading<'t> {
 struct Nested {
     tiers: Vec<Tier>,
     services: Vec<(ServiceTier, Sheet)>,
+    peak: Option<Box<Peak>>,
 }
 
 /// Service tiers that have prices of their own.
@@ -231,11 +247,12 @@ fn read_model(
 }
 
 /// The prices of a model, or what changes in them.
-fn read_prices(reader: &mut Reader<'_>, kind: Kind, Nested { tiers, services }: Nested) -> Option<Prices> {
+fn read_prices(reader: &mut Reader<'_>, kind: Kind, Nested { tiers, services, peak }: Nested) -> Option<Prices> {
     let base = read_rates(reader, kind);
-    let web_search = reader.optional("web_search").map(|Fee(fee)| fee);
+    let [request, web_search] = ["request", "web_search"].map(|key| reader.optional(key).map(|Fee(fee)| fee));
     let regional_percent = reader.optional("regional").map(|Factor(percent)| percent);
-    Some(Prices { usual: Sheet { base: base?, tiers }, services, web_search, regional_percent })
+    let usual = Sheet { base: base?, tiers };
+    Some(Prices { usual, services, request, web_search, regional_percent, peak })
 }
 
 /// The rates of a model, or of one of its tiers.
@@ -315,6 +332,30 @@ impl Setting for Factor {
 
     fn from_text(text: &str) -> Option<Self> {
         Self::from_toml(DeValue::parse(text).ok()?.get_ref())
+    }
+}
+
+/// Hours of a day, in minutes from its beginning.
+struct Hours(u16, u16);
+
+impl Setting for Hours {
+    fn expected() -> String {
+        "a time of the day in UTC such as \"01:00-04:00\"".to_owned()
+    }
+
+    fn from_toml(value: &DeValue<'_>) -> Option<Self> {
+        Self::from_text(value.as_str()?)
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        let minute = |text: &str| {
+            let (hour, minute) = text.split_once(':')?;
+            let (hour, minute): (u16, u16) = (hour.parse().ok()?, minute.parse().ok()?);
+            (hour <= 24 && minute < 60).then(|| hour * 60 + minute).filter(|minute| *minute <= 24 * 60)
+        };
+        let (from, to) = text.split_once('-')?;
+        let (from, to) = (minute(from)?, minute(to)?);
+        (from < to).then_some(Self(from, to))
     }
 }
 

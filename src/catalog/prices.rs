@@ -1,8 +1,10 @@
-//! What models cost: per token by kind, by the length of the prompt, by service tier, and from when on.
+//! What models cost: per token by kind, by the length of the prompt, by service tier, by the hour, and from when on.
 //!
 //! Not here: what a usage comes to (`meter`), how prices are written (`parse`).
 
 use jiff::Timestamp;
+use jiff::civil::Weekday;
+use jiff::tz::TimeZone;
 
 use crate::money::Money;
 use crate::usage::ServiceTier;
@@ -69,10 +71,35 @@ pub struct Prices {
     pub usual: Sheet,
     /// In others, each once.
     pub services: Vec<(ServiceTier, Sheet)>,
+    /// A request, beside its tokens.
+    pub request: Option<Money>,
     /// A search of the web that the provider makes; unknown when absent.
     pub web_search: Option<Money>,
     /// What serving from one region only makes of the price of tokens, in percent.
     pub regional_percent: Option<u32>,
+    /// Other prices at some hours of the day.
+    pub peak: Option<Box<Peak>>,
+}
+
+/// Hours at which a model has other prices.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Peak {
+    /// Minutes of the day in UTC, each from one up to another.
+    pub hours: Vec<(u16, u16)>,
+    /// Whether Saturdays and Sundays have none.
+    pub weekdays: bool,
+    /// The prices then; these have no peak.
+    pub prices: Prices,
+}
+
+impl Peak {
+    /// Whether the moment is one of these hours.
+    fn holds(&self, moment: Timestamp) -> bool {
+        let local = TimeZone::UTC.to_datetime(moment);
+        let minute = local.hour().unsigned_abs() as u16 * 60 + local.minute().unsigned_abs() as u16;
+        let weekend = matches!(local.weekday(), Weekday::Saturday | Weekday::Sunday);
+        !(self.weekdays && weekend) && self.hours.iter().any(|(from, to)| (*from..*to).contains(&minute))
+    }
 }
 
 impl Prices {
@@ -114,7 +141,8 @@ impl PriceList {
     /// The prices that were valid then.
     pub fn at(&self, moment: Timestamp) -> &Prices {
         let change = self.changes.iter().rev().find(|(from, _)| *from <= moment);
-        change.map_or(&self.first, |(_, prices)| prices)
+        let prices = change.map_or(&self.first, |(_, prices)| prices);
+        prices.peak.as_ref().filter(|peak| peak.holds(moment)).map_or(prices, |peak| &peak.prices)
     }
 }
 

@@ -52,6 +52,7 @@ fn every_price_in_the_shipped_file_makes_sense() {
         // A model server that needs no key bills nobody by the token.
         let unbilled = crate::provider::find(entry.provider).is_some_and(|provider| provider.keyless);
         let all = std::iter::once(&entry.prices.first).chain(entry.prices.changes.iter().map(|(_, prices)| prices));
+        let all = all.flat_map(|prices| std::iter::once(prices).chain(prices.peak.iter().map(|peak| &peak.prices)));
         for sheet in
             all.flat_map(|prices| std::iter::once(&prices.usual).chain(prices.services.iter().map(|(_, sheet)| sheet)))
         {
@@ -207,7 +208,7 @@ fn a_long_prompt_has_the_prices_of_its_tier() {
 
 #[test]
 fn a_service_tier_has_its_own_prices_and_its_own_for_long_prompts() {
-    let text = "[[model]]\nname = \"m\"\nprovider = \"openai\"\ninput = 1\noutput = 2\nweb_search = 0.01\nregional = 1.1\n\
+    let text = "[[model]]\nname = \"m\"\nprovider = \"openai\"\ninput = 1\noutput = 2\nweb_search = 0.01\nrequest = 2e-3\nregional = 1.1\n\
         flex = { input = 0.5, output = 1, cached_read = 0.05, tiers = [{ above = 100, input = 0.7, output = 1.5 }] }\n\
         [model.priority]\ninput = 2\noutput = 4\n";
     let catalog = Catalog::parse(text, "m.toml", &PROVIDERS).unwrap();
@@ -218,6 +219,7 @@ fn a_service_tier_has_its_own_prices_and_its_own_for_long_prompts() {
     assert_eq!(input(ServiceTier::Priority, 101), Some(Money(2_000_000)));
     assert_eq!(input(ServiceTier::Batch, 1), None);
     assert_eq!((prices.web_search, prices.regional_percent), (Some(Money(10_000_000_000)), Some(110)));
+    assert_eq!(prices.request, Some(Money(2_000_000_000)));
 }
 
 #[test]
@@ -242,6 +244,34 @@ fn a_price_holds_from_its_day_on_and_what_is_not_said_anew_is_not_inherited() {
     let changed = list.at("2026-09-02T00:00:00Z".parse().unwrap());
     assert_eq!(changed.usual.base.cached_read, None);
     assert!(list.changes[1].1.service(ServiceTier::Flex).is_some());
+}
+
+#[test]
+fn some_hours_of_the_working_days_are_dearer() {
+    let text = "[[model]]\nname = \"m\"\nprovider = \"openai\"\ninput = 1\noutput = 2\n\
+        peak = { hours = [\"01:00-04:00\", \"22:30-24:00\"], weekdays = true, input = 3, output = 4 }\n";
+    let catalog = Catalog::parse(text, "m.toml", &PROVIDERS).unwrap();
+    let list = catalog.price("openai", "m").unwrap();
+    let input = |moment: &str| list.at(moment.parse().unwrap()).usual.base.input;
+    let table = [
+        ("2026-11-26T00:59:59.999Z", 1),
+        ("2026-11-26T01:00:00Z", 3),
+        ("2026-11-26T03:59:59Z", 3),
+        ("2026-11-26T04:00:00Z", 1),
+        ("2026-11-26T23:59:59Z", 3),
+        ("2026-11-28T02:00:00Z", 1),
+        ("2026-11-29T02:00:00Z", 1),
+        ("2026-11-30T02:00:00Z", 3),
+    ];
+    for (moment, dollars) in table {
+        assert_eq!(input(moment), Money(dollars * 1_000_000), "{moment}");
+    }
+    let hours = |hours: &str| text.replace("01:00-04:00", hours);
+    for wrong in
+        ["4:00", "04:00-01:00", "01:00-01:00", "01:60-02:00", "1-2", "23:00-24:01", "-1:00-02:00", "9999:00-9999:01"]
+    {
+        assert!(mistakes(&hours(wrong)).contains("model.peak.hours: expected a list in brackets"), "{wrong}");
+    }
 }
 
 #[test]

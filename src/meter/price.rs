@@ -71,7 +71,7 @@ pub fn price(used: &Used<'_>, tariff: &Tariff<'_>) -> Priced {
     let Some(prices) = tariff.own else {
         return least.map_or(Priced::unpriced(Why::NoPrice), |cost| Priced::new(cost, reported, *estimated));
     };
-    let mut total = Total { prices, bill, cost: Money::ZERO, doubt: *estimated };
+    let mut total = Total { prices, bill, cost: prices.request.unwrap_or_default(), doubt: *estimated };
     total.add(usage, prices);
     for (model, usage) in &bill.others {
         match (tariff.other)(model) {

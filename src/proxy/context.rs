@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::api::strategy::StrategyName;
@@ -20,7 +21,7 @@ use crate::metrics;
 use crate::quota::{Reservation, Standing};
 use crate::shed::Permit;
 use crate::store::{AttemptRecord, Booking};
-use crate::usage::{Bill, Usage, estimate_tokens};
+use crate::usage::{Bill, Usage, estimate_prompt, estimate_tokens};
 
 /// One request.
 pub struct RequestContext {
@@ -79,8 +80,10 @@ pub struct Trace {
     pub candidate: Arc<Candidate>,
     /// When it began.
     pub started: Instant,
-    /// Bytes of the request body, once any of it may have reached the provider.
-    pub sent_bytes: Option<u64>,
+    /// The request's body, once any of it may have reached the provider; until the attempt is closed.
+    pub sent: Option<Bytes>,
+    /// Tokens of that body, estimated where the provider counted none.
+    pub sent_tokens: Option<u64>,
     /// The provider's HTTP status.
     pub status: u16,
     /// The newest figure of the provider.
@@ -109,7 +112,8 @@ impl Trace {
         Self {
             candidate: Arc::clone(attempt.candidate()),
             started: Instant::now(),
-            sent_bytes: None,
+            sent: None,
+            sent_tokens: None,
             status: 0,
             usage: None,
             bill: Bill::default(),
@@ -123,6 +127,12 @@ impl Trace {
         }
     }
 
+    /// Lets the body go, once its tokens are counted or estimated.
+    pub fn let_go(&mut self) {
+        let sent = self.sent.take().filter(|_| self.usage.is_none());
+        self.sent_tokens = self.sent_tokens.or(sent.as_deref().map(estimate_prompt));
+    }
+
     /// The tokens of the model that was asked, and why they are estimated, where the provider did not say so itself.
     fn tokens(&self) -> (Usage, Option<Why>) {
         let why = || Some(Why::no_figure(self.error.as_ref().map(Error::kind)));
@@ -133,12 +143,11 @@ impl Trace {
             }
             return (Usage { output: usage.output.max(estimate_tokens(self.generated)), ..usage }, why());
         }
-        let billable = (self.status == 200 || self.status == 0) && self.sent_bytes.is_some();
-        if !billable {
+        let sent = self.sent_tokens.or_else(|| self.sent.as_deref().map(estimate_prompt));
+        let Some(input) = sent.filter(|_| matches!(self.status, 0 | 200)) else {
             // A provider that refuses or fails with a status charges nothing, and says nothing about tokens.
             return (Usage::default(), None);
-        }
-        let input = estimate_tokens(self.sent_bytes.unwrap_or_default());
+        };
         (Usage { input, output: estimate_tokens(self.generated), ..Usage::default() }, why())
     }
 

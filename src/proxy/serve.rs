@@ -212,6 +212,7 @@ impl Gateway {
             _ => {}
         }
         trace.error = error;
+        trace.let_go();
     }
 }
 

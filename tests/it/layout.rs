@@ -31,7 +31,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("directory", &["error", "api", "config", "provider", "guard", "vault", "quota", "store"]),
     ("balance", &["error", "money", "usage", "api", "provider", "catalog", "guard", "directory"]),
     ("meter", &["error", "money", "usage", "catalog", "store", "metrics"]),
-    ("admin", &["error", "money", "api", "config", "store", "directory", "meter"]),
+    ("admin", &["error", "money", "usage", "api", "config", "store", "directory", "meter"]),
     ("proxy", &["*"]),
     // Simulated providers know nothing of the gateway, or a test against them would prove little.
     ("simulator", &["error", "usage"]),

@@ -144,6 +144,9 @@ fn searches_and_one_region_cost_more_where_that_is_known() {
     let bill = Bill { regional: true, ..Bill::default() };
     let expected = Money(1000 * 3_300_000 + 2 * 10_000_000_000);
     assert_eq!(price(&used(&usage, &bill), &tariff(Some(&prices))), Priced::new(expected, CATALOGUE, None));
+    let each = Prices { request: Money::from_decimal("0.025"), ..prices };
+    let more = expected + Money(25_000_000_000);
+    assert_eq!(price(&used(&usage, &bill), &tariff(Some(&each))).cost, more, "and so does each request");
     let silent = price(&used(&usage, &bill), &tariff(Some(&Prices::flat(rates()))));
     assert_eq!(silent, Priced::new(Money(1000 * 3_000_000), CATALOGUE, Some(Why::NoSearchPrice)));
 }

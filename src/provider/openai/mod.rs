@@ -2,7 +2,8 @@
 //! only what must change is changed. Compatible providers are rows of constants over it: see [`compatible`].
 //!
 //! Invariant: a body that needs no change, in either direction, passes as the very same bytes. The changes to answers are
-//! listed in `choice`, `calls`, `identity`, `required`, `stream` and `usage`; OpenAI's own answers need none of them.
+//! listed in `choice`, `calls`, `identity`, `required`, `stream` and `usage`; OpenAI's own answers need none of them. What they
+//! say of the bill is read in `usage` and `bill`.
 
 mod bill;
 mod calls;

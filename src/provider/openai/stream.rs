@@ -434,6 +434,32 @@ mod tests {
     }
 
     #[test]
+    fn usage_that_is_told_choice_by_choice_is_added_up() {
+        let piece = |index: u8, end: &str| {
+            format!(
+                r#"{{"id":"c","object":"chat.completion.chunk","created":7,"model":"m","choices":[{{"index":{index},"delta":{{"content":"a"}},"finish_reason":{end}}}]}}"#
+            )
+        };
+        let (one, other) = (piece(0, "null"), piece(1, "null"));
+        let (ended, other_ended) = (piece(0, "\"stop\""), piece(1, "\"stop\""));
+        let told = [one.as_str(), &other, &ended, USAGE, &other_ended, USAGE, "[DONE]"];
+        let (out, end) = run(&mut forwarder(true), &told);
+        assert_eq!((end, out.usage.unwrap().prompt_tokens(), out.usage.unwrap().output), (Ok(End::Complete), 6, 2));
+        let usages: Vec<_> = chunks(&out).into_iter().filter_map(|chunk| chunk["usage"].as_object().cloned()).collect();
+        assert_eq!(usages.len(), 1, "a client that takes the first or the last has the same");
+        assert_eq!((&usages[0]["prompt_tokens"], &usages[0]["total_tokens"]), (&6.into(), &8.into()));
+        assert!(out.bill.closed);
+
+        let (out, _) = run(&mut forwarder(true), &told[..5]);
+        assert_eq!((out.usage.unwrap().output, out.bill.closed), (1, false), "the other choice may have gone on");
+        assert_eq!(chunks(&out).last().unwrap()["usage"]["total_tokens"], 4, "what was told is not lost");
+        let (out, _) = run(&mut forwarder(false), &told);
+        assert_eq!((out.usage.unwrap().output, chunks(&out).len()), (2, 4), "a client that did not ask gets none");
+        let (out, _) = run(&mut forwarder(false), &[&one, &other, &ended, &other_ended, USAGE, "[DONE]"]);
+        assert_eq!(out.usage.unwrap().output, 1, "told once for all");
+    }
+
+    #[test]
     fn signs_of_life_and_an_end_before_the_beginning() {
         let (out, end) = run(&mut forwarder(false), &[ROLE, "", " ", HELLO, STOP, "[DONE] "]);
         assert_eq!((end, chunks(&out).len()), (Ok(End::Complete), 3));
