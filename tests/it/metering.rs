@@ -230,7 +230,7 @@ async fn a_workspace_can_refuse_models_without_a_price_before_anything_is_sent()
 
     world.add("openai", &simulators[0], |_| ());
     let route = format!("/workspaces/{}/route", world.workspace);
-    let dry = world.admin(Method::POST, &route, Some(&hundred("gpt-4o", false))).await.json();
+    let dry = &world.admin(Method::POST, &route, Some(&hundred("gpt-4o", false))).await.json()["data"];
     assert_eq!((&dry["excluded"][0]["provider"], &dry["excluded"][0]["reason"]), (&json!("groq"), &json!("no_price")));
     for _ in 0..3 {
         served(&world, &hundred("gpt-4o", false)).await;
