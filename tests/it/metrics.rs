@@ -218,14 +218,15 @@ impl Docs {
                 _ => panic!("{row}"),
             }
         }
-        docs.close(reasons);
+        docs.close(&reasons);
         docs
     }
 
     /// What the tables leave to other places.
-    fn close(&mut self, reasons: BTreeSet<String>) {
+    fn close(&mut self, reasons: &BTreeSet<String>) {
         let known = ErrorKind::ALL.map(|kind| kind.row().reason.to_owned());
-        assert_eq!(reasons, known.into_iter().chain(["ok".to_owned()]).collect(), "the words of the documentation");
+        let known = known.into_iter().chain(["ok".to_owned()]).collect();
+        assert_eq!(*reasons, known, "left: the documentation, right: the table");
         let with = |more: &str| reasons.iter().cloned().chain([more.to_owned()]).collect::<BTreeSet<_>>();
         self.sets.insert("reason".into(), with("ok"));
         self.sets.insert("outcome".into(), with("ok"));
