@@ -40,6 +40,11 @@ impl Planner {
         &self.catalog
     }
 
+    /// The counters of all routes.
+    pub fn stats(&self) -> &StatsBook {
+        &self.stats
+    }
+
     /// The group that serves a model for a workspace as it is now.
     ///
     /// Errors: `ModelNotFound` when no enabled credential serves it.

@@ -181,6 +181,20 @@ fn bookings_that_wait_are_committed_together_up_to_the_largest_batch() {
 }
 
 #[test]
+fn the_lag_is_that_of_the_oldest_booking_and_nothing_once_all_are_on_disk() {
+    let store = Arc::new(Scripted::default());
+    store.gate.set(true);
+    let (meter, metrics) = start(&store, MeterOptions { batch: Duration::ZERO, ..OPTIONS });
+    assert_eq!(meter.lag(), Duration::ZERO);
+    assert!(meter.book(numbered(0)));
+    store.gate.await_writer();
+    assert!(meter.lag() > Duration::ZERO);
+    store.gate.set(false);
+    assert!(meter.flush());
+    assert_eq!((meter.lag(), metrics.ledger.bookings.get()), (Duration::ZERO, 1));
+}
+
+#[test]
 fn a_full_queue_is_counted_and_does_not_block() {
     let store = Arc::new(Scripted::default());
     store.gate.set(true);

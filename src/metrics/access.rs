@@ -1,6 +1,6 @@
 //! Who was let in and who was not: limits, load, credentials of clients, the admin API. Fed by the proxy, where it is decided.
 
-use prometheus::{IntCounterVec, IntGauge};
+use prometheus::{IntCounter, IntCounterVec, IntGauge};
 
 use super::labels;
 use super::make::Maker;
@@ -37,11 +37,16 @@ pub struct Access {
     pub buffered_bytes: IntGauge,
     auth_failures: IntCounterVec,
     admin: IntCounterVec,
-    http: IntCounterVec,
+    http: [IntCounter; ARRIVALS.len()],
 }
 
 impl Access {
     pub(super) fn create(maker: &Maker<'_>) -> prometheus::Result<Self> {
+        let http = maker.counters(
+            "perpetuo_http_requests_total",
+            "HTTP requests of any kind, by the connection that brought them.",
+            &["connection"],
+        )?;
         let access = Self {
             rate_limited: maker.counters(
                 "perpetuo_rate_limited_total",
@@ -64,11 +69,7 @@ impl Access {
                 "Requests to the admin API.",
                 &["method", "resource", "code"],
             )?,
-            http: maker.counters(
-                "perpetuo_http_requests_total",
-                "HTTP requests of any kind, by the connection that brought them.",
-                &["connection"],
-            )?,
+            http: ARRIVALS.map(|connection| http.with_label_values(&[connection])),
         };
         access.start_at_zero();
         Ok(access)
@@ -85,9 +86,6 @@ impl Access {
         }
         for (plane, why) in AUTH_FAILURES {
             self.auth_failures.with_label_values(&[plane, why]);
-        }
-        for connection in ARRIVALS {
-            self.http.with_label_values(&[connection]);
         }
     }
 
@@ -137,13 +135,13 @@ impl Access {
 
     /// An HTTP request came by this kind of connection: see `ARRIVALS`.
     pub fn arrived(&self, by: Arrival) {
-        let [new, reused, http2] = ARRIVALS;
-        let connection = match by {
+        let [new, reused, http2] = &self.http;
+        match by {
             Arrival::New => new,
             Arrival::Reused => reused,
             Arrival::Http2 => http2,
-        };
-        self.http.with_label_values(&[connection]).inc();
+        }
+        .inc();
     }
 }
 

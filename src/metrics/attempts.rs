@@ -40,6 +40,7 @@ pub struct Attempts {
     /// Parameters that a translation dropped or changed, by `provider`; fed by the proxy.
     pub warnings: IntCounterVec,
     connections: IntCounterVec,
+    taken: Rows<(u8, usize), IntCounter>,
     /// Time to make a connection, by `tls`; fed by the proxy.
     connect: [Histogram; 2],
     tried: Rows<(Operation, u8, u32), Tried>,
@@ -152,6 +153,7 @@ impl Attempts {
                 &["provider", "kind"],
             )?,
             connect: ["no", "yes"].map(|tls| connect.with_label_values(&[tls])),
+            taken: Rows::default(),
             tried: Rows::default(),
         };
         attempts.start_at_zero();
@@ -184,17 +186,18 @@ impl Attempts {
 
     /// A connection to a provider was taken from the pool, or made in this time; none could be had without either.
     pub fn connected(&self, provider: &str, taken: Connection) {
-        let [new, reused, failed] = CONNECTIONS;
-        let kind = match taken {
+        let place = match taken {
             Connection::New { tls, seconds } => {
                 let [plain, encrypted] = &self.connect;
                 if tls { encrypted } else { plain }.observe(seconds);
-                new
+                0
             }
-            Connection::Reused => reused,
-            Connection::Failed => failed,
+            Connection::Reused => 1,
+            Connection::Failed => 2,
         };
-        self.connections.with_label_values(&[labels::provider(provider).text, kind]).inc();
+        let (provider, kind) = (labels::provider(provider), CONNECTIONS.get(place).copied().unwrap_or(labels::OTHER));
+        let make = || self.connections.with_label_values(&[provider.text, kind]);
+        self.taken.with((provider.place, place), usize::MAX, make, IntCounter::inc);
     }
 
     pub(super) fn observe(&self, route: Route<'_>, record: &RequestRecord, attempt: &AttemptRecord) {

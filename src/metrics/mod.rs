@@ -19,6 +19,7 @@ mod requests;
 mod routing;
 mod rows;
 mod spending;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 
@@ -40,6 +41,7 @@ pub use process::{Process, Runtime};
 pub use requests::Requests;
 pub use routing::{CredentialState, Owned, Picture, RouteState, Routing};
 pub use spending::Spending;
+pub use telemetry::Telemetry;
 
 /// The metrics. What [`Metrics::observe`] does not feed is fed where it happens, through the groups.
 pub struct Metrics {
@@ -55,6 +57,8 @@ pub struct Metrics {
     pub access: Access,
     /// The ledger.
     pub ledger: Ledger,
+    /// The access log and the export of spans.
+    pub telemetry: Telemetry,
     /// The process.
     pub process: Process,
     names: Names,
@@ -74,6 +78,7 @@ impl Metrics {
             routing: Routing::create(maker)?,
             access: Access::create(maker)?,
             ledger: Ledger::create(maker)?,
+            telemetry: Telemetry::create(maker)?,
             process: Process::create(maker)?,
             names: Names::create(maker)?,
         })

@@ -83,7 +83,7 @@ mod tests {
         let counter = MoneyCounter::new("cost", "Cost.").unwrap();
         counter.inc_by(Dollars::from_i64(1000));
         (0..1_000_000).for_each(|_| counter.inc_by(Dollars(Money(1))));
-        assert_eq!(counter.get().into_f64(), 1000.000_001);
+        assert_eq!(counter.get().into_f64(), 1_000.000_001);
     }
 
     proptest! {

@@ -62,6 +62,7 @@ impl Gateway {
         let body = read_body(session, snapshot, snapshot.config.limits.max_body_bytes, Some(room)).await;
         context.waited += asked.elapsed();
         let body = Body::scan(body?)?;
+        context.keep_content(body.bytes(), snapshot);
         let head = read_head(&body, kind)?;
         let strategy = strategy(session, &caller, snapshot)?;
         let asked = Asked { model: head.model.clone(), strategy, stream: head.stream };
@@ -76,6 +77,7 @@ impl Gateway {
             kind,
             head,
             strict,
+            trace: Arc::clone(&context.trace),
             request_id: context.request_id.clone(),
             created: context.created_at.as_second(),
             deadline: context.started + timeout,

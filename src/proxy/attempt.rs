@@ -25,6 +25,7 @@ use crate::directory::Credential;
 use crate::error::{Error, ErrorKind, Result};
 use crate::frames::Framing;
 use crate::provider::{Answer, AnswerContext, ChatCall, Failure, Outgoing, Target, failure, protocol};
+use crate::telemetry::TraceContext;
 
 /// How much of an error body is read, and for how long: enough for its message, and to keep the connection.
 const ERROR_BODY: usize = 64 * 1024;
@@ -40,6 +41,8 @@ pub(super) struct Call {
     pub head: ChatHead,
     /// Whether the client refuses to have anything dropped or changed.
     pub strict: bool,
+    /// The trace it belongs to.
+    pub trace: std::sync::Arc<TraceContext>,
     /// For ids of answers whose provider gives none.
     pub request_id: String,
     /// Seconds since 1970, for the same.

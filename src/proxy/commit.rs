@@ -2,7 +2,7 @@
 //!
 //! Not here: what happens before there is content (`serve`, `race`). Invariant: a success is booked before its last byte goes out.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use prometheus::Histogram;
 
@@ -19,7 +19,9 @@ impl Serving<'_> {
     /// Commits: from here on the client has seen who answers.
     pub(super) async fn deliver(&mut self, started: Started, outgoing: &Outgoing) -> Result<()> {
         self.context.status = 200;
-        self.context.first_content = Some(self.context.started.elapsed());
+        let first = self.context.started.elapsed();
+        self.context.first_content = Some(first);
+        self.tell_who_serves(first);
         let stream = self.admitted.call.head.stream;
         if let (Started::Stream(_), Some(trace)) = (&started, self.context.traces.last_mut())
             && let (Some(attempt), Some(first)) = (&mut trace.attempt, trace.first_content)
@@ -32,6 +34,7 @@ impl Serving<'_> {
             Started::Whole(answer) => {
                 self.settle(None);
                 self.gateway.finish(self.context).await;
+                self.context.keep_answer(&answer.body);
                 let written = respond::whole(self.session, head, answer.body).await;
                 written.map_err(|_| self.client_left())
             }
@@ -50,6 +53,14 @@ impl Serving<'_> {
         }
     }
 
+    fn tell_who_serves(&self, first: Duration) {
+        let serving = self.context.traces.last();
+        self.context.tell(|progress| {
+            progress.first_content(first);
+            serving.iter().for_each(|trace| progress.attempt(self.context.attempts(), &trace.candidate));
+        });
+    }
+
     /// Forwards a stream until it is over, watching both sides.
     async fn stream(&mut self, mut live: LiveStream, head: respond::Head) -> Result<()> {
         let mut head = Some(head);
@@ -63,6 +74,7 @@ impl Serving<'_> {
                 self.gateway.finish(self.context).await;
             }
             let piece = live.take();
+            self.context.keep_answer(&piece);
             pace.tick(!piece.is_empty());
             if respond::piece(self.session, head.take(), piece, over).await.is_err() {
                 live.abort().await;
@@ -84,6 +96,7 @@ impl Serving<'_> {
             if let Some(trace) = self.context.traces.last_mut() {
                 live.report(trace);
             }
+            self.context.tell(|progress| progress.passed(live.generated()));
             if let Err(error) = step {
                 return Err(self.broken(live, error).await);
             }

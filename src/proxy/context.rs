@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use super::routes::Route;
 use crate::api::operation::Operation;
 use crate::api::strategy::StrategyName;
 use crate::balance::Candidate;
@@ -15,9 +16,11 @@ use crate::balance::attempt::Attempt;
 use crate::balance::reason::Reason;
 use crate::directory::Caller;
 use crate::error::Error;
+use crate::live::{Entry, Progress, Ticket};
 use crate::quota::{Reservation, Standing};
 use crate::shed::Permit;
 use crate::store::{AttemptRecord, Booking};
+use crate::telemetry::{Content, TraceContext};
 use crate::usage::{Usage, estimate_tokens};
 use crate::{meter, metrics};
 
@@ -61,8 +64,18 @@ pub struct RequestContext {
     pub permit: Option<Permit>,
     /// What it took of its limits, until it is booked.
     pub reservation: Option<Reservation>,
+    /// The trace it belongs to.
+    pub trace: Arc<TraceContext>,
+    /// What it is for; none for an unknown path.
+    pub route: Option<Route>,
+    /// What was booked, to be told of at the end.
+    pub record: Option<Booking>,
+    /// What was said, where that is to be logged.
+    pub content: Option<Content>,
     /// What is left of its limits, for the answer's head.
     pub standing: Standing,
+    /// Its place among the requests under way, until it is booked.
+    pub live: Option<Ticket>,
 }
 
 /// What a request asks for.
@@ -80,6 +93,8 @@ pub struct Asked {
 pub struct Trace {
     /// Who was asked.
     pub candidate: Arc<Candidate>,
+    /// What its span is called.
+    pub span_id: u64,
     /// When it began.
     pub started: Instant,
     /// Bytes of the request body, once any of it may have reached the provider.
@@ -106,9 +121,15 @@ pub struct Trace {
 
 impl Trace {
     /// An attempt that begins now.
-    pub fn begin(attempt: Attempt, reason: Reason, passed_over: Vec<(&'static str, &'static str)>) -> Self {
+    pub fn begin(
+        attempt: Attempt,
+        reason: Reason,
+        passed_over: Vec<(&'static str, &'static str)>,
+        span_id: u64,
+    ) -> Self {
         Self {
             candidate: Arc::clone(attempt.candidate()),
+            span_id,
             started: Instant::now(),
             sent_bytes: None,
             status: 0,
@@ -183,7 +204,12 @@ impl RequestContext {
             allow: None,
             permit: None,
             reservation: None,
+            trace: Arc::default(),
+            route: None,
+            record: None,
+            content: None,
             standing: Standing::default(),
+            live: None,
         }
     }
 
@@ -211,6 +237,28 @@ impl RequestContext {
         self.started.elapsed().saturating_sub(upstream).saturating_sub(self.waited)
     }
 
+    /// What those who look at the requests under way may know of it, once it has an owner and a model.
+    pub fn entry(&self) -> Option<Entry> {
+        let (caller, asked) = (self.caller.clone()?, self.asked.as_ref()?);
+        Some(Entry {
+            request_id: self.request_id.clone(),
+            caller,
+            model: asked.model.clone(),
+            strategy: asked.strategy,
+            stream: asked.stream,
+            created_at: self.created_at,
+            started: self.started,
+            progress: Progress::default(),
+        })
+    }
+
+    /// Tells those who look.
+    pub fn tell(&self, what: impl FnOnce(&Progress)) {
+        if let Some(ticket) = &self.live {
+            what(ticket.progress());
+        }
+    }
+
     /// The booking, for a request that got far enough to have an owner and a model.
     pub fn booking(&self) -> Option<Booking> {
         let (caller, asked) = (self.caller.as_ref()?, self.asked.as_ref()?);
@@ -236,6 +284,6 @@ impl RequestContext {
     }
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -5,11 +5,12 @@
 //! gathers what it came to, and `Gateway::finish` books it, once, whatever happened.
 //!
 //! Invariants: one snapshot of the configuration serves a request from its beginning to its end; an error is answered in
-//! one place, `fail_to_proxy`; nothing of a client's head reaches a provider.
+//! one place, `fail_to_proxy`; nothing of a client's head but its trace context reaches a provider.
 
 mod admit;
 mod attempt;
 mod builder;
+mod collector;
 mod commit;
 mod context;
 mod figures;
@@ -21,6 +22,7 @@ mod routes;
 mod serve;
 mod server;
 mod stream;
+mod tell;
 mod upstream;
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -95,7 +97,7 @@ impl Gateway {
             Ok(()) => true,
             Err(error) => self.fail(session, &mut context, error).await,
         };
-        self.finish(&mut context).await;
+        self.conclude(session, &mut context).await;
         reusable
     }
 
@@ -103,6 +105,7 @@ impl Gateway {
     async fn serve(&self, session: &mut Session, context: &mut RequestContext, planes: Planes) -> Result<()> {
         context.request_id = request_id(session);
         let snapshot = self.snapshot.load_full();
+        context.trace = tell::trace(&session.req_header().headers, &snapshot.config);
         self.metrics.access.arrived(arrival(session));
         let keepalive = snapshot.config.server.max_keepalive.as_secs();
         session.set_keepalive(Some(keepalive));
@@ -110,7 +113,9 @@ impl Gateway {
         session.set_pipelining_enabled(true);
         // A client that reads nothing must not hold an answer, and the provider behind it, for ever.
         session.set_write_timeout(Some(snapshot.config.timeouts.total));
+        let planes = Planes { console: planes.console && snapshot.config.admin.console, ..planes };
         let (route, method) = Route::find(session.req_header().uri.path(), planes)?;
+        let route = context.route.insert(route).clone();
         if let Some(allowed) = method.filter(|allowed| *allowed != session.req_header().method) {
             let message = format!("This URL takes {allowed} requests only.");
             context.allow = Some(allowed);
@@ -148,6 +153,7 @@ impl Gateway {
         context.in_flight = Some(self.metrics.requests.in_flight());
         self.watched.get_or_init(Handle::current);
         let admitted = self.admit(session, context, kind, snapshot).await?;
+        context.live = context.entry().and_then(|entry| self.lasting.live.enter(entry));
         Serving { gateway: self, snapshot, admitted: &admitted, session, context }.run().await
     }
 
@@ -209,11 +215,13 @@ impl Gateway {
             self.metrics.requests.overhead.observe(context.overhead().as_secs_f64());
         }
         let Some(booking) = context.booking() else { return self.count_refused(context) };
-        tracing::debug!(request_id = %booking.request_id, status = booking.status, "request finished");
+        context.record = self.lasting.telemetry.listens().then(|| booking.clone());
         if let Some(reservation) = context.reservation.take() {
             reservation.settle(Amount { tokens: booking.tokens(), cost: booking.cost() });
         }
         self.lasting.meter.book_and_wait(booking).await;
+        // Who looks finds it among those under way or in the log.
+        context.live = None;
     }
 
     /// Counts a request to a model that got not far enough for a booking.
@@ -279,8 +287,8 @@ impl ProxyHttp for Listener {
         true
     }
 
-    async fn logging(&self, _: &mut Session, _: Option<&pingora::Error>, context: &mut RequestContext) {
-        self.gateway.finish(context).await;
+    async fn logging(&self, session: &mut Session, _: Option<&pingora::Error>, context: &mut RequestContext) {
+        self.gateway.conclude(session, context).await;
     }
 }
 

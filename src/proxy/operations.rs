@@ -1,7 +1,7 @@
 //! What the admin API asks of the proxy: whether a provider key works, and what a request would do.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -10,14 +10,15 @@ use serde_json::{Value, json};
 
 use super::admit;
 use super::attempt::Attempts;
-use crate::admin::{TestResult, UpstreamOps};
+use super::context::millis;
+use crate::admin::{CredentialHealth, RouteHealth, TestResult, UpstreamOps};
 use crate::api::head::ChatHead;
 use crate::api::scan::Body;
 use crate::api::strategy::StrategyName;
 use crate::balance::plan::Planner;
 use crate::balance::reason::Excluded;
 use crate::balance::request::Request;
-use crate::balance::stats::{SEED_TPOT_MS, SEED_TTFT_MS};
+use crate::balance::stats::{Refusal, RouteStats, Routes, SEED_TPOT_MS, SEED_TTFT_MS};
 use crate::balance::{Candidate, Moment};
 use crate::catalog::Kind;
 use crate::config::Config;
@@ -49,7 +50,7 @@ impl UpstreamOps for Operations {
         TestResult {
             ok: error.is_none(),
             status,
-            latency_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            latency_ms: millis(started.elapsed()),
             error: error.as_ref().map(|error| error.kind().row().code.to_owned()),
             message: error.map(|error| error.message().to_owned()),
         }
@@ -84,6 +85,19 @@ impl UpstreamOps for Operations {
             "excluded": passed_over.chain(unused.map(|credential| unused_row(credential))).collect::<Vec<_>>(),
         }))
     }
+
+    fn health(&self, workspace: &Workspace) -> Vec<CredentialHealth> {
+        let now = Moment::now(self.started);
+        let ids = workspace.credentials.iter().map(|held| &*held.id).collect();
+        let mut routes = self.planner.stats().routes_of(&ids);
+        let all = workspace.credentials.iter();
+        all.map(|held| {
+            let routes = routes.remove(&held.id).unwrap_or_default();
+            let stats = self.planner.stats().credential(&held.id);
+            credential_health(held, stats.refused(workspace.revision), stats.cooling(now), &routes, now)
+        })
+        .collect()
+    }
 }
 
 impl Operations {
@@ -117,6 +131,50 @@ impl Operations {
         let said = credential.provider.dialect.read_error(&body.unwrap_or_default());
         let failed = Failure { status, headers: &headers, now: Timestamp::now() };
         (Some(status), Err(failure(&failed, said, credential.provider.name)))
+    }
+}
+
+fn credential_health(
+    credential: &Credential,
+    refused: Option<Refusal>,
+    cooling: Option<Duration>,
+    routes: &Routes,
+    now: Moment,
+) -> CredentialHealth {
+    let state = match () {
+        () if !credential.usable => "unreadable",
+        () if !credential.enabled => "disabled",
+        () if refused.is_some() => "refused",
+        () if cooling.is_some() => "cooling",
+        () => "ready",
+    };
+    let asked = routes.iter().filter(|(_, stats)| stats.is_known(now) || stats.in_flight() > 0);
+    CredentialHealth {
+        id: credential.id.clone(),
+        provider: credential.provider.name,
+        state,
+        refused: refused.map(Refusal::as_str),
+        cooling_ms: cooling.map(millis),
+        in_flight: routes.values().map(|stats| stats.in_flight()).sum(),
+        routes: asked.map(|(model, stats)| route_health(model, stats, now)).collect(),
+    }
+}
+
+fn route_health(model: &str, stats: &RouteStats, now: Moment) -> RouteHealth {
+    let view = stats.view(now);
+    RouteHealth {
+        model: model.to_owned(),
+        breaker: stats.breaker.state(now).as_str(),
+        probe_in_ms: stats.breaker.opens_in(now).map(millis),
+        in_flight: stats.in_flight(),
+        attempts: view.attempts,
+        error_rate: view.error_rate,
+        first_token_p50_ms: view.first_token_p50.map(millis),
+        first_token_p95_ms: view.first_token_p95.map(millis),
+        latency_p50_ms: view.latency_p50.map(millis),
+        latency_p95_ms: view.latency_p95.map(millis),
+        ms_per_token: view.per_token.map(|each| each.as_secs_f64() * 1000.0),
+        failed_ms_ago: view.since_failure.map(millis),
     }
 }
 

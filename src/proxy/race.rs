@@ -56,6 +56,7 @@ impl Serving<'_> {
     /// One round, raced against the client's leaving.
     pub(super) async fn round(&mut self, mut first: Ready, tried: &mut Vec<u32>) -> Round {
         let Self { gateway, snapshot, admitted, session, context } = self;
+        context.tell(|progress| progress.attempt(context.attempts() + 1, &first.choice.candidate));
         let picker = Picker { gateway, snapshot, admitted };
         let due = hedge_due(context, &picker, &first);
         let mut hedge = None;
@@ -134,6 +135,9 @@ impl Picker<'_> {
         if !granted {
             // It was not asked, so a later round may.
             tried.pop();
+        }
+        if granted {
+            context.tell(|progress| progress.attempt(context.attempts() + 2, &ready.choice.candidate));
         }
         granted.then_some(ready)
     }

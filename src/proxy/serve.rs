@@ -12,7 +12,7 @@ use super::admit::Admitted;
 use super::attempt::Attempts;
 use super::context::{RequestContext, Trace};
 use super::race::{Ready, Round};
-use super::{Gateway, Snapshot, shutting_down};
+use super::{Gateway, Snapshot, shutting_down, tell};
 use crate::balance::Candidate;
 use crate::balance::attempt::{Effect, Outcome, Verdict};
 use crate::balance::budget::Retry;
@@ -164,12 +164,18 @@ impl Picker<'_> {
             let (choice, attempt) = self.admitted.group.select(&request)?;
             tried.push(u32::try_from(choice.candidate.slot).unwrap_or(u32::MAX));
             match Attempts::prepare(&self.admitted.call, &choice) {
-                Ok(outgoing) => {
+                Ok(mut outgoing) => {
+                    let (span_id, headers) = tell::child(&self.admitted.call.trace);
+                    outgoing.headers.extend(headers);
                     let passed_over = self.admitted.group.passed_over(&request);
                     let reason = choice.reason.as_str();
                     self.gateway.metrics.routing.choices.with_label_values(&[request.strategy.as_str(), reason]).inc();
                     tracing::debug!(candidate = ?choice.candidate, reason, ?passed_over, "a candidate was chosen");
-                    return Ok(Ready { trace: Trace::begin(attempt, choice.reason, passed_over), choice, outgoing });
+                    return Ok(Ready {
+                        trace: Trace::begin(attempt, choice.reason, passed_over, span_id),
+                        choice,
+                        outgoing,
+                    });
                 }
                 Err(error) => drop(refusal.get_or_insert(error)),
             }

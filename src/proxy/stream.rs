@@ -100,6 +100,11 @@ impl LiveStream {
         trace.generated = self.out.generated;
     }
 
+    /// Bytes of generated text so far.
+    pub(super) const fn generated(&self) -> u64 {
+        self.out.generated
+    }
+
     /// Gives the connection back after a complete stream; bytes after its end give it up.
     pub(super) async fn finish(self, upstream: &Upstream) {
         if self.decoder.has_partial() {

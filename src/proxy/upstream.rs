@@ -55,7 +55,7 @@ impl<'a> From<&'a Credential> for Route<'a> {
 pub(super) struct Upstream {
     connector: Arc<Connector>,
     timeouts: Timeouts,
-    metrics: Arc<Metrics>,
+    metrics: Option<Arc<Metrics>>,
 }
 
 /// An exchange whose head has been read.
@@ -65,8 +65,8 @@ pub(super) struct Exchange {
 }
 
 impl Upstream {
-    /// Over this connector.
-    pub(super) fn new(connector: Arc<Connector>, timeouts: Timeouts, metrics: Arc<Metrics>) -> Self {
+    /// Over this connector. Connections are counted where there are metrics for them: those to providers.
+    pub(super) fn new(connector: Arc<Connector>, timeouts: Timeouts, metrics: Option<Arc<Metrics>>) -> Self {
         Self { connector, timeouts, metrics }
     }
 
@@ -111,7 +111,9 @@ impl Upstream {
             Ok((_, false)) => Connection::New { tls: route.endpoint.tls, seconds: began.elapsed().as_secs_f64() },
             Err(_) => Connection::Failed,
         };
-        self.metrics.attempts.connected(route.provider, taken);
+        if let Some(metrics) = &self.metrics {
+            metrics.attempts.connected(route.provider, taken);
+        }
         connected.map_err(|cause| {
             self.remember(&cause, peer);
             unreachable(&cause)

@@ -30,8 +30,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("metrics", &["error", "money", "usage", "api", "config", "provider", "catalog", "store", "quota", "shed"]),
     ("directory", &["error", "api", "config", "provider", "guard", "vault", "quota", "store"]),
     ("balance", &["error", "money", "usage", "api", "provider", "catalog", "guard", "directory"]),
+    ("live", &["api", "directory", "balance"]),
     ("meter", &["error", "money", "usage", "catalog", "store", "metrics"]),
-    ("admin", &["error", "money", "api", "config", "store", "directory", "meter"]),
+    ("telemetry", &["error", "money", "usage", "api", "config", "store", "metrics"]),
+    ("admin", &["error", "money", "usage", "api", "config", "provider", "store", "directory", "live", "meter"]),
     ("proxy", &["*"]),
     // Simulated providers know nothing of the gateway, or a test against them would prove little.
     ("simulator", &["error", "usage"]),

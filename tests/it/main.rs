@@ -9,9 +9,11 @@
 
 mod support;
 
+mod access_log;
 mod bad_input;
 mod bodies;
 mod clients;
+mod console;
 mod crash;
 mod fallback;
 mod layout;
@@ -26,4 +28,5 @@ mod service_accounts;
 mod streams;
 mod tenancy;
 mod tool_loop;
+mod tracing;
 mod upstreams;

@@ -50,7 +50,7 @@ fn request(id: &str, workspace: &str, at: &str, attempts: Vec<AttemptRecord>) ->
 }
 
 /// Three requests of ours on three days, one of them after a failed attempt, and one of theirs.
-fn world() -> World {
+pub(super) fn world() -> World {
     let world = World::new();
     let bookings = [
         request("r1", &world.ours, "2026-07-01T00:00:00Z", vec![attempt(1, "openai", 200, 1000)]),

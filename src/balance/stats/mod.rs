@@ -10,6 +10,7 @@ mod credential;
 mod prefixes;
 mod timed;
 mod tokens;
+mod view;
 mod waits;
 
 use std::collections::HashMap;
@@ -23,6 +24,7 @@ pub use credential::{CredentialStats, MAX_COOL_DOWN, Refusal};
 pub use prefixes::{Prefixes, WARM_MS, prefix};
 use timed::{Counted, Timed, blend};
 pub use tokens::{ModelStats, USUAL_OUTPUT};
+pub use view::{RouteView, Routes};
 use waits::Waits;
 
 /// How fast the time to first token is forgotten.
@@ -78,6 +80,8 @@ pub struct RouteStats {
     /// Mean milliseconds per token.
     tpot: Timed,
     waits: Waits,
+    /// Whole answers, for people.
+    totals: Waits,
     attempts: Timed,
     failed: Timed,
     /// One more than the moment of the last failure; zero for none.
@@ -246,6 +250,7 @@ impl RouteStats {
         // Only an answer shows that a load is carried: while a provider stalls, what is usual stays as it was.
         self.load.mean(f64::from(self.in_flight()), LOAD_TAU_MS, now);
         let total = millis(timing.total);
+        self.totals.add(total);
         let first = timing.first.map(millis);
         if let (Some(first), true) = (first, convinced) {
             self.ttft.set(first, now);
