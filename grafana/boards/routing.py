@@ -146,10 +146,15 @@ def _out() -> list[Sized]:
             Query(f"{q.rate('perpetuo_route_opened_total', q.PROVIDER, by='provider')}", "{{provider}}"),
         ).wide(6),
         lines(
-            "429s after which a key was left alone",
-            "The provider's limits for this account are too small for the traffic, or someone else uses the account.",
+            "Keys that were left alone",
+            "429s after which a key was left alone for a while: the provider's limits for this account are too small for the traffic, or "
+            "someone else uses the account. And keys that were refused for good.",
             PER_SECOND,
-            Query(q.rate("perpetuo_credential_cool_downs_total", q.PROVIDER, by="provider"), "{{provider}}"),
+            Query(q.rate("perpetuo_credential_cool_downs_total", q.PROVIDER, by="provider"), "{{provider}} 429"),
+            Query(
+                q.rate("perpetuo_credential_disabled_total", q.PROVIDER, by="provider, reason"),
+                "{{provider}} refused: {{reason}}",
+            ),
         ),
         rows(
             "Keys that cool down",

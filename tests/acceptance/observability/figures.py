@@ -22,8 +22,8 @@ RULE_TESTS = Path(__file__).with_name("rules")
 RUNBOOK = ROOT / "docs" / "runbook.md"
 DOCUMENTED = ROOT / "docs" / "metrics.md"
 
-# A metric of ours, or of Prometheus about us, with its matchers.
-SELECTOR = re.compile(r"(?<![\w:$])((?:perpetuo|gen_ai|process)[\w:]+|up|ALERTS)\b(?!\s*[=!(])(\{[^}]*\})?")
+# A metric of ours, or of Prometheus about us, with its matchers; a name in quotes is a label.
+SELECTOR = re.compile(r'(?<![\w:$"])((?:perpetuo|gen_ai|process)[\w:]+|up|ALERTS)\b(?!\s*[=!(])(\{[^}]*\})?')
 VARIABLE = re.compile(r"\$\{?([a-zA-Z_]\w*)")
 
 

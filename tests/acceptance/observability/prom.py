@@ -90,7 +90,7 @@ class Prometheus:
 
     def ask(self, path: str, **parameters: str) -> Any:
         """`data` of an answer of the API; a refusal is an error that has its words."""
-        body = urllib.parse.urlencode(parameters).encode()
+        body = urllib.parse.urlencode(parameters).encode() if parameters else None
         try:
             with urllib.request.urlopen(f"{self.root}/api/v1/{path}", data=body, timeout=30) as answer:
                 return json.load(answer)["data"]

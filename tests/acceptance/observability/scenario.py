@@ -60,6 +60,8 @@ class Night:
             behaviour: [{"provider": "openai", "base_url": self.provider.base_url(behaviour)}]
             for behaviour in ("cached", "refuse", "limit", "dead")
         }
+        # Nobody listens there.
+        own["gone"] = [{"provider": "openai", "base_url": f"http://127.0.0.1:{free_ports(1)[0]}/v1"}]
         self.main = self.gateway.workspace("main", everything)
         # Of its own, so that its cool-downs and breakers are no one else's.
         self.faulty = self.gateway.workspace("faulty", everything)

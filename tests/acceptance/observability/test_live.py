@@ -67,6 +67,9 @@ def test_the_alerts_of_such_a_night_are_due_and_no_others(watch: Watch):
     assert len(due) == len(MET), "an alert was renamed"
     never = settle(watch, due)
     assert not never, "\n".join(never)
+    for alert in watch.prometheus.ask("alerts")["alerts"]:
+        said = " ".join(alert["annotations"].values())
+        assert "no value" not in said and "error expanding" not in said, said
     quiet = [expression for expression in figures.alerting() if expression.where not in MET | EITHER]
     false = [f"{expression}: {found}" for expression in quiet if (found := watch.prometheus.values(expression.text))]
     assert not false, "\n".join(false)
@@ -94,7 +97,9 @@ def test_the_page_follows_the_customs_of_prometheus(watch: Watch):
 
 def test_the_documentation_has_every_metric_and_no_other(watch: Watch):
     named = re.findall(
-        r"^\| `((?:perpetuo|gen_ai|process)_\w+)` \|", figures.DOCUMENTED.read_text(encoding="utf-8"), flags=re.MULTILINE
+        r"^\| `((?:perpetuo|gen_ai|process)_\w+)` \| (?:counter|gauge|histogram) \|",
+        figures.DOCUMENTED.read_text(encoding="utf-8"),
+        flags=re.MULTILINE,
     )
     assert len(named) == len(set(named)), "a metric is documented twice"
     assert set(named) == exported(watch.night.exposition())
