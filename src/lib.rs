@@ -10,8 +10,10 @@
 //! | --- | --- |
 //! | `main`, `cli` | the command line (binary only) |
 //! | [`proxy`] | the only code that knows Pingora's `Session`: admit, attempt, commit, stream, answer |
-//! | [`admin`] | the admin API: an axum router, one file per resource |
+//! | [`admin`] | the admin API: an axum router, one file per resource; the console, a page over it |
+//! | [`live`] | the requests under way, for the console |
 //! | [`balance`] | candidates → order: planning, live counters, breaker, strategies, discovery |
+//! | [`telemetry`] | what is told of a request at its end: the access log, spans for a collector |
 //! | [`meter`] | the only writer of usage: prices it, books it, feeds the metrics |
 //! | [`directory`] | tenants in memory: what the request path reads and the admin API writes through |
 //! | [`shed`] | bounded load: requests under way, bytes of bodies |
@@ -78,6 +80,7 @@ pub mod error;
 pub mod eventstream;
 pub mod frames;
 pub mod guard;
+pub mod live;
 pub mod meter;
 pub mod metrics;
 pub mod money;
@@ -89,5 +92,6 @@ pub mod shed;
 pub mod simulator;
 pub mod sse;
 pub mod store;
+pub mod telemetry;
 pub mod usage;
 pub mod vault;

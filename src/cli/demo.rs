@@ -54,7 +54,9 @@ pub(super) fn run(args: &Args) -> Outcome {
             if once || walked.is_err() {
                 done.notify_one();
             } else {
-                println!("The gateway serves on at http://{}; end it with Ctrl-C. Try:\n", cast.address);
+                println!("The gateway serves on at http://{}; end it with Ctrl-C.\n", cast.address);
+                println!("The console: http://{}/console/, with this admin token:\n{}\n", cast.address, cast.token);
+                println!("Or try:\n");
                 println!(
                     "{}",
                     curl_lines(&format!("http://{}", cast.address), &cast.key, &cast.token, &cast.workspace)
@@ -74,7 +76,7 @@ pub(super) fn run(args: &Args) -> Outcome {
 
 fn config(listen: SocketAddr, data_dir: &std::path::Path) -> Result<Config, Box<dyn std::error::Error>> {
     let text = format!(
-        "data_dir = {data_dir:?}\n[server]\nlisten = \"{listen}\"\n[metrics]\nenabled = {}\n[security]\nallow_private_upstreams = [\"127.0.0.1\"]\n[log]\nlevel = \"warn\"\n",
+        "data_dir = {data_dir:?}\n[server]\nlisten = \"{listen}\"\n[metrics]\nenabled = {}\n[security]\nallow_private_upstreams = [\"127.0.0.1\"]\n[log]\nlevel = \"warn\"\naccess = \"off\"\n",
         listen.port() == 3000
     );
     Config::parse(&text, "demo", std::iter::empty()).map_err(|problems| problems.to_string().into())

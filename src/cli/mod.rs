@@ -57,6 +57,7 @@ pub(super) fn run() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Simulate(args) => simulate::run(&args),
     };
+    logging::finish();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -33,7 +33,10 @@ pub(super) fn run(args: &Args) -> Outcome {
 /// A bad file is refused whole and the old configuration stays.
 fn reload(gateway: &Gateway, path: Option<&PathBuf>) {
     match gateway.reload(|| load(path)) {
-        Ok(()) => tracing::info!("configuration reloaded"),
+        Ok(()) => {
+            logging::reload(&gateway.config().log);
+            tracing::info!("configuration reloaded");
+        }
         Err(problems) => tracing::error!(%problems, "configuration refused; the old one stays"),
     }
 }

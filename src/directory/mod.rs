@@ -110,6 +110,17 @@ impl Directory {
         Some(Caller { key: key.clone(), workspace: tenant.workspace.clone() })
     }
 
+    /// The word for why this virtual key is refused: `malformed`, `expired`, or `unknown`, which it is once it is revoked. For
+    /// operators; a client learns nothing of it.
+    pub fn refusal(&self, presented: &str, now: Timestamp) -> &'static str {
+        if !well_formed(presented) {
+            return "malformed";
+        }
+        let tenants = self.read();
+        let found = self.keys.hashes(presented).find_map(|hash| tenants.by_hash.get(&hash));
+        if found.is_some_and(|key| !key.is_valid(now)) { "expired" } else { "unknown" }
+    }
+
     /// A workspace by id.
     pub fn workspace(&self, id: &str) -> Option<Arc<Workspace>> {
         self.read().by_id.get(id).map(|tenant| tenant.workspace.clone())
@@ -130,6 +141,7 @@ impl Directory {
             strategy: None,
             limits: Map::new(),
             hedging: false,
+            refuse_unpriced: false,
             created_at: now,
         };
         if change.name.is_none() {
@@ -270,6 +282,7 @@ impl Directory {
         workspace.name = change.name.unwrap_or(workspace.name);
         workspace.strategy = change.strategy.unwrap_or(workspace.strategy);
         workspace.hedging = change.hedging.unwrap_or(workspace.hedging);
+        workspace.refuse_unpriced = change.refuse_unpriced.unwrap_or(workspace.refuse_unpriced);
         workspace.limits = change.limits.unwrap_or(workspace.limits);
         workspace.allowance = Allowance::read(&workspace.limits)?;
         self.store.put_workspace(&workspace.record())?;
@@ -493,6 +506,7 @@ fn unfilled(record: WorkspaceRecord) -> Workspace {
         strategy: record.strategy,
         limits: record.limits,
         hedging: record.hedging,
+        refuse_unpriced: record.refuse_unpriced,
         created_at: record.created_at,
         credentials: Vec::new(),
         revision: 0,

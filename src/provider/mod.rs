@@ -44,7 +44,7 @@ use crate::config::Secret;
 use crate::error::{Error, ErrorKind, Result};
 use crate::frames::Framing;
 use crate::sse::Event;
-use crate::usage::Usage;
+use crate::usage::{Bill, Usage};
 
 pub use endpoint::Endpoint;
 pub use failure::{Failure, ProviderMessage, event_failure, failure};
@@ -189,6 +189,8 @@ pub struct Answer {
     pub body: Bytes,
     /// What the provider says it cost in tokens.
     pub usage: Option<Usage>,
+    /// What it says of the bill beside them.
+    pub bill: Bill,
 }
 
 /// What a stream translator writes to.
@@ -200,8 +202,8 @@ pub struct StreamOut {
     pub content: bool,
     /// The newest figure of the provider.
     pub usage: Option<Usage>,
-    /// `usage` is the provider's last word: whatever else happens to the stream, that much is billed.
-    pub settled: bool,
+    /// What it says of the bill beside it.
+    pub bill: Bill,
     /// The answer may be all there: nothing is open, and the provider's last word is to be expected next.
     pub written: bool,
     /// Bytes of generated text that passed, for an estimate when the provider's figure never comes.
@@ -275,6 +277,11 @@ pub trait Dialect: Send + Sync {
     /// How its streams are cut into events.
     fn framing(&self) -> Framing {
         Framing::Sse
+    }
+
+    /// Whether its answers say what they cost, so that a model needs no price.
+    fn reports_cost(&self) -> bool {
+        false
     }
 
     /// What an error body says.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, header};
 use jiff::Timestamp;
 
-use super::context::Trace;
+use super::context::{Sent, Trace};
 use super::grants::Grants;
 use super::stream::LiveStream;
 use super::upstream::{Exchange, Upstream};
@@ -25,7 +25,8 @@ use crate::directory::Credential;
 use crate::error::{Error, ErrorKind, Result};
 use crate::frames::Framing;
 use crate::provider::{Answer, AnswerContext, ChatCall, Failure, Outgoing, Target, failure, protocol};
-use crate::usage::estimate_tokens;
+use crate::telemetry::TraceContext;
+use crate::usage::Bill;
 
 /// How much of an error body is read, and for how long: enough for its message, and to keep the connection.
 const ERROR_BODY: usize = 64 * 1024;
@@ -41,6 +42,8 @@ pub(super) struct Call {
     pub head: ChatHead,
     /// Whether the client refuses to have anything dropped or changed.
     pub strict: bool,
+    /// The trace it belongs to.
+    pub trace: std::sync::Arc<TraceContext>,
     /// For ids of answers whose provider gives none.
     pub request_id: String,
     /// Seconds since 1970, for the same.
@@ -52,7 +55,7 @@ pub(super) struct Call {
 /// An attempt that has content.
 pub(super) enum Started {
     /// A whole answer; its connection has been given back.
-    Whole(Answer),
+    Whole(Box<Answer>),
     /// A stream at its first content.
     Stream(Box<LiveStream>),
 }
@@ -161,8 +164,8 @@ impl Attempts {
         stream: bool,
         trace: &mut Trace,
     ) -> Result<Exchange> {
-        let tokens = trace.candidate.tokens.prompt(estimate_tokens(outgoing.body.len() as u64)).round() as u64;
-        let on_send = |sent: bool| trace.sent = sent.then_some(tokens);
+        let (body, ratio) = (&outgoing.body, trace.candidate.tokens.prompt_ratio());
+        let on_send = |sent: bool| trace.sent = sent.then(|| Sent::Body { body: body.clone(), ratio });
         let exchange = self.upstream.exchange(&credential.into(), address, outgoing, stream, on_send).await?;
         trace.status = exchange.status();
         trace.upstream_request_id = exchange.request_id();
@@ -170,18 +173,22 @@ impl Attempts {
     }
 
     async fn whole(&self, call: &Call, choice: &Choice, mut exchange: Exchange, trace: &mut Trace) -> Result<Started> {
-        let body = exchange.read_all(self.limits.max_answer_bytes, self.timeouts.idle).await?;
+        let mut vectors = 0;
+        // Until it is whole, what came stands for what was generated.
+        let came = if call.kind == Kind::Chat { &mut trace.generated } else { &mut vectors };
+        let body = exchange.read_counting(self.limits.max_answer_bytes, self.timeouts.idle, came).await?;
+        trace.generated = 0;
         // First of all the figure: the client may leave while the connection is given back.
         let answer = self.translate(call, choice, body);
         if let Ok(answer) = &answer {
             trace.usage = answer.usage;
-            trace.settled = answer.usage.is_some();
-            if !trace.settled && call.kind == Kind::Chat {
+            trace.bill = Bill { closed: answer.usage.is_some(), ..answer.bill.clone() };
+            if answer.usage.is_none() && call.kind == Kind::Chat {
                 trace.generated = answer::generated(&answer.body);
             }
         }
         self.upstream.finish(exchange).await;
-        answer.map(Started::Whole)
+        answer.map(|answer| Started::Whole(Box::new(answer)))
     }
 
     fn translate(&self, call: &Call, choice: &Choice, body: Bytes) -> Result<Answer> {

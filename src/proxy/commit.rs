@@ -5,6 +5,8 @@
 
 use std::time::{Duration, Instant};
 
+use prometheus::Histogram;
+
 use super::attempt::Started;
 use super::respond;
 use super::serve::{Serving, deadline_passed, halted};
@@ -21,7 +23,9 @@ impl Serving<'_> {
     /// Commits: from here on the client has seen who answers.
     pub(super) async fn deliver(&mut self, started: Started, outgoing: &Outgoing) -> Result<()> {
         self.context.status = 200;
-        self.context.first_content = Some(self.context.started.elapsed());
+        let first = self.context.started.elapsed();
+        self.context.first_content = Some(first);
+        self.tell_who_serves(first);
         let stream = self.admitted.call.head.stream;
         if let (Started::Stream(_), Some(trace)) = (&started, self.context.traces.last_mut())
             && let (Some(attempt), Some(first)) = (&mut trace.attempt, trace.first_content)
@@ -31,10 +35,12 @@ impl Serving<'_> {
         if matches!(started, Started::Whole(_)) {
             self.settle(None);
         }
+        self.count_warnings(&outgoing.warnings);
         let head = respond::success_head(self.context, self.admitted.request.strategy, &outgoing.warnings, stream)?;
         match started {
             Started::Whole(answer) => {
                 self.gateway.finish(self.context).await;
+                self.context.keep_answer(&answer.body);
                 let written = respond::whole(self.session, head, answer.body).await;
                 written.map_err(|_| self.client_left())
             }
@@ -45,9 +51,27 @@ impl Serving<'_> {
         }
     }
 
+    /// Counts what the translation had to drop or change.
+    fn count_warnings(&self, warnings: &[String]) {
+        if let Some(trace) = self.context.traces.last().filter(|_| !warnings.is_empty()) {
+            let provider = trace.candidate.credential.provider.name;
+            self.gateway.metrics.attempts.warnings.with_label_values(&[provider]).inc_by(warnings.len() as u64);
+        }
+    }
+
+    fn tell_who_serves(&self, first: Duration) {
+        let serving = self.context.traces.last();
+        self.context.tell(|progress| {
+            progress.first_content(first);
+            serving.iter().for_each(|trace| progress.attempt(self.context.attempts(), &trace.candidate));
+        });
+    }
+
     /// Forwards a stream until it is over, watching both sides.
     async fn stream(&mut self, mut live: LiveStream, head: respond::Head) -> Result<()> {
         let mut head = Some(head);
+        let _counted = self.gateway.metrics.requests.streaming();
+        let mut pace = self.pace();
         let mut halt = self.gateway.halt.subscribe();
         loop {
             let over = live.is_over();
@@ -55,8 +79,11 @@ impl Serving<'_> {
                 self.settle(None);
                 self.gateway.finish(self.context).await;
             }
-            live.add_to_usage(|| self.context.bill().member());
-            if respond::piece(self.session, head.take(), live.take(), over).await.is_err() {
+            live.add_to_usage(|| self.context.total().member());
+            let piece = live.take();
+            self.context.keep_answer(&piece);
+            pace.tick(!piece.is_empty());
+            if respond::piece(self.session, head.take(), piece, over).await.is_err() {
                 return Err(self.left(live).await);
             }
             if over {
@@ -72,6 +99,7 @@ impl Serving<'_> {
             if let Some(trace) = self.context.traces.last_mut() {
                 live.report(trace);
             }
+            self.context.tell(|progress| progress.passed(live.generated()));
             if let Err(error) = step {
                 return Err(self.broken(live, error).await);
             }
@@ -89,6 +117,15 @@ impl Serving<'_> {
         self.client_left()
     }
 
+    fn pace(&self) -> Pace {
+        let operation = self.context.operation.unwrap_or_default();
+        let histogram = self.context.traces.last().and_then(|trace| {
+            let (provider, model) = (trace.candidate.credential.provider.name, &trace.candidate.model);
+            self.gateway.metrics.time_per_output_chunk(operation, provider, model)
+        });
+        Pace { histogram, last: None }
+    }
+
     /// A stream that broke after its commit: what came before goes out; the error event is `fail_to_proxy`'s.
     async fn broken(&mut self, mut live: LiveStream, error: Error) -> Error {
         let credential = self.context.traces.last().map(|trace| trace.candidate.credential.clone());
@@ -103,6 +140,26 @@ impl Serving<'_> {
             return self.client_left();
         }
         error
+    }
+}
+
+/// Measures the time between the chunks of a stream.
+struct Pace {
+    histogram: Option<Histogram>,
+    last: Option<Instant>,
+}
+
+impl Pace {
+    /// A piece is there; whether the client gets anything by it.
+    fn tick(&mut self, carries: bool) {
+        if !carries {
+            return;
+        }
+        let now = Instant::now();
+        let last = self.last.replace(now);
+        if let (Some(histogram), Some(last)) = (&self.histogram, last) {
+            histogram.observe(now.duration_since(last).as_secs_f64());
+        }
     }
 }
 

@@ -6,20 +6,27 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use jiff::Timestamp;
 
+use super::routes::Route;
+use crate::api::operation::Operation;
 use crate::api::strategy::StrategyName;
 use crate::balance::Candidate;
 use crate::balance::attempt::Attempt;
 use crate::balance::reason::Reason;
+use crate::catalog::Catalog;
 use crate::directory::Caller;
 use crate::error::Error;
+use crate::live::{Entry, Progress, Ticket};
+use crate::meter::{Priced, Tariff, Used, Why, price};
+use crate::metrics;
 use crate::money::Money;
 use crate::quota::{Reservation, Standing};
 use crate::shed::Permit;
 use crate::store::{AttemptRecord, Booking};
-use crate::usage::{Certainty, Usage, estimate_tokens};
-use crate::{meter, metrics};
+use crate::telemetry::{Content, TraceContext};
+use crate::usage::{Bill, Certainty, Usage, estimate_prompt, estimate_tokens};
 
 /// One request.
 pub struct RequestContext {
@@ -35,6 +42,8 @@ pub struct RequestContext {
     pub asked: Option<Asked>,
     /// The attempts, in order.
     pub traces: Vec<Trace>,
+    /// The prices that hold for it, whatever is loaded meanwhile.
+    pub catalog: Option<Arc<Catalog>>,
     /// What the client was told, or would have been.
     pub error: Option<Error>,
     /// The status that the client saw.
@@ -48,7 +57,11 @@ pub struct RequestContext {
     /// The ledger has it.
     pub booked: bool,
     /// Counts the request as being served until it is booked and answered.
-    pub in_flight: Option<metrics::InFlight>,
+    pub in_flight: Option<metrics::Held>,
+    /// What is asked of a model; none for a request that is about something else.
+    pub operation: Option<Operation>,
+    /// How long it waited for others than providers: for the client's body, for a credential to cool down.
+    pub waited: Duration,
     /// The retry budget did not allow another attempt.
     pub retries_spent: bool,
     /// The method that the path allows, for a 405.
@@ -57,8 +70,18 @@ pub struct RequestContext {
     pub permit: Option<Permit>,
     /// What it took of its limits, until it is booked.
     pub reservation: Option<Reservation>,
+    /// The trace it belongs to.
+    pub trace: Arc<TraceContext>,
+    /// What it is for; none for an unknown path.
+    pub route: Option<Route>,
+    /// What was booked, to be told of at the end.
+    pub record: Option<Booking>,
+    /// What was said, where that is to be logged.
+    pub content: Option<Content>,
     /// What is left of its limits, for the answer's head.
     pub standing: Standing,
+    /// Its place among the requests under way, until it is booked.
+    pub live: Option<Ticket>,
 }
 
 /// What a request asks for.
@@ -74,14 +97,14 @@ pub struct Asked {
 
 /// What a request costs, all its attempts together, as the ledger has it.
 #[derive(Clone, Copy, Debug)]
-pub struct Bill {
+pub struct Total {
     /// The sum.
     pub cost: Money,
     /// As sure as the least sure attempt.
     pub certainty: Certainty,
 }
 
-impl Bill {
+impl Total {
     /// Dollars as a decimal without loss; `None` where an attempt has no known price, as then no sum is true.
     pub fn cost_usd(&self) -> Option<String> {
         (self.certainty != Certainty::Unpriced).then(|| self.cost.decimal())
@@ -94,22 +117,46 @@ impl Bill {
     }
 }
 
+/// A prompt that may have reached a provider.
+pub enum Sent {
+    /// Until the attempt is closed.
+    Body {
+        /// The request's body.
+        body: Bytes,
+        /// What this model's prompts had turned out to be of their estimates when it was sent.
+        ratio: f64,
+    },
+    /// Its tokens, estimated where the provider counted none.
+    Tokens(u64),
+}
+
+impl Sent {
+    fn tokens(&self) -> u64 {
+        match self {
+            Self::Body { body, ratio } => (estimate_prompt(body) as f64 * ratio).round() as u64,
+            Self::Tokens(tokens) => *tokens,
+        }
+    }
+}
+
 /// One attempt. Written by the attempt itself, so that it tells the truth even when the attempt is dropped half-way.
 pub struct Trace {
     /// Who was asked.
     pub candidate: Arc<Candidate>,
+    /// What its span is called.
+    pub span_id: u64,
     /// When it began.
     pub started: Instant,
-    /// The prompt in tokens as this model's prompts have turned out so far, once any of it may have reached the provider.
-    pub sent: Option<u64>,
+    /// The prompt, once any of it may have reached the provider.
+    pub sent: Option<Sent>,
     /// The provider's HTTP status.
     pub status: u16,
     /// What the provider calls the request.
     pub upstream_request_id: Option<String>,
     /// The newest figure of the provider.
     pub usage: Option<Usage>,
-    /// The figure is the provider's last word, whatever happened then.
-    pub settled: bool,
+    /// What it says of the bill beside it.
+    pub bill: Bill,
     /// Bytes of generated text that came.
     pub generated: u64,
     /// From the start to the first content.
@@ -128,15 +175,21 @@ pub struct Trace {
 
 impl Trace {
     /// An attempt that begins now.
-    pub fn begin(attempt: Attempt, reason: Reason, passed_over: Vec<(&'static str, &'static str)>) -> Self {
+    pub fn begin(
+        attempt: Attempt,
+        reason: Reason,
+        passed_over: Vec<(&'static str, &'static str)>,
+        span_id: u64,
+    ) -> Self {
         Self {
             candidate: Arc::clone(attempt.candidate()),
+            span_id,
             started: Instant::now(),
             sent: None,
             status: 0,
             upstream_request_id: None,
             usage: None,
-            settled: false,
+            bill: Bill::default(),
             generated: 0,
             first_content: None,
             took: None,
@@ -147,29 +200,41 @@ impl Trace {
         }
     }
 
-    /// The tokens to book, and whether the provider said so itself.
-    fn tokens(&self) -> (Usage, bool) {
+    /// Lets the body go, once its tokens are counted or estimated.
+    pub fn let_go(&mut self) {
+        let sent = self.sent.take().filter(|_| self.usage.is_none());
+        self.sent = sent.map(|sent| Sent::Tokens(sent.tokens()));
+    }
+
+    /// The tokens of the model that was asked, and why they are estimated, where the provider did not say so itself.
+    fn tokens(&self) -> (Usage, Option<Why>) {
+        let why = || Some(Why::no_figure(self.error.as_ref().map(Error::kind)));
         if let Some(usage) = self.usage {
-            let cut_short = self.error.is_some() && !self.settled;
-            let output = if cut_short { usage.output.max(estimate_tokens(self.generated)) } else { usage.output };
-            return (Usage { output, ..usage }, !cut_short);
+            if self.error.is_none() || self.bill.closed {
+                return (usage, None);
+            }
+            return (Usage { output: usage.output.max(estimate_tokens(self.generated)), ..usage }, why());
         }
-        let Some(input) = self.sent.filter(|_| self.status == 200 || self.status == 0) else {
+        let Some(sent) = self.sent.as_ref().filter(|_| matches!(self.status, 0 | 200)) else {
             // A provider that refuses or fails with a status charges nothing, and says nothing about tokens.
-            return (Usage::default(), true);
+            return (Usage::default(), None);
         };
-        (Usage { input, output: estimate_tokens(self.generated), ..Usage::default() }, false)
+        (Usage { input: sent.tokens(), output: estimate_tokens(self.generated), ..Usage::default() }, why())
     }
 
-    /// The tokens to book, what they cost, and how sure that is.
-    fn priced(&self) -> (Usage, Money, Certainty) {
-        let (usage, exact) = self.tokens();
-        let (cost, certainty) = meter::price(&usage, self.candidate.prices.as_ref(), exact);
-        (usage, cost, certainty)
+    /// What the attempt used, all models together, and what that cost at this time.
+    fn priced(&self, date: Timestamp, catalog: Option<&Catalog>) -> (Usage, Priced) {
+        let (mut usage, estimated) = self.tokens();
+        let provider = self.candidate.credential.provider.name;
+        let own = self.candidate.prices.as_ref().map(|prices| prices.at(date));
+        let other = |model: &str| catalog?.price(provider, model).map(|prices| prices.at(date));
+        let priced = price(&Used { usage: &usage, bill: &self.bill, estimated }, &Tariff { own, other: &other });
+        self.bill.others.iter().for_each(|(_, more)| usage.add(more));
+        (usage, priced)
     }
 
-    fn record(&self, number: u32) -> AttemptRecord {
-        let (usage, cost, certainty) = self.priced();
+    fn record(&self, number: u32, date: Timestamp, catalog: Option<&Catalog>) -> AttemptRecord {
+        let (usage, Priced { cost, certainty, source, why }) = self.priced(date, catalog);
         AttemptRecord {
             number,
             provider: self.candidate.credential.provider.name.to_owned(),
@@ -184,6 +249,9 @@ impl Trace {
             first_token_ms: self.first_content.map(millis),
             reason: Some(self.reason.as_str().to_owned()),
             passed_over: self.passed_over.iter().map(|(who, why)| format!("{who}:{why}")).collect(),
+            cost_source: source,
+            why: why.map(|why| why.as_str().to_owned()),
+            service_tier: self.bill.tier.as_str().map(str::to_owned),
             upstream_request_id: self.upstream_request_id.clone(),
         }
     }
@@ -199,6 +267,7 @@ impl RequestContext {
             caller: None,
             asked: None,
             traces: Vec::new(),
+            catalog: None,
             error: None,
             status: 0,
             first_content: None,
@@ -206,11 +275,18 @@ impl RequestContext {
             streaming: false,
             booked: false,
             in_flight: None,
+            operation: None,
+            waited: Duration::ZERO,
             retries_spent: false,
             allow: None,
             permit: None,
             reservation: None,
+            trace: Arc::default(),
+            route: None,
+            record: None,
+            content: None,
             standing: Standing::default(),
+            live: None,
         }
     }
 
@@ -225,20 +301,57 @@ impl RequestContext {
     }
 
     /// What the request costs so far, by the figures that would be booked now.
-    pub fn bill(&self) -> Bill {
-        let mut bill = Bill { cost: Money::ZERO, certainty: Certainty::Exact };
-        for (_, cost, certainty) in self.traces.iter().map(Trace::priced) {
-            bill.cost += cost;
-            bill.certainty = match (bill.certainty, certainty) {
+    pub fn total(&self) -> Total {
+        let mut total = Total { cost: Money::ZERO, certainty: Certainty::Exact };
+        for trace in &self.traces {
+            let (_, priced) = trace.priced(self.created_at, self.catalog.as_deref());
+            total.cost += priced.cost;
+            total.certainty = match (total.certainty, priced.certainty) {
                 (Certainty::Unpriced, _) | (_, Certainty::Unpriced) => Certainty::Unpriced,
                 (Certainty::Estimated, _) | (_, Certainty::Estimated) => Certainty::Estimated,
                 _ => Certainty::Exact,
             };
         }
-        bill
+        total
     }
 
-    /// The booking, for a request that got far enough to have an owner and a model.
+    /// What the gateway itself took of the time up to now: without what attempts took, which may have run beside each other, and
+    /// without waiting for somebody else.
+    pub fn overhead(&self) -> Duration {
+        let mut attempts: Vec<_> = self.traces.iter().filter_map(|trace| Some((trace.started, trace.took?))).collect();
+        attempts.sort_unstable();
+        let (mut upstream, mut until) = (Duration::ZERO, self.started);
+        for (started, took) in attempts {
+            let end = started + took;
+            upstream += end.saturating_duration_since(started.max(until));
+            until = until.max(end);
+        }
+        self.started.elapsed().saturating_sub(upstream).saturating_sub(self.waited)
+    }
+
+    /// What those who look at the requests under way may know of it, once it has an owner and a model.
+    pub fn entry(&self) -> Option<Entry> {
+        let (caller, asked) = (self.caller.clone()?, self.asked.as_ref()?);
+        Some(Entry {
+            request_id: self.request_id.clone(),
+            caller,
+            model: asked.model.clone(),
+            strategy: asked.strategy,
+            stream: asked.stream,
+            created_at: self.created_at,
+            started: self.started,
+            progress: Progress::default(),
+        })
+    }
+
+    /// Tells those who look.
+    pub fn tell(&self, what: impl FnOnce(&Progress)) {
+        if let Some(ticket) = &self.live {
+            what(ticket.progress());
+        }
+    }
+
+    /// The booking, for a request that got far enough to have an owner and a model. It is priced by what was valid when it came.
     pub fn booking(&self) -> Option<Booking> {
         let (caller, asked) = (self.caller.as_ref()?, self.asked.as_ref()?);
         let last = self.traces.last();
@@ -250,6 +363,7 @@ impl RequestContext {
             model_served: last.map(|trace| trace.candidate.model.clone()),
             provider: last.map(|trace| trace.candidate.credential.provider.name.to_owned()),
             strategy: asked.strategy,
+            operation: self.operation.unwrap_or_default(),
             status: if self.client_gone { 499 } else { self.status },
             error: self.error.as_ref().map(|error| error.kind().row().code.to_owned()),
             stream: asked.stream,
@@ -257,11 +371,14 @@ impl RequestContext {
             latency_ms: millis(self.started.elapsed()),
             first_token_ms: self.first_content.map(millis),
             created_at: self.created_at,
-            attempts: (1..).zip(&self.traces).map(|(number, trace)| trace.record(number)).collect(),
+            attempts: (1..)
+                .zip(&self.traces)
+                .map(|(number, trace)| trace.record(number, self.created_at, self.catalog.as_deref()))
+                .collect(),
         })
     }
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

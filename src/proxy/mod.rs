@@ -5,13 +5,15 @@
 //! gathers what it came to, and `Gateway::finish` books it, once, whatever happened.
 //!
 //! Invariants: one snapshot of the configuration serves a request from its beginning to its end; an error is answered in
-//! one place, `fail_to_proxy`; nothing of a client's head reaches a provider.
+//! one place, `fail_to_proxy`; nothing of a client's head but its trace context reaches a provider.
 
 mod admit;
 mod attempt;
 mod builder;
+mod collector;
 mod commit;
 mod context;
+mod figures;
 mod grants;
 mod operations;
 mod race;
@@ -20,11 +22,12 @@ mod routes;
 mod serve;
 mod server;
 mod stream;
+mod tell;
 mod upstream;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -35,6 +38,7 @@ use jiff::Timestamp;
 use pingora::http::ResponseHeader;
 use pingora::prelude::HttpPeer;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tower::ServiceExt;
 
@@ -45,7 +49,7 @@ use crate::catalog::Kind;
 use crate::config::{Config, WhenFull};
 use crate::directory::Directory;
 use crate::error::{Error, ErrorKind, Result};
-use crate::metrics::Metrics;
+use crate::metrics::{Arrival, Metrics};
 use crate::quota::Amount;
 use attempt::Attempts;
 use builder::Lasting;
@@ -69,6 +73,10 @@ pub struct Gateway {
     draining: AtomicBool,
     /// Turns true when running requests must end, too.
     halt: watch::Sender<bool>,
+    /// The runtime that serves the data plane, once it has served anything.
+    watched: OnceLock<Handle>,
+    /// Held while figures are drawn anew and read.
+    reading: Mutex<()>,
 }
 
 /// What a reload replaces, all at once.
@@ -89,7 +97,7 @@ impl Gateway {
             Ok(()) => true,
             Err(error) => self.fail(session, &mut context, error).await,
         };
-        self.finish(&mut context).await;
+        self.conclude(session, &mut context).await;
         reusable
     }
 
@@ -97,13 +105,18 @@ impl Gateway {
     async fn serve(&self, session: &mut Session, context: &mut RequestContext, planes: Planes) -> Result<()> {
         context.request_id = request_id(session);
         let snapshot = self.snapshot.load_full();
+        context.catalog = Some(Arc::clone(snapshot.planner.catalog()));
+        context.trace = tell::trace(&session.req_header().headers, &snapshot.config);
+        self.metrics.access.arrived(arrival(session));
         let keepalive = snapshot.config.server.max_keepalive.as_secs();
         session.set_keepalive(Some(keepalive));
         // What comes after a body is the next request, or an empty line of an old client: no sign that the client left.
         session.set_pipelining_enabled(true);
         // A client that reads nothing must not hold an answer, and the provider behind it, for ever.
         session.set_write_timeout(Some(snapshot.config.timeouts.total));
+        let planes = Planes { console: planes.console && snapshot.config.admin.console, ..planes };
         let (route, method) = Route::find(session.req_header().uri.path(), planes)?;
+        let route = context.route.insert(route).clone();
         if let Some(allowed) = method.filter(|allowed| *allowed != session.req_header().method) {
             let message = format!("This URL takes {allowed} requests only.");
             context.allow = Some(allowed);
@@ -128,15 +141,20 @@ impl Gateway {
         kind: Kind,
         snapshot: &Snapshot,
     ) -> Result<()> {
+        context.operation = Some(kind.into());
         if self.draining.load(Relaxed) {
+            self.metrics.access.shed_by_drain();
             session.set_keepalive(None);
             return Err(shutting_down());
         }
         if snapshot.config.meter.when_full == WhenFull::Refuse && self.lasting.meter.is_full() {
+            self.metrics.access.shed_by_ledger();
             return Err(Error::new(ErrorKind::Overloaded, "The ledger can't keep up; try again."));
         }
-        context.in_flight = Some(self.metrics.in_flight());
+        context.in_flight = Some(self.metrics.requests.in_flight());
+        self.watched.get_or_init(Handle::current);
         let admitted = self.admit(session, context, kind, snapshot).await?;
+        context.live = context.entry().and_then(|entry| self.lasting.live.enter(entry));
         Serving { gateway: self, snapshot, admitted: &admitted, session, context }.run().await
     }
 
@@ -172,8 +190,7 @@ impl Gateway {
     }
 
     async fn render_metrics(&self, session: &mut Session, context: &mut RequestContext) -> Result<()> {
-        self.metrics.control.buffered_bytes.set(i64::try_from(self.lasting.load.bytes()).unwrap_or(i64::MAX));
-        let text = Metrics::render(&self.registry)?;
+        let text = self.figures()?;
         respond::own(session, context, 200, "text/plain; version=0.0.4; charset=utf-8", text).await
     }
 
@@ -195,14 +212,24 @@ impl Gateway {
         if std::mem::replace(&mut context.booked, true) {
             return;
         }
-        let upstream: Duration = context.traces.iter().filter_map(|trace| trace.took).sum();
-        self.metrics.overhead.observe(context.started.elapsed().saturating_sub(upstream).as_secs_f64());
-        if let Some(booking) = context.booking() {
-            tracing::debug!(request_id = %booking.request_id, status = booking.status, "request finished");
-            if let Some(reservation) = context.reservation.take() {
-                reservation.settle(Amount { tokens: booking.tokens(), cost: booking.cost() });
-            }
-            self.lasting.meter.book_and_wait(booking).await;
+        if context.operation.is_some() {
+            self.metrics.requests.overhead.observe(context.overhead().as_secs_f64());
+        }
+        let Some(booking) = context.booking() else { return self.count_refused(context) };
+        context.record = self.lasting.telemetry.listens().then(|| booking.clone());
+        if let Some(reservation) = context.reservation.take() {
+            reservation.settle(Amount { tokens: booking.tokens(), cost: booking.cost() });
+        }
+        self.lasting.meter.book_and_wait(booking).await;
+        // Who looks finds it among those under way or in the log.
+        context.live = None;
+    }
+
+    /// Counts a request to a model that got not far enough for a booking.
+    fn count_refused(&self, context: &RequestContext) {
+        if context.operation.is_some() {
+            let status = if context.client_gone { 499 } else { context.status };
+            self.metrics.refused(context.workspace(), status, context.error.as_ref().map(Error::kind));
         }
     }
 
@@ -261,9 +288,22 @@ impl ProxyHttp for Listener {
         true
     }
 
-    async fn logging(&self, _: &mut Session, _: Option<&pingora::Error>, context: &mut RequestContext) {
-        self.gateway.finish(context).await;
+    async fn logging(&self, session: &mut Session, _: Option<&pingora::Error>, context: &mut RequestContext) {
+        self.gateway.conclude(session, context).await;
     }
+}
+
+/// By what kind of connection a request came.
+fn arrival(session: &mut Session) -> Arrival {
+    if session.downstream_session.is_http2() {
+        return Arrival::Http2;
+    }
+    // Pingora keeps this number with an HTTP/1 connection and counts it down with each request; a new one has none.
+    let known = session.downstream_session.get_keepalive_reuses_remaining();
+    if known.is_none() {
+        session.downstream_session.set_keepalive_reuses_remaining(Some(u32::MAX));
+    }
+    if known.is_none() { Arrival::New } else { Arrival::Reused }
 }
 
 fn shutting_down() -> Error {
@@ -292,9 +332,7 @@ async fn admin(
     let answer = snapshot.admin.clone().oneshot(request).await.map_err(Error::internal)?;
     let (parts, body) = answer.into_parts();
     context.status = parts.status.as_u16();
-    if parts.status == http::StatusCode::UNAUTHORIZED {
-        metrics.auth_failures.inc();
-    }
+    figures::admin_answered(session, parts.status, metrics);
     let mut head = ResponseHeader::build(parts.status, Some(8)).map_err(Error::internal)?;
     for (name, value) in parts.headers.iter().filter(|(name, _)| *name != header::CONTENT_LENGTH) {
         head.insert_header(name.clone(), value.clone()).map_err(Error::internal)?;

@@ -158,11 +158,11 @@ fn error_headers(head: &mut ResponseHeader, context: &RequestContext, error: &Er
 
 /// What the request costs, and how sure that is. A sum without one of its parts would be no sum: then only the word.
 fn cost(head: &mut ResponseHeader, context: &RequestContext) -> Result<()> {
-    let bill = context.bill();
-    if let Some(cost) = bill.cost_usd() {
+    let total = context.total();
+    if let Some(cost) = total.cost_usd() {
         insert(head, "x-perpetuo-cost-usd", &cost)?;
     }
-    insert(head, "x-perpetuo-cost-certainty", bill.certainty.as_str())
+    insert(head, "x-perpetuo-cost-certainty", total.certainty.as_str())
 }
 
 /// Rounded up: SDKs read nothing finer, and a client that comes too early is refused again.
@@ -175,6 +175,9 @@ fn head(status: u16, content_type: &str, context: &RequestContext) -> Result<Hea
     let mut head = ResponseHeader::build(status, Some(12)).map_err(Error::internal)?;
     insert(&mut head, "content-type", content_type)?;
     insert(&mut head, "x-request-id", &context.request_id)?;
+    if let Some(trace) = context.trace.response() {
+        insert(&mut head, "traceresponse", &trace)?;
+    }
     if matches!(status.as_u16(), 429 | 503) {
         insert(&mut head, "retry-after", &whole_seconds(DEFAULT_RETRY_AFTER))?;
     }

@@ -52,6 +52,7 @@ pub fn serve(gateway: &Arc<Gateway>, signals: impl Signals + 'static) {
     let watch = Watch { gateway: Arc::clone(gateway), signals: Box::new(signals), patience: config.server.drain };
     server.run(RunArgs { shutdown_signal: Box::new(watch) });
     gateway.lasting.meter.shutdown();
+    gateway.lasting.telemetry.shutdown();
 }
 
 /// Whether every configured address can be listened on, for asking before anything is opened or printed: Pingora would try
@@ -68,8 +69,9 @@ pub fn check_listeners(config: &Config) -> Result<()> {
 
 /// The configured addresses, and what is served at each.
 fn listeners(config: &Config) -> Vec<(SocketAddr, Planes)> {
-    let data = Planes { data: true, admin: config.admin.listen.is_none(), metrics: false };
-    let admin = Planes { admin: true, ..Planes::default() };
+    let shared = config.admin.listen.is_none();
+    let data = Planes { data: true, admin: shared, console: shared, metrics: false };
+    let admin = Planes { admin: true, console: true, ..Planes::default() };
     let metrics = Planes { metrics: true, ..Planes::default() };
     let metrics = config.metrics.enabled.then_some((config.metrics.listen, metrics));
     let admin = config.admin.listen.map(|address| (address, admin));
@@ -159,7 +161,7 @@ impl Watch {
     /// Waits until no request is being served, but not longer than this.
     async fn until_idle(&self, patience: Duration) {
         let idle = async {
-            while self.gateway.metrics.inflight_requests.get() > 0 {
+            while self.gateway.metrics.requests.count_in_flight() > 0 {
                 tokio::time::sleep(DRAIN_LOOK).await;
             }
         };

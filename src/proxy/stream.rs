@@ -110,7 +110,7 @@ impl LiveStream {
     pub(super) async fn await_last_word(&mut self, patience: Duration) {
         let end = Instant::now() + patience;
         for _ in 0..MAX_LAST_READS {
-            if self.out.settled || self.out.done {
+            if self.out.bill.closed || self.out.done {
                 return;
             }
             let wait = if self.out.written { end.saturating_duration_since(Instant::now()) } else { Duration::ZERO };
@@ -125,8 +125,13 @@ impl LiveStream {
     /// Writes what is known so far into the attempt's trace.
     pub(super) fn report(&self, trace: &mut Trace) {
         trace.usage = self.out.usage;
-        trace.settled = self.out.settled;
+        trace.bill.clone_from(&self.out.bill);
         trace.generated = self.out.generated;
+    }
+
+    /// Bytes of generated text so far.
+    pub(super) const fn generated(&self) -> u64 {
+        self.out.generated
     }
 
     /// Gives the connection back after a complete stream; bytes after its end give it up.

@@ -4,11 +4,12 @@ use jiff::Timestamp;
 use serde_json::Map;
 
 use super::*;
+use crate::api::operation::Operation;
 use crate::api::strategy::StrategyName;
 use crate::money::Money;
 use crate::store::memory::MemoryStore;
 use crate::store::sled::SledStore;
-use crate::usage::{Certainty, Usage};
+use crate::usage::{Certainty, CostSource, Usage};
 
 pub(crate) fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
@@ -29,6 +30,9 @@ pub(crate) fn attempt(provider: &str, error: Option<&str>) -> AttemptRecord {
         first_token_ms: Some(100),
         reason: Some("best".into()),
         passed_over: vec!["anthropic:open".into()],
+        cost_source: Some(CostSource::Catalogue),
+        why: None,
+        service_tier: None,
         upstream_request_id: Some("req_1".into()),
     }
 }
@@ -42,6 +46,7 @@ pub(crate) fn booking(workspace: &str, request_id: &str, created_at: &str) -> Bo
         model_served: Some("gpt-4o-2024-08-06".into()),
         provider: Some("openai".into()),
         strategy: StrategyName::Fastest,
+        operation: Operation::Chat,
         status: 200,
         error: None,
         stream: true,
@@ -61,6 +66,7 @@ pub(crate) fn workspace(id: &str) -> WorkspaceRecord {
         strategy: None,
         limits: Map::new(),
         hedging: false,
+        refuse_unpriced: false,
         created_at,
     }
 }

@@ -12,6 +12,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use perpetuo::api::operation::Operation;
 use perpetuo::api::strategy::StrategyName;
 use perpetuo::money::Money;
 use perpetuo::store::sled::SledStore;
@@ -128,6 +129,7 @@ fn record(random: &mut StdRng, at: i64) -> Booking {
         model_served: Some(model.to_owned()),
         provider: Some(provider.to_owned()),
         strategy: StrategyName::Default,
+        operation: Operation::Chat,
         status: if random.random_range(0..50) == 0 { 502 } else { 200 },
         error: None,
         stream: random.random(),
@@ -160,6 +162,9 @@ fn attempt(random: &mut StdRng, (provider, model): (&str, &str), latency_ms: u64
         first_token_ms: Some(latency_ms / 3),
         reason: None,
         passed_over: Vec::new(),
+        cost_source: None,
+        why: None,
+        service_tier: None,
         upstream_request_id: None,
     }
 }

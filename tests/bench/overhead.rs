@@ -296,7 +296,7 @@ fn direct_headers(provider: &str) -> Vec<(&'static str, String)> {
 fn config(address: SocketAddr, data: &std::path::Path, books: Books) -> Config {
     let durability = if matches!(books, Books::Sync) { "sync" } else { "batch" };
     let text = format!(
-        "data_dir = {data:?}\n[meter]\ndurability = \"{durability}\"\n[server]\nlisten = \"{address}\"\n[metrics]\nenabled = false\n[security]\nallow_private_upstreams = [\"127.0.0.1\"]\n"
+        "data_dir = {data:?}\n[meter]\ndurability = \"{durability}\"\n[server]\nlisten = \"{address}\"\n[metrics]\nenabled = false\n[security]\nallow_private_upstreams = [\"127.0.0.1\"]\n[log]\naccess = \"off\"\n"
     );
     Config::parse(&text, "bench", std::iter::empty()).expect("configuration")
 }

@@ -9,14 +9,17 @@
 
 mod support;
 
+mod access_log;
 mod bad_input;
 mod bodies;
 mod clients;
+mod console;
 mod crash;
 mod fallback;
 mod layout;
 mod limits;
 mod metering;
+mod metrics;
 mod process;
 mod reconcile;
 mod resilience;
@@ -26,4 +29,5 @@ mod service_accounts;
 mod streams;
 mod tenancy;
 mod tool_loop;
+mod tracing;
 mod upstreams;

@@ -31,7 +31,7 @@ impl Site {
     }
 
     /// Writes the configuration: what every test needs, and `more` after it.
-    fn configure(&self, more: &str) {
+    pub fn configure(&self, more: &str) {
         let text = format!(
             "data_dir = {:?}\n[server]\nlisten = \"{}\"\nthreads = 2\n[metrics]\nlisten = \"{}\"\n\
              [security]\nallow_private_upstreams = [\"127.0.0.1\"]\n{more}",
@@ -42,7 +42,7 @@ impl Site {
         std::fs::write(self.config(), text).unwrap();
     }
 
-    fn config(&self) -> PathBuf {
+    pub fn config(&self) -> PathBuf {
         self.directory.path().join("perpetuo.toml")
     }
 
@@ -89,7 +89,7 @@ impl Site {
 }
 
 /// The binary, in an environment that holds nothing.
-fn command(arguments: &[&str]) -> Command {
+pub fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_perpetuo"));
     command.args(arguments).env_clear();
     command
@@ -152,12 +152,12 @@ impl Process {
         }
     }
 
-    fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap();
         assert!(sent.success());
     }
 
-    async fn exit(&mut self) -> ExitStatus {
+    pub async fn exit(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -171,6 +171,18 @@ impl Process {
     pub fn kill_9(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Waits for a line on standard error that holds these words, and returns it.
+    pub fn logged(&self, words: &str) -> String {
+        self.log.wait_for(words);
+        self.log.all().lines().find(|line| line.contains(words)).unwrap().to_owned()
+    }
+
+    /// The same on standard output.
+    pub fn said(&self, words: &str) -> String {
+        self.out.wait_for(words);
+        self.out.all().lines().find(|line| line.contains(words)).unwrap().to_owned()
     }
 
     /// What stands behind a label in what the first start printed.

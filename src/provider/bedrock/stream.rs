@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::block::{Kind, Open};
 use super::response::{Specific, cite, is_server_tool, read_error};
-use super::wire::{finish_reason, tier, usage};
+use super::wire::{bill, finish_reason, tier, usage};
 use crate::api::answer::{Assistant, ChunkChoice, Delta, DeltaFunction, DeltaToolCall, FinishReason};
 use crate::error::{Error, Result};
 use crate::eventstream::{ERROR, EXCEPTION};
@@ -19,7 +19,7 @@ use crate::provider::fence::Unfence;
 use crate::provider::numbered::Numbered;
 use crate::provider::{AnswerContext, End, StreamOut, StreamTranslator, event_failure, protocol};
 use crate::sse::{DONE, Event};
-use crate::usage::Usage;
+use crate::usage::{Bill, Usage};
 
 /// The translator of one stream.
 #[derive(Debug)]
@@ -192,7 +192,7 @@ impl Translator {
     fn metadata(&mut self, frame: &Map<String, Value>, out: &mut StreamOut) -> Result<()> {
         self.usage = usage(frame).or(self.usage);
         out.usage = self.usage;
-        out.settled = self.stopped && self.usage.is_some();
+        out.bill = Bill { closed: self.stopped && self.usage.is_some(), ..bill(frame) };
         self.specific.keep_answer(frame);
         // A chunk has no place for the tier; the default one needs none.
         let tier = tier(frame).filter(|tier| *tier != "default").map(Value::from);

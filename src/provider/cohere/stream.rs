@@ -157,7 +157,7 @@ impl Translator {
         let usage = end.billed();
         // What an answer cost that ended in an error is owed all the same.
         out.usage = usage.or(out.usage);
-        out.settled = usage.is_some();
+        out.bill.closed = usage.is_some();
         let finish = end.finish(self.calls > 0, self.context.provider)?;
         while let Some(index) = self.open.keys().next().copied() {
             self.call_end(index, out)?;

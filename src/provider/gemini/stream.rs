@@ -10,12 +10,12 @@ use serde_json::{Map, Value, json};
 
 use super::read::{Call, Candidate, Piece, logprobs};
 use super::response::{block_message, error_in_answer, is_block, text, usage_wire};
-use super::usage::UsageWire;
+use super::usage::{UsageWire, searches};
 use crate::api::answer::{Assistant, ChunkChoice, Delta, DeltaFunction, DeltaToolCall, FinishReason};
 use crate::error::Result;
 use crate::provider::{AnswerContext, End, StreamOut, StreamTranslator, protocol};
 use crate::sse::{DONE, Event};
-use crate::usage::Usage;
+use crate::usage::{Bill, Usage};
 
 /// The translator of one stream.
 #[derive(Debug)]
@@ -25,6 +25,7 @@ pub(super) struct Translator {
     /// Whether a chunk was written, after which id and model stay.
     started: bool,
     usage: Option<Usage>,
+    searches: u64,
     /// Why the prompt was refused.
     blocked: Option<Value>,
     complete: bool,
@@ -42,7 +43,7 @@ impl Translator {
     /// A translator for a stream that has not begun.
     pub(super) const fn new(context: AnswerContext) -> Self {
         let candidates = BTreeMap::new();
-        Self { context, candidates, started: false, usage: None, blocked: None, complete: false }
+        Self { context, candidates, started: false, usage: None, searches: 0, blocked: None, complete: false }
     }
 
     fn candidate(&mut self, mut candidate: Map<String, Value>, out: &mut StreamOut) -> Result<()> {
@@ -90,6 +91,22 @@ impl Translator {
             extra_content: extra_content.as_ref(),
         };
         self.choice(candidate, Delta { tool_calls: Some(&[whole]), ..Delta::default() }, None, None, out)
+    }
+
+    /// Reads the usage and what it says of the bill; each stands for the whole answer so far. Returns whether there was any.
+    fn count(&mut self, frame: &Map<String, Value>, out: &mut StreamOut) -> bool {
+        self.searches = self.searches.max(searches(frame));
+        let wire = usage_wire(frame);
+        let counted = wire.as_ref().and_then(UsageWire::to_usage);
+        self.usage = counted.or(self.usage);
+        if let Some(wire) = wire {
+            out.bill = Bill { closed: out.bill.closed, ..wire.bill() };
+        }
+        if let Some(usage) = &mut self.usage {
+            usage.web_searches = self.searches;
+            out.usage = self.usage;
+        }
+        counted.is_some()
     }
 
     /// Whether every candidate has said why it ended, or the prompt was refused.
@@ -170,11 +187,7 @@ impl StreamTranslator for Translator {
                 model.clone_into(&mut self.context.model);
             }
         }
-        let counted = usage_wire(&frame).as_ref().and_then(UsageWire::to_usage);
-        if counted.is_some() {
-            self.usage = counted;
-            out.usage = counted;
-        }
+        let counted = self.count(&frame, out);
         if let Some(feedback) = frame.get("promptFeedback").filter(|feedback| is_block(feedback)) {
             self.blocked = Some(feedback.clone());
             out.content = true;
@@ -188,7 +201,7 @@ impl StreamTranslator for Translator {
         }
         out.written = self.is_over();
         // Every frame counts what was generated so far.
-        out.settled = out.written && (counted.is_some() || out.settled);
+        out.bill.closed = out.written && (counted || out.bill.closed);
         Ok(())
     }
 

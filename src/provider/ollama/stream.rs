@@ -70,7 +70,7 @@ impl Translator {
 
     fn finish(&mut self, line: &Line<'_>, out: &mut StreamOut) -> Result<()> {
         out.usage = line.usage();
-        out.settled = out.usage.is_some();
+        out.bill.closed = out.usage.is_some();
         self.choice(Delta::default(), None, Some(line.finish(self.calls > 0)), out)?;
         if let Some(usage) = out.usage.filter(|_| self.context.include_usage) {
             out.chunk(&self.context, &[], Some(Some(usage.into())))?;

@@ -144,7 +144,7 @@ async fn quiet(world: &World, metrics: std::net::SocketAddr) {
         loop {
             let scraped = Scrape::of(metrics).await;
             let [running, booked] =
-                ["perpetuo_inflight_requests", "perpetuo_requests_total"].map(|name| scraped.sum(name, ""));
+                ["perpetuo_inflight_requests", "perpetuo_requests_total"].map(|name| scraped.sum(name, &[]));
             if running == 0.0 && before == Some(booked) {
                 return;
             }
