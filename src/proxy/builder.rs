@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -94,7 +93,7 @@ impl Gateway {
             metrics,
             registry,
             started,
-            draining: AtomicBool::new(false),
+            life: Arc::default(),
             halt: watch::Sender::new(false),
         }))
     }

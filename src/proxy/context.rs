@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use super::life::Counted;
 use crate::api::strategy::StrategyName;
 use crate::balance::Candidate;
 use crate::balance::attempt::Attempt;
@@ -58,6 +59,8 @@ pub struct RequestContext {
     pub reservation: Option<Reservation>,
     /// What is left of its limits, for the answer's head.
     pub standing: Standing,
+    /// Keeps the process from ending, until everything is over.
+    pub under_way: Option<Counted>,
 }
 
 /// What a request asks for.
@@ -177,6 +180,7 @@ impl RequestContext {
             permit: None,
             reservation: None,
             standing: Standing::default(),
+            under_way: None,
         }
     }
 
