@@ -53,13 +53,7 @@ impl Relay {
     ///
     /// Errors: something goes on reading it for longer than this; then it stays.
     pub(crate) fn release(&self, patience: Duration) -> Result<()> {
-        let store = match std::mem::replace(&mut *self.place(), Place::Away) {
-            Place::Here(store) => store,
-            other => {
-                *self.place() = other;
-                return Err(gone());
-            }
-        };
+        let store = self.take()?;
         let deadline = Instant::now() + patience;
         while Arc::strong_count(&store) > 1 {
             if Instant::now() >= deadline {
@@ -70,6 +64,17 @@ impl Relay {
         }
         drop(store);
         Ok(())
+    }
+
+    /// Takes the store out of its place. Errors: it is not here.
+    fn take(&self) -> Result<Arc<dyn Store>> {
+        let mut place = self.place();
+        let store = match &*place {
+            Place::Here(store) => Arc::clone(store),
+            _ => return Err(gone()),
+        };
+        *place = Place::Away;
+        Ok(store)
     }
 
     /// Opens the store again if it was closed, as nobody followed; tries until it is open.
@@ -190,9 +195,10 @@ impl Store for Relay {
         days: DayRange,
         visit: &mut dyn FnMut(u64, RequestRecord) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
-        self.here()?.export(workspace, after, days, &mut |number, record| match &*self.place() {
-            Place::Here(_) => visit(number, record),
-            _ => Err(gone()),
+        self.here()?.export(workspace, after, days, &mut |number, record| {
+            // Asked and dropped: whoever visits may take its time.
+            drop(self.here()?);
+            visit(number, record)
         })
     }
 
