@@ -92,6 +92,8 @@ pub struct Wire {
     stream: UnixStream,
     /// Bytes that came after the last line.
     unread: Vec<u8>,
+    /// The number of the process at the other end.
+    peer: u32,
 }
 
 impl Wire {
@@ -102,11 +104,17 @@ impl Wire {
 
     /// Takes a call. Errors: another user calls.
     pub fn over(stream: UnixStream) -> io::Result<Self> {
-        let caller = rustix::net::sockopt::socket_peercred(&stream)?.uid;
-        if !caller.is_root() && caller != rustix::process::geteuid() {
+        let peer = rustix::net::sockopt::socket_peercred(&stream)?;
+        if !peer.uid.is_root() && peer.uid != rustix::process::geteuid() {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the other end is another user's"));
         }
-        Ok(Self { stream, unread: Vec::new() })
+        let peer = peer.pid.as_raw_nonzero().get().unsigned_abs();
+        Ok(Self { stream, unread: Vec::new(), peer })
+    }
+
+    /// The number of the process that opened the other end.
+    pub const fn peer(&self) -> u32 {
+        self.peer
     }
 
     /// Says something.

@@ -79,11 +79,16 @@ impl Life {
     }
 
     pub(super) fn starting(&self) {
-        self.phase.send_replace(Phase::Starting);
+        self.go(&[Phase::Serving], Phase::Starting);
     }
 
-    pub(super) fn serving(&self) {
-        self.go(&[Phase::Starting, Phase::Parting], Phase::Serving);
+    pub(super) fn started(&self) {
+        self.go(&[Phase::Starting], Phase::Serving);
+    }
+
+    /// The other process does not follow.
+    pub(super) fn staying(&self) {
+        self.go(&[Phase::Parting], Phase::Serving);
     }
 
     /// False when another process is about to follow or does, or this one drains already.
@@ -237,9 +242,9 @@ mod tests {
         let life = Life::default();
         life.starting();
         assert!(!life.parting(), "it has not even started");
-        life.serving();
+        life.started();
         assert!(life.parting() && !life.parting() && !life.draining());
-        life.serving();
+        life.staying();
         assert!(life.draining() && life.is_leaving() && !life.parting());
         life.replaced(addresses());
         assert_eq!(life.phase(), Phase::Draining);

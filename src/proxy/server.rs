@@ -122,7 +122,7 @@ struct Watch {
 impl ShutdownSignalWatch for Watch {
     async fn recv(&self) -> ShutdownSignal {
         let life = &*self.gateway.life;
-        life.serving();
+        life.started();
         tell_supervisor(&[NotifyState::Ready]);
         tokio::select! {
             drain = self.signals.stop() => self.leave(drain).await,

@@ -10,7 +10,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Child;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
@@ -32,8 +33,13 @@ const SETTING_UP: Duration = Duration::from_secs(60);
 const OPENING: Duration = Duration::from_secs(120);
 /// How long requests of the admin API, and whoever reads the store, may take to end.
 const ADMIN_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a process that was started here may take to follow.
+const FOLLOWING: Duration = Duration::from_secs(240);
 /// How often a process that was started is looked at.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// Why nobody can follow.
+const NOT_NOW: &str = "it is starting, or ending, or being replaced already";
 
 /// Starts a program in the place of this one.
 pub type Start = Box<dyn Fn(&Path) -> io::Result<Child> + Send + Sync>;
@@ -45,6 +51,10 @@ pub struct Takeover {
     listeners: Arc<Listeners>,
     path: PathBuf,
     start: Start,
+    /// The number of the process that follows, once one does.
+    successor: AtomicU32,
+    /// One is started at a time.
+    starting: Mutex<()>,
 }
 
 impl Takeover {
@@ -58,7 +68,8 @@ impl Takeover {
         start: Start,
     ) -> Arc<Self> {
         let (gateway, relay, listeners) = (Arc::clone(gateway), Arc::clone(relay), Arc::clone(listeners));
-        let takeover = Arc::new(Self { gateway, relay, listeners, path, start });
+        let (successor, starting) = (AtomicU32::new(0), Mutex::new(()));
+        let takeover = Arc::new(Self { gateway, relay, listeners, path, start, successor, starting });
         if let Err(error) = takeover.listen() {
             let path = takeover.path.display();
             tracing::warn!(%error, %path, "this process can't be upgraded while it runs: its socket can't be made");
@@ -147,18 +158,25 @@ impl Takeover {
 
     /// Starts a program, which then calls here to follow, and waits until it does or has ended.
     pub fn replace(&self, program: &Path) -> Message {
+        let _alone = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.gateway.life.phase() != Phase::Serving {
+            return refuse(&NOT_NOW);
+        }
         tracing::info!(program = %program.display(), "starting a new process in the place of this one");
         let mut child = match (self.start)(program) {
             Ok(child) => child,
             Err(error) => return refuse(&format!("{} can't be started: {error}", program.display())),
         };
+        let started = Instant::now();
         loop {
-            if matches!(self.gateway.life.phase(), Phase::Replaced(_)) {
-                let process = child.id();
-                tell_supervisor(&[NotifyState::MainPid(process)]);
-                return Message::Replaced { process };
+            let phase = self.gateway.life.phase();
+            if matches!(phase, Phase::Replaced(_)) {
+                return Message::Replaced { process: self.successor.load(Ordering::Acquire) };
             }
             match child.try_wait() {
+                Ok(None) if phase == Phase::Serving && started.elapsed() > FOLLOWING => {
+                    let _ = child.kill();
+                }
                 Ok(None) => std::thread::sleep(LOOK),
                 Ok(Some(status)) => return refuse(&format!("the new process ended ({status}); its log says why")),
                 Err(error) => return refuse(&error),
@@ -172,28 +190,31 @@ impl Takeover {
             return wire.send(&refuse(&"it speaks another version of the hand-over; restart it instead"));
         }
         if self.gateway.life.phase() != Phase::Serving {
-            return wire.send(&refuse(&"it is ending, or being replaced already"));
+            return wire.send(&refuse(&NOT_NOW));
         }
         self.listeners.show(|sockets| wire.send_sockets(sockets))?;
         if !matches!(wire.receive(Some(SETTING_UP))?, Message::Release) {
             return Ok(());
         }
         if !self.gateway.life.parting() {
-            return wire.send(&refuse(&"it is ending, or being replaced already"));
+            return wire.send(&refuse(&NOT_NOW));
         }
         let started = Instant::now();
         let outcome = self.part(&mut wire);
         match outcome {
             Ok(addresses) => {
+                let process = wire.peer();
+                self.successor.store(process, Ordering::Release);
                 self.relay.follow(wire, self.path.clone());
                 self.gateway.life.replaced(addresses);
-                tracing::info!(took = ?started.elapsed(), "another process serves; this one finishes what it began");
+                tell_supervisor(&[NotifyState::MainPid(process)]);
+                tracing::info!(process, took = ?started.elapsed(), "another process serves; this one finishes what it began");
                 Ok(())
             }
             Err(error) => {
                 tracing::error!(%error, "the other process does not follow; this one goes on");
                 self.relay.take_back();
-                self.gateway.life.serving();
+                self.gateway.life.staying();
                 Ok(())
             }
         }

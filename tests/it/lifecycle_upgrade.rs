@@ -78,20 +78,11 @@ async fn stop_and_verify(gateway: &mut Furnished) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_comes_on_an_old_connection_is_answered_by_the_new_process() {
     let mut gateway = Furnished::start(slow()).await;
-    let client = Client::builder().pool_max_idle_per_host(1).build().unwrap();
-    let ask = |path: &str| client.get(gateway.site.url(path)).bearer_auth(&gateway.token).send();
-    ask("/workspaces").await.unwrap().bytes().await.unwrap();
+    let client = Client::new();
+    client.get(gateway.site.url("/health")).send().await.unwrap().bytes().await.unwrap();
     let path = format!("/workspaces/{}/api-keys", gateway.workspace);
-    let before = ask(&path);
-    before.await.unwrap().bytes().await.unwrap();
-
-    let site_path = path.clone();
-    let mut old = {
-        let next = Process::start(command(&["serve", "--upgrade"]).arg("--config").arg(gateway.site.config()));
-        next.log.wait_for("in the place of another process");
-        std::mem::replace(&mut gateway.process, next)
-    };
-    let made = gateway.site.post(&gateway.token, &site_path, json!({"name": "made by the new one"})).await;
+    let mut old = follow(&mut gateway);
+    let made = gateway.site.post(&gateway.token, &path, json!({"name": "made by the new one"})).await;
     let key = made["data"]["key"].as_str().unwrap();
     let url = gateway.site.url("/v1/chat/completions");
     let answer = client.post(url).bearer_auth(key).json(&hello("openai/gpt-4o")).send().await.unwrap();
