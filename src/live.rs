@@ -168,6 +168,7 @@ mod tests {
             name: String::new(),
             strategy: None,
             hedging: false,
+            refuse_unpriced: false,
             limits: serde_json::Map::new(),
             allowance: crate::quota::Allowance::default(),
             account: Arc::default(),

@@ -94,7 +94,7 @@ def _now() -> list[Sized]:
             "Shed in all",
             "Requests in the time shown that were refused because too much was under way.",
             "none",
-            q.count("perpetuo_shed_total", 'scope="process", resource!="drain"'),
+            q.count("perpetuo_shed_total", 'scope="process"'),
             from_to(1, 100),
         ),
     ]

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use perpetuo::config::{Config, Secret};
 use perpetuo::directory::{CredentialChange, NewKey, WorkspaceChange};
-use perpetuo::proxy::{self, Gateway, Signals};
+use perpetuo::proxy::{self, Gateway, Listeners, Signals};
 use perpetuo::simulator::{Behaviour, Simulator};
 use tokio::sync::Notify;
 
@@ -46,7 +46,10 @@ async fn main() {
     let stop = Arc::new(Notify::new());
     let server = std::thread::spawn({
         let (gateway, stop) = (Arc::clone(&gateway), Stop(Arc::clone(&stop)));
-        move || proxy::serve(&gateway, stop)
+        move || {
+            let listeners = Arc::new(Listeners::bind(&gateway.config()).unwrap());
+            proxy::serve(&gateway, &listeners, stop).unwrap();
+        }
     });
     let client = reqwest::Client::builder().http1_only().build().expect("client");
     until_up(&client, address).await;
