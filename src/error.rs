@@ -71,6 +71,8 @@ pub enum ErrorKind {
     NotFound,
     /// No enabled provider of this workspace serves the model.
     ModelNotFound,
+    /// No price is known of the model, and the workspace refuses such models.
+    ModelUnpriced,
     /// The route exists, the method does not.
     MethodNotAllowed,
     /// The body is larger than `limits.max_body_bytes`.
@@ -161,13 +163,14 @@ impl Row {
 
 impl ErrorKind {
     /// Every kind, for tests and for metrics that must start at zero.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::InvalidRequest,
         Self::UnsupportedParameter,
         Self::InvalidApiKey,
         Self::Forbidden,
         Self::NotFound,
         Self::ModelNotFound,
+        Self::ModelUnpriced,
         Self::MethodNotAllowed,
         Self::PayloadTooLarge,
         Self::UnsupportedMediaType,
@@ -211,6 +214,7 @@ impl ErrorKind {
             Self::Forbidden => row(403, INVALID, "forbidden", "policy_forbidden", false, Client),
             Self::NotFound => row(404, INVALID, "not_found", "client_not_found", false, Client),
             Self::ModelNotFound => row(404, INVALID, "model_not_found", "client_model_not_found", false, Client),
+            Self::ModelUnpriced => row(400, INVALID, "model_unpriced", "policy_model_unpriced", false, Client),
             Self::MethodNotAllowed => {
                 row(405, INVALID, "method_not_allowed", "client_method_not_allowed", false, Client)
             }

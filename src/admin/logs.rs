@@ -11,7 +11,7 @@ use super::{AdminState, read_ledger};
 use crate::api::strategy::StrategyName;
 use crate::error::{Error, Result};
 use crate::store::{AttemptRecord, LogQuery, RequestRecord};
-use crate::usage::Certainty;
+use crate::usage::{Certainty, CostSource};
 
 /// Pages beyond this are refused: nobody reads them, and skipping costs.
 const MAX_PAGE: u32 = 1_000_000;
@@ -69,6 +69,9 @@ struct Try {
     output_tokens: u64,
     cost: f64,
     certainty: Certainty,
+    cost_source: Option<CostSource>,
+    why: Option<String>,
+    service_tier: Option<String>,
 }
 
 impl From<AttemptRecord> for Try {
@@ -77,7 +80,6 @@ impl From<AttemptRecord> for Try {
             input_tokens: record.usage.prompt_tokens(),
             output_tokens: record.usage.output,
             cost: record.cost.dollars(),
-            certainty: record.certainty,
             provider: record.provider,
             model: record.model,
             status: record.status,
@@ -86,6 +88,10 @@ impl From<AttemptRecord> for Try {
             passed_over: record.passed_over,
             latency_ms: record.latency_ms,
             first_token_ms: record.first_token_ms,
+            certainty: record.certainty,
+            cost_source: record.cost_source,
+            why: record.why,
+            service_tier: record.service_tier,
         }
     }
 }

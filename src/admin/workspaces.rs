@@ -22,6 +22,7 @@ pub(super) struct View {
     strategy: Option<StrategyName>,
     limits: Map<String, Value>,
     hedging: bool,
+    unpriced: Unpriced,
     created_at: Timestamp,
 }
 
@@ -33,6 +34,7 @@ impl From<&Workspace> for View {
             strategy: workspace.strategy,
             limits: workspace.limits.clone(),
             hedging: workspace.hedging,
+            unpriced: if workspace.refuse_unpriced { Unpriced::Refuse } else { Unpriced::Allow },
             created_at: workspace.created_at,
         }
     }
@@ -47,11 +49,24 @@ pub(super) struct Body {
     strategy: Option<Option<StrategyName>>,
     limits: Option<Map<String, Value>>,
     hedging: Option<bool>,
+    unpriced: Option<Unpriced>,
+}
+
+/// What becomes of requests for models that no price is known of.
+#[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Unpriced {
+    /// They are served, and their tokens booked without a cost.
+    Allow,
+    /// They are refused before anything is sent.
+    Refuse,
 }
 
 impl From<Body> for WorkspaceChange {
     fn from(body: Body) -> Self {
-        Self { name: body.name, strategy: body.strategy, limits: body.limits, hedging: body.hedging }
+        let refuse_unpriced = body.unpriced.map(|choice| choice == Unpriced::Refuse);
+        let Body { name, strategy, limits, hedging, .. } = body;
+        Self { name, strategy, limits, hedging, refuse_unpriced }
     }
 }
 

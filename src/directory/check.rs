@@ -31,6 +31,8 @@ pub struct WorkspaceChange {
     pub limits: Option<Map<String, Value>>,
     /// Whether slow streams get a second attempt beside the first.
     pub hedging: Option<bool>,
+    /// Whether models without a known price are refused.
+    pub refuse_unpriced: Option<bool>,
 }
 
 impl WorkspaceChange {

@@ -141,6 +141,7 @@ impl Directory {
             strategy: None,
             limits: Map::new(),
             hedging: false,
+            refuse_unpriced: false,
             created_at: now,
         };
         if change.name.is_none() {
@@ -281,6 +282,7 @@ impl Directory {
         workspace.name = change.name.unwrap_or(workspace.name);
         workspace.strategy = change.strategy.unwrap_or(workspace.strategy);
         workspace.hedging = change.hedging.unwrap_or(workspace.hedging);
+        workspace.refuse_unpriced = change.refuse_unpriced.unwrap_or(workspace.refuse_unpriced);
         workspace.limits = change.limits.unwrap_or(workspace.limits);
         workspace.allowance = Allowance::read(&workspace.limits)?;
         self.store.put_workspace(&workspace.record())?;
@@ -504,6 +506,7 @@ fn unfilled(record: WorkspaceRecord) -> Workspace {
         strategy: record.strategy,
         limits: record.limits,
         hedging: record.hedging,
+        refuse_unpriced: record.refuse_unpriced,
         created_at: record.created_at,
         credentials: Vec::new(),
         revision: 0,

@@ -47,6 +47,8 @@ pub struct Workspace {
     pub strategy: Option<StrategyName>,
     /// Whether slow streams get a second attempt beside the first.
     pub hedging: bool,
+    /// Whether models without a known price are refused.
+    pub refuse_unpriced: bool,
     /// Limits of the workspace, by name.
     pub limits: Map<String, Value>,
     /// The same, read.
@@ -75,6 +77,7 @@ impl Workspace {
             strategy: self.strategy,
             limits: self.limits.clone(),
             hedging: self.hedging,
+            refuse_unpriced: self.refuse_unpriced,
             created_at: self.created_at,
         }
     }

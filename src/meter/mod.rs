@@ -4,6 +4,7 @@
 //! request path never waits for the store, unless it was told to, and then not for ever; every booking is in metrics; one that does not reach the ledger is counted and logged.
 
 mod price;
+mod why;
 mod writer;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,8 +17,9 @@ use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::store::{Booking, Store};
 
-pub use price::price;
+pub use price::{Priced, Tariff, Used, price};
 use tokio::sync::oneshot;
+pub use why::Why;
 use writer::{CommitTime, Message, Oldest, Retry, Writer};
 
 /// At most one line of the log about dropped bookings in this time.

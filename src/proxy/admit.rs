@@ -70,6 +70,9 @@ impl Gateway {
         let timeout = timeout(session, &head, snapshot)?;
         let strict = header_text(session, "x-perpetuo-strict").is_some_and(|text| text.eq_ignore_ascii_case("true"));
         let group = snapshot.planner.group(&caller.workspace, &head.model, kind).await?;
+        if group.candidates().iter().all(|candidate| candidate.barred) {
+            return Err(unpriced(&head.model));
+        }
         let request = request(&body, &head, strategy, hash(&caller.key.id));
         self.reserve(context, &caller, dearest(&group, &request))?;
         let call = Call {
@@ -286,6 +289,13 @@ fn timeout(session: &Session, head: &ChatHead, snapshot: &Snapshot) -> Result<Du
     Ok(asked.map_or(cap, |asked| asked.min(cap)))
 }
 
+fn unpriced(model: &str) -> Error {
+    let message = format!(
+        "No price is known of the model '{model}' at any provider of this workspace, which refuses such models; it was not sent."
+    );
+    Error::new(ErrorKind::ModelUnpriced, message).with_param("model")
+}
+
 /// The request as rankings see it, from a virtual key by its [`hash`]; the moment, the seed and what was tried are each attempt's own.
 pub(super) fn request(body: &Body, head: &ChatHead, strategy: StrategyName, key: u64) -> Request {
     Request {
@@ -294,6 +304,7 @@ pub(super) fn request(body: &Body, head: &ChatHead, strategy: StrategyName, key:
         max_output: head.max_output,
         key,
         stream: head.stream,
+        date: Timestamp::now(),
         prefix: prefix(body.bytes()),
         ..Request::default()
     }
@@ -306,7 +317,8 @@ fn dearest(group: &Group, request: &Request) -> Amount {
         let prompt = candidate.tokens.prompt(request.prompt_tokens) as u64;
         let usual = || candidate.outputs.output(request.key, None) as u64;
         let output = request.max_output.unwrap_or_else(usual);
-        let cost = candidate.prices.as_ref().map_or(Money::ZERO, |prices| prices.expected(prompt, output));
+        let cost =
+            candidate.prices.as_ref().map_or(Money::ZERO, |prices| prices.at(request.date).expected(prompt, output));
         Amount { tokens: most.tokens.max(prompt.saturating_add(output)), cost: most.cost.max(cost) }
     })
 }

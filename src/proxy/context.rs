@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::routes::Route;
@@ -14,15 +15,17 @@ use crate::api::strategy::StrategyName;
 use crate::balance::Candidate;
 use crate::balance::attempt::Attempt;
 use crate::balance::reason::Reason;
+use crate::catalog::Catalog;
 use crate::directory::Caller;
 use crate::error::Error;
 use crate::live::{Entry, Progress, Ticket};
+use crate::meter::{Priced, Tariff, Used, Why, price};
+use crate::metrics;
 use crate::quota::{Reservation, Standing};
 use crate::shed::Permit;
 use crate::store::{AttemptRecord, Booking};
 use crate::telemetry::{Content, TraceContext};
-use crate::usage::{Usage, estimate_tokens};
-use crate::{meter, metrics};
+use crate::usage::{Bill, Usage, estimate_prompt, estimate_tokens};
 
 /// One request.
 pub struct RequestContext {
@@ -97,12 +100,16 @@ pub struct Trace {
     pub span_id: u64,
     /// When it began.
     pub started: Instant,
-    /// Bytes of the request body, once any of it may have reached the provider.
-    pub sent_bytes: Option<u64>,
+    /// The request's body, once any of it may have reached the provider; until the attempt is closed.
+    pub sent: Option<Bytes>,
+    /// Tokens of that body, estimated where the provider counted none.
+    pub sent_tokens: Option<u64>,
     /// The provider's HTTP status.
     pub status: u16,
     /// The newest figure of the provider.
     pub usage: Option<Usage>,
+    /// What it says of the bill beside it.
+    pub bill: Bill,
     /// Bytes of generated text that came.
     pub generated: u64,
     /// From the start to the first content.
@@ -131,9 +138,11 @@ impl Trace {
             candidate: Arc::clone(attempt.candidate()),
             span_id,
             started: Instant::now(),
-            sent_bytes: None,
+            sent: None,
+            sent_tokens: None,
             status: 0,
             usage: None,
+            bill: Bill::default(),
             generated: 0,
             first_content: None,
             took: None,
@@ -144,25 +153,43 @@ impl Trace {
         }
     }
 
-    /// The tokens to book, and whether the provider said so itself.
-    fn tokens(&self) -> (Usage, bool) {
-        if let Some(usage) = self.usage {
-            let cut_short = self.error.is_some() && self.generated > 0;
-            let output = if cut_short { usage.output.max(estimate_tokens(self.generated)) } else { usage.output };
-            return (Usage { output, ..usage }, !cut_short);
-        }
-        let billable = (self.status == 200 || self.status == 0) && self.sent_bytes.is_some();
-        if !billable {
-            // A provider that refuses or fails with a status charges nothing, and says nothing about tokens.
-            return (Usage::default(), true);
-        }
-        let input = estimate_tokens(self.sent_bytes.unwrap_or_default());
-        (Usage { input, output: estimate_tokens(self.generated), ..Usage::default() }, false)
+    /// Lets the body go, once its tokens are counted or estimated.
+    pub fn let_go(&mut self) {
+        let sent = self.sent.take().filter(|_| self.usage.is_none());
+        self.sent_tokens = self.sent_tokens.or(sent.as_deref().map(estimate_prompt));
     }
 
-    fn record(&self, number: u32) -> AttemptRecord {
-        let (usage, exact) = self.tokens();
-        let (cost, certainty) = meter::price(&usage, self.candidate.prices.as_ref(), exact);
+    /// The tokens of the model that was asked, and why they are estimated, where the provider did not say so itself.
+    fn tokens(&self) -> (Usage, Option<Why>) {
+        let why = || Some(Why::no_figure(self.error.as_ref().map(Error::kind)));
+        if let Some(usage) = self.usage {
+            let cut_short = self.error.is_some() && self.generated > 0 && !self.bill.closed;
+            if !cut_short {
+                return (usage, None);
+            }
+            return (Usage { output: usage.output.max(estimate_tokens(self.generated)), ..usage }, why());
+        }
+        let sent = self.sent_tokens.or_else(|| self.sent.as_deref().map(estimate_prompt));
+        let Some(input) = sent.filter(|_| matches!(self.status, 0 | 200)) else {
+            // A provider that refuses or fails with a status charges nothing, and says nothing about tokens.
+            return (Usage::default(), None);
+        };
+        (Usage { input, output: estimate_tokens(self.generated), ..Usage::default() }, why())
+    }
+
+    /// What the attempt used, all models together, and what that cost at this time.
+    pub fn priced(&self, date: Timestamp, catalog: &Catalog) -> (Usage, Priced) {
+        let (mut usage, estimated) = self.tokens();
+        let provider = self.candidate.credential.provider.name;
+        let own = self.candidate.prices.as_ref().map(|prices| prices.at(date));
+        let other = |model: &str| catalog.price(provider, model).map(|prices| prices.at(date));
+        let priced = price(&Used { usage: &usage, bill: &self.bill, estimated }, &Tariff { own, other: &other });
+        self.bill.others.iter().for_each(|(_, more)| usage.add(more));
+        (usage, priced)
+    }
+
+    fn record(&self, number: u32, date: Timestamp, catalog: &Catalog) -> AttemptRecord {
+        let (usage, Priced { cost, certainty, source, why }) = self.priced(date, catalog);
         AttemptRecord {
             number,
             provider: self.candidate.credential.provider.name.to_owned(),
@@ -177,6 +204,9 @@ impl Trace {
             first_token_ms: self.first_content.map(millis),
             reason: Some(self.reason.as_str().to_owned()),
             passed_over: self.passed_over.iter().map(|(who, why)| format!("{who}:{why}")).collect(),
+            cost_source: source,
+            why: why.map(|why| why.as_str().to_owned()),
+            service_tier: self.bill.tier.as_str().map(str::to_owned),
         }
     }
 }
@@ -259,8 +289,9 @@ impl RequestContext {
         }
     }
 
-    /// The booking, for a request that got far enough to have an owner and a model.
-    pub fn booking(&self) -> Option<Booking> {
+    /// The booking, for a request that got far enough to have an owner and a model. It is priced by what was valid when it came;
+    /// the catalogue knows the models that took part beside the one that was asked.
+    pub fn booking(&self, catalog: &Catalog) -> Option<Booking> {
         let (caller, asked) = (self.caller.as_ref()?, self.asked.as_ref()?);
         let last = self.traces.last();
         Some(Booking {
@@ -279,7 +310,10 @@ impl RequestContext {
             latency_ms: millis(self.started.elapsed()),
             first_token_ms: self.first_content.map(millis),
             created_at: self.created_at,
-            attempts: (1..).zip(&self.traces).map(|(number, trace)| trace.record(number)).collect(),
+            attempts: (1..)
+                .zip(&self.traces)
+                .map(|(number, trace)| trace.record(number, self.created_at, catalog))
+                .collect(),
         })
     }
 }

@@ -214,7 +214,7 @@ impl Gateway {
         if context.operation.is_some() {
             self.metrics.requests.overhead.observe(context.overhead().as_secs_f64());
         }
-        let Some(booking) = context.booking() else { return self.count_refused(context) };
+        let Some(booking) = context.booking(self.snapshot.load().planner.catalog()) else { return self.count_refused(context) };
         context.record = self.lasting.telemetry.listens().then(|| booking.clone());
         if let Some(reservation) = context.reservation.take() {
             reservation.settle(Amount { tokens: booking.tokens(), cost: booking.cost() });

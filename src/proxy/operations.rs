@@ -67,12 +67,12 @@ impl UpstreamOps for Operations {
         let candidate = |slot: usize| group.candidates().get(slot);
         let ready = order.iter().filter_map(|placed| {
             let why = Why { score: Some(placed.score), reason: placed.reason.as_str(), wait: None };
-            Some(describe(candidate(placed.slot)?, &why, request.now))
+            Some(describe(candidate(placed.slot)?, &why, &request))
         });
         let passed_over = excluded.iter().filter_map(|(slot, why)| {
             let wait = if let Excluded::Cooling(wait) = why { Some(wait.as_millis() as u64) } else { None };
             let why = Why { score: None, reason: why.as_str(), wait };
-            Some(describe(candidate(*slot)?, &why, request.now))
+            Some(describe(candidate(*slot)?, &why, &request))
         });
         let unused = workspace
             .credentials
@@ -187,7 +187,7 @@ struct Why {
 }
 
 /// One candidate of a dry run.
-fn describe(candidate: &Candidate, why: &Why, now: Moment) -> Value {
+fn describe(candidate: &Candidate, why: &Why, &Request { now, date, .. }: &Request) -> Value {
     let stats = &candidate.stats;
     let (ttft, tpot) = stats.speed(now, || (SEED_TTFT_MS, SEED_TPOT_MS));
     let known = |value: f64| stats.is_known(now).then_some(value);
@@ -197,9 +197,9 @@ fn describe(candidate: &Candidate, why: &Why, now: Moment) -> Value {
         "provider": candidate.credential.provider.name,
         "model": candidate.model,
         "priority": candidate.credential.priority,
-        "price": candidate.prices.as_ref().map(|prices| json!({
-            "input": per_million(prices.base.input),
-            "output": per_million(prices.base.output),
+        "price": candidate.prices.as_ref().map(|prices| &prices.at(date).usual.base).map(|rates| json!({
+            "input": per_million(rates.input),
+            "output": per_million(rates.output),
         })),
         "state": stats.breaker.state(now).as_str(),
         "error_rate": stats.error_rate(now),

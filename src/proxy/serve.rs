@@ -220,6 +220,7 @@ impl Gateway {
             _ => {}
         }
         trace.error = error;
+        trace.let_go();
     }
 }
 

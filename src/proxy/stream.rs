@@ -97,6 +97,7 @@ impl LiveStream {
     /// Writes what is known so far into the attempt's trace.
     pub(super) fn report(&self, trace: &mut Trace) {
         trace.usage = self.out.usage;
+        trace.bill.clone_from(&self.out.bill);
         trace.generated = self.out.generated;
     }
 

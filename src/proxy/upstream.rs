@@ -182,8 +182,14 @@ impl Exchange {
     ///
     /// Errors: as `read`, and `ProviderProtocol` beyond the limit.
     pub(super) async fn read_all(&mut self, limit: usize, idle: Duration) -> Result<Bytes> {
+        self.read_counting(limit, idle, &mut 0).await
+    }
+
+    /// The same; counts the bytes that came, so that they are known should this be dropped half-way.
+    pub(super) async fn read_counting(&mut self, limit: usize, idle: Duration, came: &mut u64) -> Result<Bytes> {
         let mut all = BytesMut::new();
         while let Some(bytes) = self.read(idle).await? {
+            *came += bytes.len() as u64;
             if all.len() + bytes.len() > limit {
                 return Err(Error::new(
                     ErrorKind::ProviderProtocol,

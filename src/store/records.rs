@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::api::operation::Operation;
 use crate::api::strategy::StrategyName;
 use crate::money::Money;
-use crate::usage::{Certainty, Usage};
+use crate::usage::{Certainty, CostSource, Usage};
 
 /// A tenant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,6 +28,9 @@ pub struct WorkspaceRecord {
     /// Whether slow streams get a second attempt beside the first.
     #[serde(default)]
     pub hedging: bool,
+    /// Whether models without a known price are refused.
+    #[serde(default)]
+    pub refuse_unpriced: bool,
     /// When it was made.
     pub created_at: Timestamp,
 }
@@ -126,6 +129,15 @@ pub struct AttemptRecord {
     /// Who could not be asked then, and why: `provider:word` each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub passed_over: Vec<String>,
+    /// What the cost was taken from; absent where nothing could be priced, and in records of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_source: Option<CostSource>,
+    /// Why the figure is not exact: a word of `meter::Why`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// The tier that the provider says it served from, where that is not the usual one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_tier: Option<String>,
 }
 
 /// One request of a client.
@@ -213,6 +225,12 @@ pub struct Rollup {
     pub estimated: u64,
     /// Latencies of successful tries.
     pub latency: Histogram,
+    /// Tokens of the tries whose price is not known.
+    #[serde(default)]
+    pub unpriced_tokens: u64,
+    /// The part of the cost that is estimated.
+    #[serde(default)]
+    pub estimated_cost: Money,
 }
 
 /// Latencies in milliseconds, in buckets that grow by a quarter of a power of two: quantiles are right within 10 %.

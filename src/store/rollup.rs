@@ -4,7 +4,7 @@
 
 use super::{AttemptRecord, Histogram, Rollup};
 use crate::error::ErrorKind;
-use crate::usage::{Certainty, Usage};
+use crate::usage::Certainty;
 
 /// Buckets in one doubling.
 const PER_DOUBLING: f64 = 4.0;
@@ -17,7 +17,14 @@ impl Rollup {
         self.unpriced += u64::from(attempt.certainty == Certainty::Unpriced);
         self.estimated += u64::from(attempt.certainty == Certainty::Estimated);
         self.cost += attempt.cost;
-        add_usage(&mut self.usage, &attempt.usage);
+        match attempt.certainty {
+            Certainty::Exact => {}
+            Certainty::Estimated => self.estimated_cost += attempt.cost,
+            Certainty::Unpriced => {
+                self.unpriced_tokens = self.unpriced_tokens.saturating_add(attempt.usage.total_tokens());
+            }
+        }
+        self.usage.add(&attempt.usage);
         if attempt.error.is_none() {
             self.latency.add(attempt.latency_ms);
         }
@@ -30,7 +37,9 @@ impl Rollup {
         self.unpriced += other.unpriced;
         self.estimated += other.estimated;
         self.cost += other.cost;
-        add_usage(&mut self.usage, &other.usage);
+        self.estimated_cost += other.estimated_cost;
+        self.unpriced_tokens = self.unpriced_tokens.saturating_add(other.unpriced_tokens);
+        self.usage.add(&other.usage);
         self.latency.merge(&other.latency);
     }
 }
@@ -38,16 +47,6 @@ impl Rollup {
 /// Whether this code of the error table means that the provider, or our credential there, failed.
 fn is_providers_fault(code: &str) -> bool {
     ErrorKind::from_code(code).is_some_and(|kind| kind.row().retryable || kind == ErrorKind::ProviderKeyInvalid)
-}
-
-fn add_usage(sum: &mut Usage, usage: &Usage) {
-    sum.input = sum.input.saturating_add(usage.input);
-    sum.cached_read = sum.cached_read.saturating_add(usage.cached_read);
-    sum.cache_write = sum.cache_write.saturating_add(usage.cache_write);
-    sum.output = sum.output.saturating_add(usage.output);
-    sum.reasoning = sum.reasoning.saturating_add(usage.reasoning);
-    sum.audio_input = sum.audio_input.saturating_add(usage.audio_input);
-    sum.audio_output = sum.audio_output.saturating_add(usage.audio_output);
 }
 
 impl Histogram {
@@ -175,5 +174,6 @@ mod tests {
         assert_eq!((one.unpriced, one.estimated), (1, 1));
         assert_eq!(one.cost, unpriced.cost + estimated.cost);
         assert_eq!(one.usage.total_tokens(), 2 * unpriced.usage.total_tokens());
+        assert_eq!((one.unpriced_tokens, one.estimated_cost), (unpriced.usage.total_tokens(), estimated.cost));
     }
 }

@@ -55,28 +55,64 @@ pub(super) struct Sum {
 /// A sum as it is written: without names, because there is one for every minute of every key, provider and model. What is
 /// added comes last and has a default.
 #[derive(Serialize, Deserialize)]
-struct Packed(u64, [u64; 4], [u64; 7], Money, (u64, u64, Vec<(u16, u64)>));
+struct Packed(u64, [u64; 4], [u64; 7], Money, (u64, u64, Vec<(u16, u64)>), #[serde(default)] PackedMore);
+
+/// What was added: the kinds of tokens, those without a price, and the estimated part of the cost.
+#[derive(Default, Serialize, Deserialize)]
+struct PackedMore([u64; 5], u64, Money);
 
 impl From<Sum> for Packed {
     fn from(sum: Sum) -> Self {
         // Taken apart field by field, so that a field which is added can't be forgotten here.
-        let Rollup { attempts, errors, usage, cost, unpriced, estimated, latency } = sum.sums;
-        let Usage { input, cached_read, cache_write, output, reasoning, audio_input, audio_output } = usage;
+        let Rollup { attempts, errors, usage, cost, unpriced, estimated, latency, unpriced_tokens, estimated_cost } =
+            sum.sums;
+        let Usage {
+            input,
+            cached_read,
+            cache_write,
+            output,
+            reasoning,
+            audio_input,
+            audio_output,
+            cache_write_1h,
+            cached_audio,
+            image_input,
+            image_output,
+            web_searches,
+        } = usage;
         let Histogram { count, sum_ms, buckets } = latency;
         let tokens = [input, cached_read, cache_write, output, reasoning, audio_input, audio_output];
         let latency = (count, sum_ms, buckets.into_iter().collect());
-        Self(sum.through, [attempts, errors, unpriced, estimated], tokens, cost, latency)
+        let kinds = [cache_write_1h, cached_audio, image_input, image_output, web_searches];
+        let more = PackedMore(kinds, unpriced_tokens, estimated_cost);
+        Self(sum.through, [attempts, errors, unpriced, estimated], tokens, cost, latency, more)
     }
 }
 
 impl From<Packed> for Sum {
-    fn from(Packed(through, attempts, tokens, cost, latency): Packed) -> Self {
+    fn from(Packed(through, attempts, tokens, cost, latency, more): Packed) -> Self {
         let [attempts, errors, unpriced, estimated] = attempts;
         let [input, cached_read, cache_write, output, reasoning, audio_input, audio_output] = tokens;
-        let usage = Usage { input, cached_read, cache_write, output, reasoning, audio_input, audio_output };
+        let PackedMore(kinds, unpriced_tokens, estimated_cost) = more;
+        let [cache_write_1h, cached_audio, image_input, image_output, web_searches] = kinds;
+        let usage = Usage {
+            input,
+            cached_read,
+            cache_write,
+            output,
+            reasoning,
+            audio_input,
+            audio_output,
+            cache_write_1h,
+            cached_audio,
+            image_input,
+            image_output,
+            web_searches,
+        };
         let (count, sum_ms, buckets) = latency;
         let latency = Histogram { count, sum_ms, buckets: buckets.into_iter().collect() };
-        let sums = Rollup { attempts, errors, usage, cost, unpriced, estimated, latency };
+        let sums =
+            Rollup { attempts, errors, usage, cost, unpriced, estimated, latency, unpriced_tokens, estimated_cost };
         Self { through, sums }
     }
 }
@@ -329,4 +365,26 @@ fn brought(carried: &Carried) -> Result<BTreeMap<Vec<u8>, Rollup>> {
         }
     }
     Ok(sums)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sum_of_an_older_version_can_be_read_and_a_new_one_comes_back_whole() {
+        let old = "[9,[1,0,0,0],[1,2,3,4,5,6,7],8,[1,10,[[3,1]]]]";
+        let Sum { through, mut sums } = serde_json::from_str(old).unwrap();
+        assert_eq!((through, sums.usage.audio_output, sums.estimated_cost), (9, 7, Money::ZERO));
+        sums.usage = Usage {
+            cache_write_1h: 1,
+            cached_audio: 2,
+            image_input: 3,
+            image_output: 4,
+            web_searches: 5,
+            ..sums.usage
+        };
+        let sum = Sum { through, sums: Rollup { unpriced_tokens: 6, estimated_cost: Money(7), ..sums } };
+        assert_eq!(serde_json::from_str::<Sum>(&serde_json::to_string(&sum).unwrap()).unwrap(), sum);
+    }
 }

@@ -9,7 +9,7 @@ use crate::api::strategy::StrategyName;
 use crate::money::Money;
 use crate::store::memory::MemoryStore;
 use crate::store::sled::SledStore;
-use crate::usage::{Certainty, Usage};
+use crate::usage::{Certainty, CostSource, Usage};
 
 pub(crate) fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
@@ -30,6 +30,9 @@ pub(crate) fn attempt(provider: &str, error: Option<&str>) -> AttemptRecord {
         first_token_ms: Some(100),
         reason: Some("best".into()),
         passed_over: vec!["anthropic:open".into()],
+        cost_source: Some(CostSource::Catalogue),
+        why: None,
+        service_tier: None,
     }
 }
 
@@ -62,6 +65,7 @@ pub(crate) fn workspace(id: &str) -> WorkspaceRecord {
         strategy: None,
         limits: Map::new(),
         hedging: false,
+        refuse_unpriced: false,
         created_at,
     }
 }

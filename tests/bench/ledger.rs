@@ -162,6 +162,9 @@ fn attempt(random: &mut StdRng, (provider, model): (&str, &str), latency_ms: u64
         first_token_ms: Some(latency_ms / 3),
         reason: None,
         passed_over: Vec::new(),
+        cost_source: None,
+        why: None,
+        service_tier: None,
     }
 }
 

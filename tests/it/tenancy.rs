@@ -294,7 +294,7 @@ async fn the_product_guide_holds_line_by_line() {
     let (openai, groq) = (Simulator::start(openai).await.unwrap(), Simulator::start(groq).await.unwrap());
 
     let workspace = made(&world, &admin, "/workspaces", json!({"name": "My App"})).await;
-    assert_eq!(names(&workspace), ["created_at", "hedging", "id", "limits", "name", "strategy"].into());
+    assert_eq!(names(&workspace), ["created_at", "hedging", "id", "limits", "name", "strategy", "unpriced"].into());
     let at = |path: &str| format!("/workspaces/{}{path}", workspace["id"].as_str().unwrap());
     assert!(workspace["id"].as_str().unwrap().starts_with("ws_"));
 
