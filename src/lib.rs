@@ -21,6 +21,7 @@
 //! | [`guard`] | which upstream addresses may be reached |
 //! | [`provider`] | upstream dialects, sans-I/O: one folder per API, one row per provider |
 //! | [`store`] | what outlives the process: a journal, and the tenants and roll-ups that follow from it; on disk or in memory |
+//! | [`handover`] | a new process in the place of a running one: sockets, store and bookings change hands |
 //! | [`vault`] | the master key, sealing of provider keys, hashing of virtual keys |
 //! | [`metrics`] | every metric as a field of one struct |
 //! | [`catalog`] | models, prices, aliases: `conf/models.toml` |
@@ -80,6 +81,7 @@ pub mod error;
 pub mod eventstream;
 pub mod frames;
 pub mod guard;
+pub mod handover;
 pub mod live;
 pub mod meter;
 pub mod metrics;

@@ -35,7 +35,7 @@ def board() -> Board:
 def _linked(markdown: str, places: dict[str, int]) -> str:
     """With links to sections as links to panels, and without those to other files."""
     inner = re.sub(r"\]\(#([\w-]+)\)", lambda found: f"](/d/{RUNBOOK_UID}?viewPanel={places[found[1]]})", markdown)
-    return re.sub(r"\[([^\]]+)\]\([\w.]+\.md\)", r"docs/\1", inner)
+    return re.sub(r"\[([^\]]+)\]\([\w.-]+\.md\)", r"docs/\1", inner)
 
 
 def _panel(title: str, markdown: str) -> Sized:

@@ -94,7 +94,7 @@ def _now() -> list[Sized]:
             "Shed in all",
             "Requests in the time shown that were refused because too much was under way.",
             "none",
-            q.count("perpetuo_shed_total", 'scope="process", resource!="drain"'),
+            q.count("perpetuo_shed_total", 'scope="process"'),
             from_to(1, 100),
         ),
     ]
@@ -255,6 +255,19 @@ def _access() -> list[Sized]:
             stacked=True,
             colors={"reused": "green", "new": "blue", "failed": "red"},
         ),
+        lines(
+            "Log lines and spans that were lost",
+            "Lines of the access log that were not written (nobody reads standard output, or the disk is full), and spans that the collector did not take.",
+            "cps",
+            Query(q.rate("perpetuo_access_log_dropped_total"), "access log"),
+            Query(q.rate("perpetuo_trace_spans_dropped_total"), "spans"),
+        ).wide(12),
+        lines(
+            "Spans exported",
+            "Spans that the collector took. None, where tracing is off.",
+            "cps",
+            Query(q.rate("perpetuo_trace_spans_exported_total", by=EACH), "{{instance}}"),
+        ).wide(12),
     ]
 
 

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use perpetuo::admin::auth::Role;
 use perpetuo::config::{Config, Secret};
 use perpetuo::directory::{CredentialChange, NewKey, WorkspaceChange};
-use perpetuo::proxy::{self, Gateway, Signals};
+use perpetuo::proxy::{self, Gateway, Listeners, Signals};
 use perpetuo::simulator::demo::{DemoProviders, curl_lines};
 use tokio::sync::Notify;
 
@@ -43,7 +43,7 @@ pub(super) fn run(args: &Args) -> Outcome {
     let data_dir = std::env::temp_dir().join(format!("perpetuo-demo-{}", std::process::id()));
     let config = config(args.listen, &data_dir)?;
     logging::start(&config.log);
-    proxy::check_listeners(&config)?;
+    let listeners = Arc::new(Listeners::bind(&config)?);
     let gateway = Gateway::open(config)?;
     let cast = furnish(&gateway, &providers, args.listen)?;
     let done = Arc::new(Notify::new());
@@ -65,7 +65,7 @@ pub(super) fn run(args: &Args) -> Outcome {
             walked
         }
     });
-    proxy::serve(&gateway, Stop(done));
+    proxy::serve(&gateway, &listeners, Stop(done))?;
     drop(gateway);
     let _ = std::fs::remove_dir_all(&data_dir);
     if walker.is_finished() {

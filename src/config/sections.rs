@@ -37,7 +37,9 @@ pub struct Server {
     pub h2c: bool,
     /// How long an idle client connection stays open.
     pub max_keepalive: Duration,
-    /// How long a shutdown waits for running answers.
+    /// How long a process that is to end goes on taking connections.
+    pub grace: Duration,
+    /// How long it then waits for running answers.
     pub drain: Duration,
 }
 
@@ -49,6 +51,7 @@ impl Server {
             threads: reader.within("server.threads", cpus, 1..=1024),
             h2c: reader.take("server.h2c", true),
             max_keepalive: reader.within("server.max_keepalive", 75 * SECOND, SECOND..=DAY),
+            grace: reader.within("server.grace", Duration::ZERO, Duration::ZERO..=DAY),
             drain: reader.within("server.drain", 30 * SECOND, Duration::ZERO..=DAY),
         }
     }

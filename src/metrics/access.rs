@@ -20,7 +20,7 @@ pub(super) const AUTH_FAILURES: [(&str, &str); 7] = [
 /// Whose limit it is.
 pub(super) const SUBJECTS: [&str; 2] = ["key", "workspace"];
 /// What was refused not for its own sake, but because of the process.
-pub(super) const PROCESS_SHEDS: [[&str; 2]; 2] = [["process", "ledger"], ["process", "drain"]];
+pub(super) const LEDGER_SHED: [&str; 2] = ["process", "ledger"];
 /// By what connection a request came.
 pub(super) const ARRIVALS: [&str; 3] = ["new", "reused", "http2"];
 /// The methods of the admin API.
@@ -81,7 +81,7 @@ impl Access {
                 self.rate_limited.with_label_values(&[limit.as_str(), subject]);
             }
         }
-        for labels in Shed::ALL.map(Shed::labels).into_iter().chain(PROCESS_SHEDS) {
+        for labels in Shed::ALL.map(Shed::labels).into_iter().chain([LEDGER_SHED]) {
             self.shed.with_label_values(&labels);
         }
         for (plane, why) in AUTH_FAILURES {
@@ -103,14 +103,7 @@ impl Access {
 
     /// A request was refused because the ledger can't keep up.
     pub fn shed_by_ledger(&self) {
-        let [ledger, _] = PROCESS_SHEDS;
-        self.shed.with_label_values(&ledger).inc();
-    }
-
-    /// A request was refused because the process is ending.
-    pub fn shed_by_drain(&self) {
-        let [_, drain] = PROCESS_SHEDS;
-        self.shed.with_label_values(&drain).inc();
+        self.shed.with_label_values(&LEDGER_SHED).inc();
     }
 
     /// A virtual key was refused, for one of the reasons of `AUTH_FAILURES`.

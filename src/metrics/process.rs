@@ -61,7 +61,7 @@ impl Process {
                 "perpetuo_config_last_success_timestamp_seconds",
                 "When the configuration that is in use was loaded.",
             )?,
-            draining: maker.gauge("perpetuo_draining", "1 once the process takes no new requests.")?,
+            draining: maker.gauge("perpetuo_draining", "1 once the process is to end.")?,
             workers: maker.gauge("perpetuo_runtime_workers", "Threads that serve requests.")?,
             alive_tasks: maker.gauge("perpetuo_runtime_alive_tasks", "Tasks of the threads that serve requests.")?,
             queued_tasks: maker

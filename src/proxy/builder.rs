@@ -1,7 +1,6 @@
 //! From a configuration to a gateway: what is opened once, and what a reload makes anew.
 
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -103,7 +102,7 @@ impl Gateway {
             metrics,
             registry,
             started,
-            draining: AtomicBool::new(false),
+            life: Arc::default(),
             halt: watch::Sender::new(false),
             watched: OnceLock::new(),
             reading: Mutex::default(),

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use jiff::Timestamp;
 
+use super::life::Counted;
 use super::routes::Route;
 use crate::api::operation::Operation;
 use crate::api::strategy::StrategyName;
@@ -82,6 +83,10 @@ pub struct RequestContext {
     pub standing: Standing,
     /// Its place among the requests under way, until it is booked.
     pub live: Option<Ticket>,
+    /// Keeps the process from ending, until everything is over.
+    pub under_way: Option<Counted>,
+    /// Whether it is another process that answers it, and tells of it.
+    pub passed_on: bool,
 }
 
 /// What a request asks for.
@@ -287,6 +292,8 @@ impl RequestContext {
             content: None,
             standing: Standing::default(),
             live: None,
+            under_way: None,
+            passed_on: false,
         }
     }
 

@@ -4,7 +4,6 @@
 
 use std::collections::HashMap;
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering::Relaxed;
 
 use http::StatusCode;
 use pingora::proxy::Session;
@@ -12,6 +11,7 @@ use tokio::runtime::RuntimeMetrics;
 
 use super::Gateway;
 use super::admit::unpresented;
+use super::life::Phase;
 use crate::balance::Moment;
 use crate::balance::stats::Refusal;
 use crate::error::Result;
@@ -25,7 +25,8 @@ impl Gateway {
         metrics.access.buffered_bytes.set(i64::try_from(self.lasting.load.bytes()).unwrap_or(i64::MAX));
         metrics.attempts.retry_budget_level.set(self.lasting.budgets.retries_left(now));
         metrics.ledger.lag.set(self.lasting.meter.lag().as_secs_f64());
-        metrics.process.draining.set(i64::from(self.draining.load(Relaxed)));
+        let ending = matches!(self.life.phase(), Phase::Draining | Phase::Replaced(_));
+        metrics.process.draining.set(i64::from(ending));
         if let Some(runtime) = self.watched.get() {
             metrics.process.show_runtime(look(&runtime.metrics()));
         }

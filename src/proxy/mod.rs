@@ -15,6 +15,8 @@ mod commit;
 mod context;
 mod figures;
 mod grants;
+mod life;
+mod listeners;
 mod operations;
 mod race;
 mod respond;
@@ -22,10 +24,10 @@ mod routes;
 mod serve;
 mod server;
 mod stream;
+mod takeover;
 mod tell;
 mod upstream;
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
@@ -55,9 +57,12 @@ use attempt::Attempts;
 use builder::Lasting;
 pub use builder::{jwt_secret, store_dir};
 pub use context::RequestContext;
+use life::{Counted, Life, Phase, What};
+pub use listeners::Listeners;
 pub use routes::{Planes, Route};
 use serve::Serving;
-pub use server::{Signals, check_listeners, serve};
+pub use server::{Signals, serve};
+pub use takeover::{Start, Takeover};
 
 /// Largest body of an admin request.
 const MAX_ADMIN_BODY: usize = 1024 * 1024;
@@ -69,8 +74,8 @@ pub struct Gateway {
     metrics: Arc<Metrics>,
     registry: prometheus::Registry,
     started: Instant,
-    /// Set once the process is to end: new requests are refused, running ones finish.
-    draining: AtomicBool,
+    /// Where the process stands between start and end.
+    life: Arc<Life>,
     /// Turns true when running requests must end, too.
     halt: watch::Sender<bool>,
     /// The runtime that serves the data plane, once it has served anything.
@@ -109,7 +114,7 @@ impl Gateway {
         context.trace = tell::trace(&session.req_header().headers, &snapshot.config);
         self.metrics.access.arrived(arrival(session));
         let keepalive = snapshot.config.server.max_keepalive.as_secs();
-        session.set_keepalive(Some(keepalive));
+        session.set_keepalive((!self.life.is_leaving()).then_some(keepalive));
         // What comes after a body is the next request, or an empty line of an old client: no sign that the client left.
         session.set_pipelining_enabled(true);
         // A client that reads nothing must not hold an answer, and the provider behind it, for ever.
@@ -142,11 +147,6 @@ impl Gateway {
         snapshot: &Snapshot,
     ) -> Result<()> {
         context.operation = Some(kind.into());
-        if self.draining.load(Relaxed) {
-            self.metrics.access.shed_by_drain();
-            session.set_keepalive(None);
-            return Err(shutting_down());
-        }
         if snapshot.config.meter.when_full == WhenFull::Refuse && self.lasting.meter.is_full() {
             self.metrics.access.shed_by_ledger();
             return Err(Error::new(ErrorKind::Overloaded, "The ledger can't keep up; try again."));
@@ -179,14 +179,21 @@ impl Gateway {
         }
     }
 
-    /// Ready means: not draining, and the store can be read and written.
+    /// Ready means that new requests should come here: started, not about to end, and the store can be read and written.
     async fn ready(&self, session: &mut Session, context: &mut RequestContext) -> Result<()> {
-        let (status, word) = match (self.draining.load(Relaxed), self.lasting.store.healthy()) {
-            (true, _) => (503, "draining"),
-            (_, false) => (503, "store unavailable"),
-            _ => (200, "ok"),
+        let (status, word, reason) = match self.life.phase() {
+            Phase::Starting => (503, "starting", Some("The gateway does not serve yet.")),
+            Phase::Draining => (503, "draining", Some("The gateway is shutting down; it serves what still comes.")),
+            _ if !self.lasting.store.healthy() => {
+                (503, "store unavailable", Some("The store can't be read or written; the log says why."))
+            }
+            _ => (200, "ok", None),
         };
-        json(session, context, status, &serde_json::json!({ "status": word })).await
+        let mut answer = serde_json::json!({ "status": word });
+        if let (Some(reason), Some(fields)) = (reason, answer.as_object_mut()) {
+            fields.insert("reason".to_owned(), reason.into());
+        }
+        json(session, context, status, &answer).await
     }
 
     async fn render_metrics(&self, session: &mut Session, context: &mut RequestContext) -> Result<()> {
@@ -252,10 +259,17 @@ impl ProxyHttp for Listener {
     type CTX = RequestContext;
 
     fn new_ctx(&self) -> RequestContext {
-        RequestContext::begin()
+        let under_way = Some(self.gateway.life.count(What::Requests));
+        RequestContext { under_way, ..RequestContext::begin() }
     }
 
     async fn request_filter(&self, session: &mut Session, context: &mut RequestContext) -> pingora::Result<bool> {
+        let _admin = self.admin_turn(session).await;
+        if self.gateway.life.successor(self.planes).is_some() {
+            session.set_keepalive(None);
+            context.passed_on = true;
+            return Ok(false);
+        }
         match self.gateway.serve(session, context, self.planes).await {
             Ok(()) => Ok(true),
             Err(error) => {
@@ -267,8 +281,11 @@ impl ProxyHttp for Listener {
     }
 
     async fn upstream_peer(&self, _: &mut Session, _: &mut RequestContext) -> pingora::Result<Box<HttpPeer>> {
-        // Every route is answered in `request_filter`; what came here was claimed by none.
-        Err(pingora::Error::explain(pingora::ErrorType::HTTPStatus(404), "no route"))
+        // Every route is answered in `request_filter`, but for what another process answers now.
+        match self.gateway.life.successor(self.planes) {
+            Some(address) => Ok(Box::new(HttpPeer::new(address, false, String::new()))),
+            None => Err(pingora::Error::explain(pingora::ErrorType::HTTPStatus(404), "no route")),
+        }
     }
 
     async fn fail_to_proxy(
@@ -277,7 +294,11 @@ impl ProxyHttp for Listener {
         cause: &pingora::Error,
         context: &mut RequestContext,
     ) -> FailToProxy {
-        let error = context.error.take().unwrap_or_else(|| Error::internal(cause));
+        let passed_on = self.gateway.life.successor(self.planes).is_some();
+        let error = context.error.take().unwrap_or_else(|| match passed_on {
+            true => shutting_down().with_cause(cause),
+            false => Error::internal(cause),
+        });
         let error_code = error.status();
         let can_reuse_downstream = self.gateway.fail(session, context, error).await;
         FailToProxy { error_code, can_reuse_downstream }
@@ -304,6 +325,24 @@ fn arrival(session: &mut Session) -> Arrival {
         session.downstream_session.set_keepalive_reuses_remaining(Some(u32::MAX));
     }
     if known.is_none() { Arrival::New } else { Arrival::Reused }
+}
+
+impl Listener {
+    /// Waits, with a request of the admin API, until it is known which process has the store, and counts it as under way.
+    async fn admin_turn(&self, session: &Session) -> Option<Counted> {
+        if !matches!(Route::find(session.req_header().uri.path(), self.planes), Ok((Route::Admin, _))) {
+            return None;
+        }
+        loop {
+            // Counted first: whoever takes the store away looks at the count after it has said so.
+            let counted = self.gateway.life.count(What::Admin);
+            if self.gateway.life.phase() != Phase::Parting {
+                return Some(counted);
+            }
+            drop(counted);
+            self.gateway.life.decided().await;
+        }
+    }
 }
 
 fn shutting_down() -> Error {

@@ -17,8 +17,12 @@ use crate::telemetry::{AttemptEnd, Client, Content, Policy, RequestEnd, TraceCon
 const MAX_TEXT: usize = 1024;
 
 impl Gateway {
-    /// Ends a request: books it, if that was not done before its last byte, and tells of it.
+    /// Ends a request: books it, if that was not done before its last byte, and tells of it. One that
+    /// another process answers is that one's to book and to tell of.
     pub(super) async fn conclude(&self, session: &Session, context: &mut RequestContext) {
+        if context.passed_on {
+            return;
+        }
         self.finish(context).await;
         if self.lasting.telemetry.listens() {
             let named = self.snapshot.load().config.log.client_address;

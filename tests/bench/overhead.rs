@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use perpetuo::config::{Config, Secret};
 use perpetuo::directory::{CredentialChange, NewKey, WorkspaceChange};
 use perpetuo::error::Result;
-use perpetuo::proxy::{self, Gateway, Signals};
+use perpetuo::proxy::{self, Gateway, Listeners, Signals};
 use perpetuo::simulator::{Behaviour, Simulator};
 use perpetuo::store::memory::MemoryStore;
 use perpetuo::store::{
@@ -103,7 +103,10 @@ impl Running {
         let stop = Arc::new(Notify::new());
         let server = std::thread::spawn({
             let stop = Stop(Arc::clone(&stop));
-            move || proxy::serve(&gateway, stop)
+            move || {
+                let listeners = Arc::new(Listeners::bind(&gateway.config()).expect("an address"));
+                proxy::serve(&gateway, &listeners, stop).expect("a server");
+            }
         });
         until_up(client, address).await;
         Self { address, key, stop, server, _data: data }

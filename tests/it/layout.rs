@@ -27,6 +27,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("quota", &["error", "money"]),
     ("shed", &["error", "quota"]),
     ("store", &["error", "money", "usage", "api"]),
+    ("handover", &["error", "store"]),
     ("metrics", &["error", "money", "usage", "api", "config", "provider", "catalog", "store", "quota", "shed"]),
     ("directory", &["error", "api", "config", "provider", "guard", "vault", "quota", "store"]),
     ("balance", &["error", "money", "usage", "api", "provider", "catalog", "guard", "directory"]),
