@@ -450,6 +450,25 @@ mod tests {
     }
 
     #[test]
+    fn a_figure_is_the_last_one_where_nothing_can_follow_that_costs() {
+        let counts_as_it_goes =
+            HELLO.replace(r#""usage":null"#, r#""usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4}"#);
+        let other = HELLO.replace("\"index\":0", "\"index\":1");
+        let table: [(&[&str], bool); 6] = [
+            (&[HELLO, LAST], true),
+            (&[HELLO, STOP, USAGE], true),
+            (&[HELLO, STOP], false),
+            (&[ROLE, &counts_as_it_goes], false),
+            (&[HELLO, &other, LAST], false),
+            (&[HELLO, LAST, &other], false),
+        ];
+        for (events, closed) in table {
+            let (out, _) = run(&mut forwarder(true), events);
+            assert_eq!(out.bill.closed, closed, "{events:?}");
+        }
+    }
+
+    #[test]
     fn usage_that_is_told_choice_by_choice_is_added_up() {
         let piece = |index: u8, end: &str| {
             format!(

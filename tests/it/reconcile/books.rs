@@ -5,7 +5,7 @@ use std::fmt;
 
 use perpetuo::money::Money;
 use perpetuo::store::{AttemptRecord, RequestRecord};
-use perpetuo::usage::{Certainty, Usage};
+use perpetuo::usage::{Certainty, Usage, estimate_tokens};
 
 use super::provider::{Entry, Fate};
 use super::traffic::Seen;
@@ -225,8 +225,10 @@ impl Table {
             self.worst_answer = self.worst_answer.max(answer.abs_diff(billed));
             return within(answer, billed, ANSWER_BOUND).map_err(|why| format!("the answer {why}"));
         }
-        // What was never read is not estimated: such a figure is a lower bound.
-        if answer > billed + 1 { Err("more than was generated".to_owned()) } else { Ok(()) }
+        // What was never read is not estimated: such a figure is a lower bound. An answer in one piece that broke off counts as
+        // what came of it, its frame included.
+        let most = billed.max(estimate_tokens(theirs.written)) + 1;
+        if answer > most { Err(format!("more than the {most} tokens that came")) } else { Ok(()) }
     }
 
     /// What a client was told is what is booked.

@@ -18,6 +18,10 @@ use tokio::task::JoinHandle;
 use super::dice::Dice;
 use super::wire::{Piece, Wire};
 
+/// Each provider has slow spells of so many cases, and how slow it is then: later than what clients with hedges wait.
+const SPELL: u64 = 100;
+const SLOW: Duration = Duration::from_millis(250);
+
 /// One request in a provider's books.
 #[derive(Clone, Debug)]
 pub struct Entry {
@@ -33,6 +37,8 @@ pub struct Entry {
     pub billed: Usage,
     /// The whole figure was written to the gateway.
     pub told: bool,
+    /// Bytes that were written of an answer in one piece.
+    pub written: u64,
     /// What was done with it.
     pub fate: Fate,
 }
@@ -163,6 +169,9 @@ impl Shop {
         };
         let name = u64::from(crc32fast::hash(self.name.as_bytes()));
         let mut plan = Plan::draw(&mut Dice::of(self.seed, &[ask.case, name, nth]), self.wire, ask.prompt);
+        if (ask.case / SPELL + name) % 8 == 0 {
+            plan.latency += SLOW;
+        }
         if ask.embeddings {
             (plan.tokens, plan.cached) = (0, 0);
         }
@@ -178,6 +187,7 @@ impl Shop {
             model: ask.model.clone(),
             billed: Usage::default(),
             told: false,
+            written: 0,
             fate: plan.fate,
         });
         (at, ask, plan)
@@ -325,11 +335,14 @@ impl Line {
                 self.pause(Duration::from_secs(3600)).await
             }
             Fate::Cut { .. } | Fate::Fail { .. } => {
+                let half = &answer.as_bytes()[..answer.len() / 2];
+                shop.change(at, |entry| entry.written = half.len() as u64);
                 self.head(200, &wire.id_header(&id), answer.len()).await?;
-                self.write(&answer.as_bytes()[..answer.len() / 2]).await?;
+                self.write(half).await?;
                 Err(Over)
             }
             fate => {
+                shop.change(at, |entry| entry.written = answer.len() as u64);
                 self.json(200, &wire.id_header(&id), &answer).await?;
                 shop.change(at, |entry| entry.told = fate == Fate::Answer);
                 Ok(())

@@ -11,18 +11,52 @@ use serde_json::{Value, json};
 use super::admin;
 use crate::support::{Scrape, World};
 
-/// Tokens and cost, by name.
-type Groups = BTreeMap<String, (u64, Money)>;
+/// What was spent, by name.
+type Groups = BTreeMap<String, Spent>;
+
+/// Sums of attempts.
+#[derive(Clone, Copy, Default)]
+struct Spent {
+    tokens: u64,
+    cost: Money,
+    /// Attempts whose cost is estimated, and that cost.
+    estimated: (u64, Money),
+    /// Attempts without a price, and their tokens.
+    unpriced: (u64, u64),
+}
+
+impl Spent {
+    fn add(&mut self, AttemptRecord { usage, cost, certainty, .. }: &AttemptRecord) {
+        self.tokens += usage.total_tokens();
+        self.cost += *cost;
+        match certainty {
+            Certainty::Exact => {}
+            Certainty::Estimated => self.estimated = (self.estimated.0 + 1, self.estimated.1 + *cost),
+            Certainty::Unpriced => {
+                self.unpriced = (self.unpriced.0 + 1, self.unpriced.1 + usage.total_tokens());
+            }
+        }
+    }
+
+    /// As the admin API tells it: doubts only where there are any.
+    fn told(&self) -> Value {
+        let mut told = json!({"tokens": self.tokens, "cost": self.cost.dollars()});
+        if self.estimated.0 + self.unpriced.0 > 0 {
+            told["estimated_cost"] = json!(self.estimated.1.dollars());
+            told["unpriced"] = json!(self.unpriced.0);
+            told["unpriced_tokens"] = json!(self.unpriced.1);
+        }
+        told
+    }
+}
 
 /// Sums over records.
 #[derive(Default)]
 pub struct Totals {
-    tokens: u64,
-    cost: Money,
+    all: Spent,
     requests: u64,
     attempts: u64,
     gone: u64,
-    unpriced: u64,
     /// By provider, key, model, day.
     by: [Groups; 4],
     /// By provider and kind.
@@ -43,16 +77,12 @@ impl Totals {
     }
 
     fn add(&mut self, record: &RequestRecord, attempt: &AttemptRecord) {
-        let AttemptRecord { usage, cost, provider, model, .. } = attempt;
+        let AttemptRecord { usage, provider, model, .. } = attempt;
         self.attempts += 1;
-        self.unpriced += u64::from(attempt.certainty == Certainty::Unpriced);
-        self.tokens += usage.total_tokens();
-        self.cost += *cost;
+        self.all.add(attempt);
         let day = record.created_at.strftime("%F").to_string();
         for (groups, name) in self.by.iter_mut().zip([provider, &record.key, model, &day]) {
-            let group = groups.entry(name.clone()).or_default();
-            group.0 += usage.total_tokens();
-            group.1 += *cost;
+            groups.entry(name.clone()).or_default().add(attempt);
         }
         let kinds = [
             ("input", usage.input),
@@ -68,15 +98,13 @@ impl Totals {
     /// Against `/usage` of a workspace.
     pub async fn check(&self, world: &World, workspace: &str) {
         let usage = admin(world, workspace, "/usage").await;
-        assert_eq!(usage["total_tokens"], self.tokens);
-        assert_eq!(usage["total_cost"], json!(self.cost.dollars()));
+        assert_eq!(usage["total_tokens"], self.all.tokens);
+        assert_eq!(usage["total_cost"], json!(self.all.cost.dollars()));
         let paths = ["/usage/by-provider", "/usage/by-key", "/usage/by-model", "/usage/by-day"];
         for (path, groups) in paths.into_iter().zip(&self.by) {
             let told = admin(world, workspace, path).await;
-            let expected: serde_json::Map<String, Value> = groups
-                .iter()
-                .map(|(name, (tokens, cost))| (name.clone(), json!({"tokens": tokens, "cost": cost.dollars()})))
-                .collect();
+            let expected: serde_json::Map<String, Value> =
+                groups.iter().map(|(name, spent)| (name.clone(), spent.told())).collect();
             assert_eq!(told, Value::Object(expected), "{path}");
         }
     }
@@ -90,12 +118,12 @@ impl Totals {
         equal("perpetuo_requests_total", &[], self.requests);
         equal("perpetuo_attempts_total", &[], self.attempts);
         equal("perpetuo_client_gone_total", &[], self.gone);
-        equal("perpetuo_unpriced_total", &[], self.unpriced);
+        equal("perpetuo_unpriced_total", &[], self.all.unpriced.0);
         equal("perpetuo_ledger_dropped_total", &[], 0);
         for ((provider, kind), count) in &self.kinds {
             equal("perpetuo_tokens_total", &[("provider", provider), ("type", kind)], *count);
         }
-        for (provider, (_, cost)) in &self.by[0] {
+        for (provider, Spent { cost, .. }) in &self.by[0] {
             let told = scraped.sum("perpetuo_cost_usd_total", &[("provider", provider)]);
             // Floating point, added up in another order.
             assert!((told - cost.dollars()).abs() <= 1e-9 * cost.dollars().max(1.0), "{provider}: {told}, {cost:?}");
