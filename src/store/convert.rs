@@ -7,16 +7,19 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use serde::Deserialize;
+
 use super::disk::Disk;
 use super::journal::checkpoint;
 use super::pruned::{PRUNED, Pruned};
 use super::rows::{Change, Rows, read, write};
 use super::sled::{JOURNAL, SUMS, SledRows, disk, unreachable};
-use super::sums::{Stretch, Writing};
+use super::sums::{Stretch, Writing, pack};
 use super::tenants::{self, Tenants};
-use super::{keys, rebuild};
+use super::{Histogram, Rollup, keys, rebuild};
 use crate::error::Result;
-use crate::store::told;
+use crate::money::Money;
+use crate::usage::Usage;
 
 /// The kinds of sums in the order of their keys.
 const SUM_KINDS: [u8; 6] = [b'd', b'h', b'm', b'o', b'p', b'v'];
@@ -84,12 +87,47 @@ fn write_sums(old: &dyn Rows, of: &Stretch, sums: &dyn Disk) -> Result<bool> {
     Ok(is_torn)
 }
 
-/// A sum as the second layout has it: `[number of the last entry in it, …]`, where the rest is what a sum is now.
+/// A sum as the second layout has it, as JSON, with the number of the last entry in it.
+#[derive(Deserialize)]
+struct Packed(u64, [u64; 4], [u64; 7], Money, (u64, u64, Vec<(u16, u64)>), #[serde(default)] More);
+
+/// What was added to it later.
+#[derive(Default, Deserialize)]
+struct More([u64; 5], u64, Money);
+
+/// The number of the last entry in a sum, and the sum as it is written now.
 fn take_apart(value: &[u8]) -> Result<(u64, Vec<u8>)> {
-    let comma = value.iter().position(|byte| *byte == b',');
-    let parts = comma.and_then(|comma| Some((value.get(1..comma)?, value.get(comma + 1..)?)));
-    let (through, rest) = parts.ok_or_else(|| told("a sum can't be read"))?;
-    Ok((read(through)?, [b"[", rest].concat()))
+    let Packed(through, counts, tokens, cost, latency, more) = read(value)?;
+    let [attempts, errors, unpriced, estimated] = counts;
+    let [input, cached_read, cache_write, output, reasoning, audio_input, audio_output] = tokens;
+    let More(kinds, unpriced_tokens, estimated_cost) = more;
+    let [cache_write_1h, cached_audio, image_input, image_output, web_searches] = kinds;
+    let (count, sum_ms, buckets) = latency;
+    let sums = Rollup {
+        attempts,
+        errors,
+        unpriced,
+        estimated,
+        usage: Usage {
+            input,
+            cached_read,
+            cache_write,
+            output,
+            reasoning,
+            audio_input,
+            audio_output,
+            cache_write_1h,
+            cached_audio,
+            image_input,
+            image_output,
+            web_searches,
+        },
+        cost,
+        unpriced_tokens,
+        estimated_cost,
+        latency: Histogram { count, sum_ms, buckets: buckets.into_iter().collect() },
+    };
+    Ok((through, pack(&sums)))
 }
 
 /// Writes the sums of a checkpoint of the second layout as the run of these entries; says whether it has any.

@@ -232,7 +232,6 @@ fn a_full_disk_at_the_turn_of_a_segment_loses_nothing() {
     assert_eq!(requests(&disk.open(1000).unwrap()), expected(0..written));
 }
 
-
 /// A disk that is full, and one that fails to sync.
 fn break_it(faults: &Faults, only: &'static str, is_full: bool) {
     faults.of(only);
@@ -270,7 +269,7 @@ fn sums_that_can_not_be_written_stay_in_memory_and_count_once() {
         let disk = FaultyDisk::new();
         let store = disk.open(SEGMENT_BYTES).unwrap();
         (0..5).for_each(|number| store.append(&[numbered(number)]).unwrap());
-        break_it(&disk.faults, ".new", is_full);
+        break_it(&disk.faults, ".sums", is_full);
         let keep = Keep::logs_since(jiff::Timestamp::MIN);
         assert!(store.prune(&keep).is_err());
         (5..10).for_each(|number| store.append(&[numbered(number)]).unwrap());
@@ -303,27 +302,29 @@ fn a_checkpoint_that_can_not_be_written_keeps_the_segments() {
 }
 
 #[test]
-fn writers_go_on_while_a_checkpoint_waits_for_the_disk() {
-    let disk = FaultyDisk::new();
-    let store = disk.open(2000).unwrap();
-    (0..40).for_each(|number| store.append(&[numbered(number)]).unwrap());
-    disk.faults.of(".checkpoint");
-    *disk.faults.stuck.lock().unwrap() = true;
-    std::thread::scope(|scope| {
-        let keep = Keep { log_bytes: 0, ..Keep::logs_since(at("2025-01-01T00:00:00Z")) };
-        let pruning = scope.spawn({
-            let store = &store;
-            move || store.prune(&keep)
+fn writers_go_on_while_a_checkpoint_or_the_sums_wait_for_the_disk() {
+    for only in [".checkpoint", ".sums"] {
+        let disk = FaultyDisk::new();
+        let store = disk.open(2000).unwrap();
+        (0..40).for_each(|number| store.append(&[numbered(number)]).unwrap());
+        disk.faults.of(only);
+        *disk.faults.stuck.lock().unwrap() = true;
+        std::thread::scope(|scope| {
+            let keep = Keep { log_bytes: 0, ..Keep::logs_since(at("2025-01-01T00:00:00Z")) };
+            let pruning = scope.spawn({
+                let store = &store;
+                move || store.prune(&keep)
+            });
+            while !disk.faults.waited_for.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
+            (40..60).for_each(|number| store.append(&[numbered(number)]).unwrap());
+            assert_eq!(requests(&store), expected(0..60));
+            disk.faults.heal();
+            assert!(pruning.join().unwrap().unwrap() > 10);
         });
-        while !disk.faults.waited_for.load(Ordering::SeqCst) {
-            std::thread::yield_now();
-        }
-        (40..60).for_each(|number| store.append(&[numbered(number)]).unwrap());
-        assert_eq!(requests(&store), expected(0..60));
-        disk.faults.heal();
-        assert!(pruning.join().unwrap().unwrap() > 10);
-    });
-    assert_eq!(store.rollups("ws", DayRange::default()).unwrap()[0].1.attempts, 60);
+        assert_eq!(store.rollups("ws", DayRange::default()).unwrap()[0].1.attempts, 60);
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::rebuild::{Rebuilt, rebuild};
 use super::sled::SledStore;
 use super::suite::{booking, workspace};
-use super::sums::{Merged, Sums, Writing};
+use super::sums::{Merged, Sums, Writing, unpack};
 use super::verify::verify;
 use super::*;
 
@@ -208,8 +208,11 @@ fn second_layout(dir: &Path, is_torn: bool) {
     let mut merged = Merged::new(&Sums::read_only(sled::disk(dir, sled::SUMS).unwrap()).unwrap().runs()).unwrap();
     let db = sled::open_when_free(&dir.join("state")).unwrap();
     while let Some((key, value)) = merged.next().unwrap() {
-        let before = format!("[{},", through + u64::from(is_torn));
-        db.insert(key, [before.as_bytes(), &value[1..]].concat()).unwrap();
+        let Rollup { attempts, errors, usage, cost, latency, .. } = unpack(&value).unwrap();
+        let tokens = [usage.input, usage.cached_read, usage.cache_write, usage.output, usage.reasoning, 0, 0];
+        let latency = (latency.count, latency.sum_ms, latency.buckets.into_iter().collect::<Vec<_>>());
+        let sum = (through + u64::from(is_torn), [attempts, errors, 0, 0], tokens, cost, latency);
+        db.insert(key, serde_json::to_vec(&sum).unwrap()).unwrap();
     }
     db.insert(b"\0format", b"2").unwrap();
     db.flush().unwrap();

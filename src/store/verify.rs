@@ -83,7 +83,8 @@ impl Kept {
             (true, _) => Tenants::open(rows),
             (false, _) => Err(told("they are gone")),
         });
-        let sums = if dir.join(SUMS).is_dir() { Sums::read_only(disk(dir, SUMS)?) } else { Err(told("they are missing")) };
+        let sums =
+            if dir.join(SUMS).is_dir() { Sums::read_only(disk(dir, SUMS)?) } else { Err(told("they are missing")) };
         for (what, error) in [("tenants", tenants.as_ref().err()), ("sums", sums.as_ref().err())] {
             problems.extend(error.map(|error| format!("the {what} can't be read: {error}")));
         }
@@ -193,7 +194,14 @@ const UNFOUNDED: &str = "is made of nothing that the journal has";
 /// Walks both in the order of their keys. Of times whose segments are gone, what is there has to be at least what the journal says.
 fn compare_sums((expected, is_cut): (&Sums, bool), kept: &Sums, pruned: &Pruned, report: &mut Report) -> Result<()> {
     let mut differences = Differences::default();
-    let (mut expected, mut kept) = (Merged::new(&expected.runs())?, Merged::new(&kept.runs())?);
+    let mut expected = Merged::new(&expected.runs())?;
+    let mut kept = match Merged::new(&kept.runs()) {
+        Ok(kept) => kept,
+        Err(error) => {
+            report.problems.push(error.to_string());
+            return Ok(());
+        }
+    };
     let (mut next, mut found) = (expected.next()?, kept.next());
     loop {
         let there = match &found {

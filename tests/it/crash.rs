@@ -54,7 +54,8 @@ impl Found {
     /// Reads what came after the last time; nothing may be there twice.
     async fn go_on(&mut self, gateway: &Furnished) {
         let path = format!("/workspaces/{}/logs/export?cursor={}", gateway.workspace, self.cursor);
-        let answer = reqwest::Client::new().get(gateway.site.url(&path)).bearer_auth(&gateway.token).send().await.unwrap();
+        let answer =
+            reqwest::Client::new().get(gateway.site.url(&path)).bearer_auth(&gateway.token).send().await.unwrap();
         assert_eq!(answer.status(), 200);
         for line in answer.text().await.unwrap().lines() {
             let record: Value = serde_json::from_str(line).unwrap();
@@ -108,7 +109,11 @@ async fn crash_loop(durability: &str, seed: u64) {
         found.go_on(&gateway).await;
         let missing: Vec<_> = known.difference(&found.ids).collect();
         assert!(missing.is_empty(), "round {round}: acknowledged and gone: {missing:?}");
-        assert_eq!(gateway.usage().await["total_tokens"], found.tokens, "round {round}: totals are the sum of the records");
+        assert_eq!(
+            gateway.usage().await["total_tokens"],
+            found.tokens,
+            "round {round}: totals are the sum of the records"
+        );
     }
     assert!(!known.is_empty());
     let mut all = Found::default();

@@ -31,8 +31,8 @@ use crate::store::told;
 use frame::{FILE_HEADER, FRAME_HEADER, Frame, MAX_FRAMES};
 pub(super) use index::Brief;
 use index::Index;
-pub(super) use search::{Found, Wanted};
 use open::{begin_segment, check_follows, drop_unborn, open_active, open_closed, segment_numbers};
+pub(super) use search::{Found, Wanted};
 use search::{Part, search};
 use sidecar::Sidecar;
 
@@ -416,7 +416,8 @@ impl Journal {
         let written = written.map(|(block, provider)| Part { block, provider, file: Arc::clone(&active.file) });
         drop(segments);
         let mut parts = Vec::with_capacity(closed.len() + 1);
-        for closed in closed.iter().filter(|closed| closed.sidecar.head.span.is_some_and(|span| wanted.overlaps(span))) {
+        for closed in closed.iter().filter(|closed| closed.sidecar.head.span.is_some_and(|span| wanted.overlaps(span)))
+        {
             let Some(provider) = known(closed.sidecar.names()) else { continue };
             let part = |block| Part { block, provider, file: Arc::clone(&closed.file) };
             parts.extend(closed.sidecar.block(workspace)?.map(part));

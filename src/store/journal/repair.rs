@@ -5,9 +5,9 @@
 
 use super::frame::{Content, FILE_HEADER, Frame, header, read_header};
 use super::index::Index;
+use super::open::segment_numbers;
 use super::sidecar::Sidecar;
 use super::walk::{self, Tail, Walked};
-use super::open::segment_numbers;
 use super::{index_name, next_after, segment_name, unreadable, unwritable};
 use crate::error::Result;
 use crate::store::disk::{Disk, read_all, write_all};
@@ -102,7 +102,12 @@ fn inspect_segment(
     Ok(judge(sidecar, (first, is_last), &walked, &index))
 }
 
-fn judge(sidecar: Option<Sidecar>, (first, is_last): (u64, bool), walked: &Walked, index: &Index) -> Result<(), String> {
+fn judge(
+    sidecar: Option<Sidecar>,
+    (first, is_last): (u64, bool),
+    walked: &Walked,
+    index: &Index,
+) -> Result<(), String> {
     let name = segment_name(first);
     if walked.tail == Tail::Damaged || (walked.tail == Tail::Torn && !is_last) {
         return Err(format!("{name} can't be read from byte {} on", walked.end));
@@ -154,8 +159,8 @@ fn whole(disk: &dyn Disk, first: u64, is_last: bool) -> Result<Option<u64>> {
         readable &= decoder.decode(frame.payload).is_ok();
         Ok(())
     })?;
-    let ended_early =
-        Sidecar::open(disk, &index_name(first)).is_some_and(|side| side.head.last + 1 > walked.next || (!is_last && side.head.last + 1 != walked.next));
+    let ended_early = Sidecar::open(disk, &index_name(first))
+        .is_some_and(|side| side.head.last + 1 > walked.next || (!is_last && side.head.last + 1 != walked.next));
     let fine = match walked.tail {
         Tail::Clean => true,
         Tail::Torn => is_last,

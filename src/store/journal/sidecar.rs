@@ -182,7 +182,8 @@ impl Sidecar {
         }
         let bytes = bytes.get(..length).ok_or_else(ends_early)?;
         let rest = bytes.get(8..).filter(|rest| u32_at(bytes, 4) == Some(crc32fast::hash(rest)));
-        let (name, block) = rest.and_then(|_| self.read_entry(bytes)).ok_or_else(|| told("an index of the journal is damaged"))?;
+        let (name, block) =
+            rest.and_then(|_| self.read_entry(bytes)).ok_or_else(|| told("an index of the journal is damaged"))?;
         Ok((name, block, length as u64))
     }
 

@@ -47,7 +47,7 @@ impl Merged {
             for value in &found {
                 all.merge(&unpack(value)?);
             }
-            found = vec![pack(&all)?];
+            found = vec![pack(&all)];
         }
         Ok(found.pop().map(|value| (least, value)))
     }

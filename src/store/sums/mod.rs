@@ -26,13 +26,12 @@ use crate::error::Result;
 use crate::store::pruned::Pruned;
 use crate::store::told;
 pub(super) use merge::Merged;
-use packed::pack;
-pub(super) use packed::unpack;
-pub(super) use run::{Run, Stretch, Writing};
+pub(super) use packed::{pack, unpack};
 use run::unwritable;
+pub(super) use run::{Run, Stretch, Writing};
 
 /// Entries after which they are written: about what a start after a crash has to apply again.
-const ENTRIES: u64 = 16_384;
+const ENTRIES: u64 = 8192;
 /// Sums after which they are written: what may be gathered in memory.
 const ROWS: usize = 16_384;
 
@@ -192,7 +191,7 @@ impl Sums {
             let Some(frozen) = self.freeze() else { break };
             let mut writing = Writing::begin(&*self.disk, frozen.of)?;
             for (key, sums) in frozen.rows.iter().filter(|(key, _)| pruned.keeps(key)) {
-                writing.add(key, &pack(sums)?)?;
+                writing.add(key, &pack(sums))?;
             }
             let run = writing.finish()?;
             let mut live = self.live_mut();
@@ -251,7 +250,10 @@ impl Sums {
         live.runs.splice(place..end, [run]);
         drop(live);
         let replaced = runs.iter().filter(|run| run.of != of);
-        replaced.map(|run| run.of.name()).try_for_each(|name| self.disk.remove(&name)).map_err(|error| unwritable(&error))
+        replaced
+            .map(|run| run.of.name())
+            .try_for_each(|name| self.disk.remove(&name))
+            .map_err(|error| unwritable(&error))
     }
 
     /// Shows what there is of the sums of a range, in parts and in any order.

@@ -47,7 +47,7 @@ impl Stretch {
 
     /// The name while it is written.
     fn unfinished(self) -> String {
-        format!("{:020}.new", self.first)
+        format!("{:020}{SUFFIX}.new", self.first)
     }
 
     pub(super) fn of(name: &str) -> Option<Self> {
@@ -280,8 +280,7 @@ impl<'d> Writing<'d> {
         put_row(&mut self.rows, key, value);
         let (kind, begin) = (key.first().copied().unwrap_or_default(), keys::read_sum(key)?.begin);
         let span = self.spans.entry(kind).or_insert(Span { oldest: begin, newest: begin, rows: 0 });
-        *span =
-            Span { oldest: span.oldest.min(begin), newest: span.newest.max(begin), rows: span.rows + 1 };
+        *span = Span { oldest: span.oldest.min(begin), newest: span.newest.max(begin), rows: span.rows + 1 };
         if self.rows.len() < BLOCK { Ok(()) } else { self.close_block() }
     }
 
@@ -367,7 +366,10 @@ fn unreadable(of: Stretch, cause: &io::Error) -> Error {
 }
 
 fn damaged(of: Stretch, at: u64) -> Error {
-    told(format!("{} is damaged at byte {at}; `perpetuo store rebuild` goes on with everything that can be read", of.name()))
+    told(format!(
+        "{} is damaged at byte {at}; `perpetuo store rebuild` goes on with everything that can be read",
+        of.name()
+    ))
 }
 
 #[cfg(test)]
