@@ -3,6 +3,7 @@
 //! Invariants: only what was never promised is cut off, and only at the end of the last segment; whatever else is not as it
 //! should be is refused, and nothing is changed.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use super::index::Index;
@@ -38,7 +39,9 @@ pub(super) fn drop_unborn(disk: &dyn Disk, firsts: &mut Vec<u64>) -> Result<Opti
 fn is_unborn(disk: &dyn Disk, first: u64) -> Result<bool> {
     let file = disk.open(&segment_name(first)).map_err(|error| unreadable(&error))?;
     let bytes = read_up_to(&*file, 0, FILE_HEADER + 1).map_err(|error| unreadable(&error))?;
-    Ok(bytes.len() <= FILE_HEADER && read_header(Content::Journal, &bytes) != Err(BadHeader::Newer))
+    let is_empty = bytes.len() <= FILE_HEADER && read_header(Content::Journal, &bytes) != Err(BadHeader::Newer);
+    // One that has an index had commits.
+    Ok(is_empty && disk.open(&index_name(first)).is_err())
 }
 
 pub(super) fn check_follows(disk: &dyn Disk, expected: u64, first: u64) -> Result<()> {
@@ -51,6 +54,11 @@ pub(super) fn check_follows(disk: &dyn Disk, expected: u64, first: u64) -> Resul
 
 pub(super) fn begin_segment(disk: &dyn Disk, first: u64) -> Result<(Active, Writer)> {
     let begin = || {
+        // Of a segment that was lost; it would be taken for that of this one.
+        match disk.remove(&index_name(first)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         let file = disk.create(&segment_name(first))?;
         write_all(&*file, &header(Content::Journal, first), 0)?;
         file.sync()?;
