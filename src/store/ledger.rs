@@ -220,6 +220,7 @@ impl<R: Rows + 'static> Ledger<R> {
 
 impl<R: Rows + 'static> Drop for Ledger<R> {
     fn drop(&mut self) {
+        self.core.sums.end();
         self.folds.wait();
         self.gathers.wait();
         let ended = self.core.fold().and_then(|()| self.core.journal.close());

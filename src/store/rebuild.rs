@@ -117,7 +117,7 @@ fn make_unfinished(dir: &Path) -> Result<Rebuilt> {
         problems.push(format!("the tenants before entry {first} are in no checkpoint"));
     }
     let (sums, lost) = sums_before(dir, &journal, first, &mut problems)?;
-    refuse(problems)?;
+    refuse(&problems)?;
     let pruned = known_pruned(dir, tenants.rows())?;
     tenants.rows().apply(vec![(PRUNED.to_vec(), Some(super::rows::write(&pruned)?))])?;
     let had = begins.min(sums.through());
@@ -128,13 +128,13 @@ fn make_unfinished(dir: &Path) -> Result<Rebuilt> {
         sums.apply(number, &entry)?;
         if sums.fill() > 0 { sums.fold(&pruned).and_then(|()| sums.gather(&pruned)) } else { Ok(()) }
     })?;
-    refuse(found.problems)?;
+    refuse(&found.problems)?;
     sums.fold(&pruned)?;
     tenants.flush()?;
     Ok(Rebuilt { entries, lost, ..Rebuilt::default() })
 }
 
-fn refuse(problems: Vec<String>) -> Result<()> {
+fn refuse(problems: &[String]) -> Result<()> {
     if problems.is_empty() {
         return Ok(());
     }

@@ -17,6 +17,7 @@ mod run;
 
 use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::disk::Disk;
@@ -44,6 +45,8 @@ pub(super) struct Sums {
     live: RwLock<Live>,
     folding: Mutex<()>,
     merging: Mutex<()>,
+    /// Whether the store is being closed: what can be done another time is left.
+    ending: AtomicBool,
 }
 
 struct Live {
@@ -140,7 +143,13 @@ impl Sums {
     fn over(disk: Arc<dyn Disk>, runs: Vec<Arc<Run>>) -> Self {
         let through = runs.last().map_or(0, |run| run.of.last);
         let live = Live { base: 0, through, fresh: BTreeMap::new(), frozen: None, runs };
-        Self { disk, live: RwLock::new(live), folding: Mutex::new(()), merging: Mutex::new(()) }
+        Self {
+            disk,
+            live: RwLock::new(live),
+            folding: Mutex::new(()),
+            merging: Mutex::new(()),
+            ending: AtomicBool::new(false),
+        }
     }
 
     /// The number of the last entry that was applied.
@@ -220,9 +229,15 @@ impl Sums {
         let _one = held(&self.merging);
         loop {
             let runs = self.runs();
-            let Some(worth) = merge::worth(&runs) else { return Ok(()) };
+            let worth = merge::worth(&runs).filter(|_| !self.ending.load(Ordering::Relaxed));
+            let Some(worth) = worth else { return Ok(()) };
             self.rewrite(runs.get(worth).unwrap_or_default(), pruned)?;
         }
+    }
+
+    /// Leaves what runs are being made one as they are; the next start goes on.
+    pub(super) fn end(&self) {
+        self.ending.store(true, Ordering::Relaxed);
     }
 
     /// Gives the disk back what is kept no longer: writes the runs anew in which all sums of a kind are too old.
@@ -239,6 +254,9 @@ impl Sums {
         let mut writing = Writing::begin(&*self.disk, of)?;
         let mut merged = Merged::new(runs)?;
         while let Some((key, value)) = merged.next()? {
+            if self.ending.load(Ordering::Relaxed) {
+                return Ok(());
+            }
             if pruned.keeps(&key) {
                 writing.add(&key, &value)?;
             }

@@ -408,7 +408,7 @@ mod tests {
         assert!(blocks > 4, "{blocks}");
         let run = Run::open(&disk, OF).unwrap();
         assert_eq!((run.rows(), run.spans[&b'd'].oldest, run.spans[&b'd'].newest), (5000, 0, 4999));
-        for range in [0..5000, 0..1, 4999..5000, 700..2500, 2500..700, 6000..7000] {
+        for range in [0..5000, 0..1, 4999..5000, 700..2500, 800..800, 6000..7000] {
             let expected: Vec<String> = range.clone().filter(|n| *n < 5000).map(|n| n.to_string()).collect();
             assert_eq!(scanned(&run, range.clone()), expected, "{range:?}");
         }
