@@ -1,7 +1,8 @@
 //! The one error type, and the one table from an error to an answer.
 //!
-//! An [`Error`] says what went wrong ([`ErrorKind`]), whose fault it was ([`Source`]), and what the
-//! client may read about it. The cause, which may name internals, stays in the log.
+//! An [`Error`] says what went wrong ([`ErrorKind`]), who said so ([`Source`]), and what the client may read about it. The
+//! cause, which may name internals, stays in the log. For operators each kind has one more word ([`Row::reason`]), which begins
+//! with whose fault it is ([`Fault`]): that of metrics and of the access log.
 //! This file is not where answers are rendered: see `api::envelope` for the JSON.
 //!
 //! Invariants: `message` never holds a secret or a provider's text about a key; every kind has exactly
@@ -16,7 +17,7 @@ use serde_json::{Map, Value};
 /// The result of everything here that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Whose fault an error is.
+/// Who refused or failed. Not the same as whose fault it was: a provider may well be right to refuse a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The caller sent something that can't be served.
@@ -25,6 +26,34 @@ pub enum Source {
     Gateway,
     /// The upstream provider failed or refused.
     Provider,
+}
+
+/// Whose fault an error is: who has to act when there are many of its kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// Whoever sent the request.
+    Client,
+    /// Nobody: a limit or a rule of the operator or the tenant was applied.
+    Policy,
+    /// The provider, or whoever holds the account there.
+    Provider,
+    /// The operator of this gateway.
+    Gateway,
+}
+
+impl Fault {
+    /// Every fault.
+    pub const ALL: [Self; 4] = [Self::Client, Self::Policy, Self::Provider, Self::Gateway];
+
+    /// The word of labels, which every [`Row::reason`] begins with.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Policy => "policy",
+            Self::Provider => "provider",
+            Self::Gateway => "gateway",
+        }
+    }
 }
 
 /// What went wrong; the closed vocabulary of `code` and of every error label in metrics.
@@ -42,6 +71,8 @@ pub enum ErrorKind {
     NotFound,
     /// No enabled provider of this workspace serves the model.
     ModelNotFound,
+    /// No price is known of the model, and the workspace refuses such models.
+    ModelUnpriced,
     /// The route exists, the method does not.
     MethodNotAllowed,
     /// The body is larger than `limits.max_body_bytes`.
@@ -97,27 +128,49 @@ pub struct Row {
     pub status: u16,
     /// OpenAI's `error.type`.
     pub error_type: &'static str,
-    /// `error.code`, also the metrics label.
+    /// `error.code`, and the ledger's word.
     pub code: &'static str,
+    /// The word of metrics and of the access log: `client_…`, `policy_…`, `provider_…` or `gateway_…`.
+    pub reason: &'static str,
     /// Whether the next candidate may be tried while the client has seen nothing.
     pub retryable: bool,
-    /// Whose fault it is.
+    /// Who refused or failed.
     pub source: Source,
 }
 
-const fn row(status: u16, error_type: &'static str, code: &'static str, retryable: bool, source: Source) -> Row {
-    Row { status, error_type, code, retryable, source }
+const fn row(
+    status: u16,
+    error_type: &'static str,
+    code: &'static str,
+    reason: &'static str,
+    retryable: bool,
+    source: Source,
+) -> Row {
+    Row { status, error_type, code, reason, retryable, source }
+}
+
+impl Row {
+    /// Whose fault it is, as the reason says.
+    pub const fn fault(&self) -> Fault {
+        match self.reason.as_bytes() {
+            [b'c', ..] => Fault::Client,
+            [b'g', ..] => Fault::Gateway,
+            [b'p', b'o', ..] => Fault::Policy,
+            _ => Fault::Provider,
+        }
+    }
 }
 
 impl ErrorKind {
     /// Every kind, for tests and for metrics that must start at zero.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::InvalidRequest,
         Self::UnsupportedParameter,
         Self::InvalidApiKey,
         Self::Forbidden,
         Self::NotFound,
         Self::ModelNotFound,
+        Self::ModelUnpriced,
         Self::MethodNotAllowed,
         Self::PayloadTooLarge,
         Self::UnsupportedMediaType,
@@ -153,35 +206,64 @@ impl ErrorKind {
         use Source::{Client, Gateway, Provider};
         const INVALID: &str = "invalid_request_error";
         match self {
-            Self::InvalidRequest => row(400, INVALID, "invalid_request", false, Client),
-            Self::UnsupportedParameter => row(400, INVALID, "unsupported_parameter", false, Client),
-            Self::InvalidApiKey => row(401, INVALID, "invalid_api_key", false, Client),
-            Self::Forbidden => row(403, INVALID, "forbidden", false, Client),
-            Self::NotFound => row(404, INVALID, "not_found", false, Client),
-            Self::ModelNotFound => row(404, INVALID, "model_not_found", false, Client),
-            Self::MethodNotAllowed => row(405, INVALID, "method_not_allowed", false, Client),
-            Self::PayloadTooLarge => row(413, INVALID, "payload_too_large", false, Client),
-            Self::UnsupportedMediaType => row(415, INVALID, "unsupported_media_type", false, Client),
-            Self::RequestTimeout => row(408, INVALID, "request_timeout", false, Client),
-            Self::Conflict => row(409, INVALID, "conflict", false, Client),
-            Self::ClientGone => row(499, INVALID, "client_gone", false, Client),
-            Self::HedgeLost => row(499, INVALID, "hedge_lost", false, Gateway),
-            Self::RateLimited => row(429, "rate_limit_error", "rate_limited", false, Client),
-            Self::BudgetExceeded => row(429, "insufficient_quota", "budget_exceeded", false, Client),
-            Self::Overloaded => row(503, "server_error", "overloaded", false, Gateway),
-            Self::NoCandidate => row(503, "server_error", "no_provider_available", false, Gateway),
-            Self::DeadlineExceeded => row(504, "server_error", "deadline_exceeded", false, Gateway),
-            Self::Internal => row(500, "server_error", "internal_error", false, Gateway),
-            Self::ProviderRateLimited => row(429, "rate_limit_error", "rate_limit_exceeded", true, Provider),
-            Self::ProviderQuotaExhausted => row(429, "insufficient_quota", "provider_quota_exhausted", true, Provider),
-            Self::ProviderKeyInvalid => row(401, "provider_error", "provider_key_invalid", false, Provider),
-            Self::ProviderRejected => row(400, INVALID, "provider_rejected", false, Provider),
-            Self::ProviderError => row(502, "provider_error", "provider_error", true, Provider),
-            Self::ProviderOverloaded => row(503, "provider_error", "provider_overloaded", true, Provider),
-            Self::ProviderUnreachable => row(502, "provider_error", "provider_unreachable", true, Provider),
-            Self::ProviderTimeout => row(504, "provider_error", "provider_timeout", true, Provider),
-            Self::ProviderProtocol => row(502, "provider_error", "provider_protocol_error", true, Provider),
-            Self::StreamTruncated => row(502, "provider_error", "stream_truncated", true, Provider),
+            Self::InvalidRequest => row(400, INVALID, "invalid_request", "client_invalid_request", false, Client),
+            Self::UnsupportedParameter => {
+                row(400, INVALID, "unsupported_parameter", "client_unsupported_parameter", false, Client)
+            }
+            Self::InvalidApiKey => row(401, INVALID, "invalid_api_key", "client_invalid_api_key", false, Client),
+            Self::Forbidden => row(403, INVALID, "forbidden", "policy_forbidden", false, Client),
+            Self::NotFound => row(404, INVALID, "not_found", "client_not_found", false, Client),
+            Self::ModelNotFound => row(404, INVALID, "model_not_found", "client_model_not_found", false, Client),
+            Self::ModelUnpriced => row(400, INVALID, "model_unpriced", "policy_model_unpriced", false, Client),
+            Self::MethodNotAllowed => {
+                row(405, INVALID, "method_not_allowed", "client_method_not_allowed", false, Client)
+            }
+            Self::PayloadTooLarge => row(413, INVALID, "payload_too_large", "client_payload_too_large", false, Client),
+            Self::UnsupportedMediaType => {
+                row(415, INVALID, "unsupported_media_type", "client_unsupported_media_type", false, Client)
+            }
+            Self::RequestTimeout => row(408, INVALID, "request_timeout", "client_request_timeout", false, Client),
+            Self::Conflict => row(409, INVALID, "conflict", "client_conflict", false, Client),
+            Self::ClientGone => row(499, INVALID, "client_gone", "client_gone", false, Client),
+            Self::HedgeLost => row(499, INVALID, "hedge_lost", "policy_hedge_lost", false, Gateway),
+            Self::RateLimited => row(429, "rate_limit_error", "rate_limited", "policy_rate_limited", false, Client),
+            Self::BudgetExceeded => {
+                row(429, "insufficient_quota", "budget_exceeded", "policy_budget_exceeded", false, Client)
+            }
+            Self::Overloaded => row(503, "server_error", "overloaded", "gateway_overloaded", false, Gateway),
+            Self::NoCandidate => {
+                row(503, "server_error", "no_provider_available", "provider_none_available", false, Gateway)
+            }
+            Self::DeadlineExceeded => {
+                row(504, "server_error", "deadline_exceeded", "provider_deadline_exceeded", false, Gateway)
+            }
+            Self::Internal => row(500, "server_error", "internal_error", "gateway_internal_error", false, Gateway),
+            Self::ProviderRateLimited => {
+                row(429, "rate_limit_error", "rate_limit_exceeded", "provider_rate_limited", true, Provider)
+            }
+            Self::ProviderQuotaExhausted => {
+                row(429, "insufficient_quota", "provider_quota_exhausted", "provider_quota_exhausted", true, Provider)
+            }
+            Self::ProviderKeyInvalid => {
+                row(401, "provider_error", "provider_key_invalid", "provider_key_invalid", false, Provider)
+            }
+            Self::ProviderRejected => {
+                row(400, INVALID, "provider_rejected", "client_rejected_by_provider", false, Provider)
+            }
+            Self::ProviderError => row(502, "provider_error", "provider_error", "provider_error", true, Provider),
+            Self::ProviderOverloaded => {
+                row(503, "provider_error", "provider_overloaded", "provider_overloaded", true, Provider)
+            }
+            Self::ProviderUnreachable => {
+                row(502, "provider_error", "provider_unreachable", "provider_unreachable", true, Provider)
+            }
+            Self::ProviderTimeout => row(504, "provider_error", "provider_timeout", "provider_timeout", true, Provider),
+            Self::ProviderProtocol => {
+                row(502, "provider_error", "provider_protocol_error", "provider_protocol_error", true, Provider)
+            }
+            Self::StreamTruncated => {
+                row(502, "provider_error", "stream_truncated", "provider_stream_truncated", true, Provider)
+            }
         }
     }
 }
@@ -299,6 +381,11 @@ impl Error {
         self.kind
     }
 
+    /// The word of metrics and of the access log; `client_gone`, `provider_timeout`.
+    pub const fn reason(&self) -> &'static str {
+        self.kind.row().reason
+    }
+
     /// The text the client reads.
     pub fn message(&self) -> &str {
         &self.message
@@ -380,6 +467,16 @@ mod tests {
             let row = kind.row();
             assert!(codes.insert(row.code), "{} stands twice", row.code);
             assert!((400..600).contains(&row.status), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn every_reason_is_said_once_and_begins_with_whose_fault_it_is() {
+        let mut reasons = HashSet::new();
+        for row in ErrorKind::ALL.map(ErrorKind::row) {
+            assert!(reasons.insert(row.reason), "{} stands twice", row.reason);
+            assert_eq!(row.reason.split('_').next(), Some(row.fault().as_str()), "{}", row.reason);
+            assert!(row.source != Source::Client || row.fault() != Fault::Provider, "{}", row.reason);
         }
     }
 

@@ -10,8 +10,10 @@
 //! | --- | --- |
 //! | `main`, `cli` | the command line (binary only) |
 //! | [`proxy`] | the only code that knows Pingora's `Session`: admit, attempt, commit, stream, answer |
-//! | [`admin`] | the admin API: an axum router, one file per resource |
+//! | [`admin`] | the admin API: an axum router, one file per resource; the console, a page over it |
+//! | [`live`] | the requests under way, for the console |
 //! | [`balance`] | candidates → order: planning, live counters, breaker, strategies, discovery |
+//! | [`telemetry`] | what is told of a request at its end: the access log, spans for a collector |
 //! | [`meter`] | the only writer of usage: prices it, books it, feeds the metrics |
 //! | [`directory`] | tenants in memory: what the request path reads and the admin API writes through |
 //! | [`shed`] | bounded load: requests under way, bytes of bodies |
@@ -19,6 +21,7 @@
 //! | [`guard`] | which upstream addresses may be reached |
 //! | [`provider`] | upstream dialects, sans-I/O: one folder per API, one row per provider |
 //! | [`store`] | what outlives the process: a journal, and the tenants and roll-ups that follow from it; on disk or in memory |
+//! | [`handover`] | a new process in the place of a running one: sockets, store and bookings change hands |
 //! | [`vault`] | the master key, sealing of provider keys, hashing of virtual keys |
 //! | [`metrics`] | every metric as a field of one struct |
 //! | [`catalog`] | models, prices, aliases: `conf/models.toml` |
@@ -78,6 +81,8 @@ pub mod error;
 pub mod eventstream;
 pub mod frames;
 pub mod guard;
+pub mod handover;
+pub mod live;
 pub mod meter;
 pub mod metrics;
 pub mod money;
@@ -89,5 +94,6 @@ pub mod shed;
 pub mod simulator;
 pub mod sse;
 pub mod store;
+pub mod telemetry;
 pub mod usage;
 pub mod vault;

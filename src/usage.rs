@@ -1,7 +1,9 @@
 //! Tokens as they are billed, whatever a provider calls them.
 //!
 //! Not here: prices (`catalog`) and booking (`meter`). Each dialect converts its own convention into
-//! [`Usage`], whose fields never overlap; [`Usage::prompt_tokens`] gives OpenAI's view back.
+//! [`Usage`]; [`Usage::prompt_tokens`] gives OpenAI's view back. What a provider says of its bill beside tokens is a [`Bill`].
+
+use crate::money::Money;
 
 /// Tokens of one attempt. `input`, `cached_read`, `cache_write` and `output` do not overlap; every other kind of token is part of
 /// one of them. A kind that came later is left out where there is none of it.
@@ -53,6 +55,57 @@ impl Usage {
     pub const fn total_tokens(&self) -> u64 {
         self.prompt_tokens().saturating_add(self.output)
     }
+
+    /// Adds every kind; nothing wraps.
+    pub fn add(&mut self, more: &Self) {
+        // Taken apart field by field, so that a field which is added can't be forgotten here.
+        let Self {
+            input,
+            cached_read,
+            cache_write,
+            output,
+            reasoning,
+            audio_input,
+            audio_output,
+            cache_write_1h,
+            cached_audio,
+            image_input,
+            image_output,
+            web_searches,
+        } = self;
+        let sums = [
+            (input, more.input),
+            (cached_read, more.cached_read),
+            (cache_write, more.cache_write),
+            (output, more.output),
+            (reasoning, more.reasoning),
+            (audio_input, more.audio_input),
+            (audio_output, more.audio_output),
+            (cache_write_1h, more.cache_write_1h),
+            (cached_audio, more.cached_audio),
+            (image_input, more.image_input),
+            (image_output, more.image_output),
+            (web_searches, more.web_searches),
+        ];
+        for (sum, more) in sums {
+            *sum = sum.saturating_add(more);
+        }
+    }
+}
+
+/// What a provider says of the bill of one attempt, beside its tokens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bill {
+    /// The tier that served.
+    pub tier: ServiceTier,
+    /// Whether it was served from one region only, for which some models cost more.
+    pub regional: bool,
+    /// What the provider charges, where it says so: it stands, whatever the catalogue thinks.
+    pub cost: Option<Money>,
+    /// The provider's figure is its last, whatever becomes of the answer.
+    pub closed: bool,
+    /// Tokens of other models that the answer was made with, by their names at the same provider.
+    pub others: Vec<(String, Usage)>,
 }
 
 /// Which of its service tiers a provider says that it served from. A price that differs by tier is in the catalogue.
@@ -146,4 +199,53 @@ impl Certainty {
 /// Tokens of a text, when nobody counted them: four bytes a token, the usual rule of thumb for English.
 pub const fn estimate_tokens(bytes: u64) -> u64 {
     bytes.div_ceil(4)
+}
+
+/// Characters in a row that no text has: images, sound and files in base64 do.
+const BLOB: usize = 1024;
+/// Tokens of a blob, whose size says little about them: those of a usual image.
+const BLOB_TOKENS: u64 = 1000;
+
+/// Tokens of a request's body, when nobody counted them: its text by its bytes, and each image or file as one usual image.
+pub fn estimate_prompt(body: &[u8]) -> u64 {
+    let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=' | b'-' | b'_');
+    let (mut text, mut blobs) = (0, 0);
+    for run in body.chunk_by(|left, right| is_base64(left) && is_base64(right)) {
+        if run.len() < BLOB {
+            text += run.len() as u64;
+        } else {
+            blobs += 1;
+        }
+    }
+    estimate_tokens(text).saturating_add(BLOB_TOKENS * blobs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_not_estimated_by_its_bytes() {
+        let text = "How are you today? ".repeat(100);
+        assert_eq!(estimate_prompt(text.as_bytes()), estimate_tokens(text.len() as u64));
+        let image = format!("{text}\"data:image/png;base64,{}\"", "iVBOR/+w".repeat(100_000));
+        let estimated = estimate_prompt(image.as_bytes());
+        assert!((BLOB_TOKENS + 400..BLOB_TOKENS + 600).contains(&estimated), "{estimated}");
+        assert_eq!(estimate_prompt(b""), 0);
+    }
+
+    #[test]
+    fn every_kind_is_added_and_none_wraps() {
+        let mut sum = Usage { input: u64::MAX, web_searches: 1, ..Usage::default() };
+        sum.add(&Usage { input: 1, image_output: 2, web_searches: 3, ..Usage::default() });
+        assert_eq!(sum, Usage { input: u64::MAX, image_output: 2, web_searches: 4, ..Usage::default() });
+    }
+
+    #[test]
+    fn a_record_without_the_later_kinds_is_read_and_written_as_it_was() {
+        let old =
+            r#"{"input":1,"cached_read":2,"cache_write":3,"output":4,"reasoning":5,"audio_input":6,"audio_output":7}"#;
+        let usage: Usage = serde_json::from_str(old).unwrap();
+        assert_eq!((usage.cache_write_1h, serde_json::to_string(&usage).unwrap().as_str()), (0, old));
+    }
 }

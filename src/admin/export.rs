@@ -36,7 +36,7 @@ enum Format {
 }
 
 /// The columns of the CSV.
-const COLUMNS: [&str; 26] = [
+const COLUMNS: [&str; 34] = [
     "cursor",
     "request_id",
     "created_at",
@@ -63,6 +63,14 @@ const COLUMNS: [&str; 26] = [
     "certainty",
     "latency_ms",
     "first_token_ms",
+    "cost_source",
+    "why",
+    "service_tier",
+    "cache_write_1h_tokens",
+    "cached_audio_tokens",
+    "image_input_tokens",
+    "image_output_tokens",
+    "web_searches",
 ];
 
 /// What is asked for.
@@ -194,6 +202,10 @@ fn columns(attempt: &AttemptRecord) -> Vec<String> {
     row.extend(tokens.map(|count| count.to_string()));
     row.extend([attempt.cost.decimal(), attempt.certainty.as_str().to_owned(), attempt.latency_ms.to_string()]);
     row.push(attempt.first_token_ms.map(|ms| ms.to_string()).unwrap_or_default());
+    row.push(attempt.cost_source.map(|source| source.as_str().to_owned()).unwrap_or_default());
+    row.extend([&attempt.why, &attempt.service_tier].map(|word| word.clone().unwrap_or_default()));
+    let more = [usage.cache_write_1h, usage.cached_audio, usage.image_input, usage.image_output, usage.web_searches];
+    row.extend(more.map(|count| count.to_string()));
     row
 }
 

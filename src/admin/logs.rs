@@ -8,8 +8,10 @@ use super::input::Query;
 use super::respond::{Answer, Bare};
 use super::tenant::Tenant;
 use super::{AdminState, read_ledger};
+use crate::api::strategy::StrategyName;
 use crate::error::{Error, Result};
 use crate::store::{AttemptRecord, LogQuery, RequestRecord};
+use crate::usage::{Certainty, CostSource};
 
 /// Pages beyond this are refused: nobody reads them, and skipping costs.
 const MAX_PAGE: u32 = 1_000_000;
@@ -36,9 +38,20 @@ struct Row {
     status: u16,
     latency_ms: u64,
     created_at: Timestamp,
-    /// Each attempt, for a query with `details=true`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    attempts: Option<Vec<Try>>,
+    /// More about it, for a query with `details=true`.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    details: Option<Details>,
+}
+
+/// Who asked how, and each attempt.
+#[derive(Serialize)]
+struct Details {
+    key: String,
+    strategy: StrategyName,
+    stream: bool,
+    error: Option<String>,
+    first_token_ms: Option<u64>,
+    attempts: Vec<Try>,
 }
 
 /// One attempt: whom it asked and why, and how it ended.
@@ -51,12 +64,35 @@ struct Try {
     reason: Option<String>,
     passed_over: Vec<String>,
     latency_ms: u64,
+    first_token_ms: Option<u64>,
+    input_tokens: u64,
+    output_tokens: u64,
+    cost: f64,
+    certainty: Certainty,
+    cost_source: Option<CostSource>,
+    why: Option<String>,
+    service_tier: Option<String>,
 }
 
 impl From<AttemptRecord> for Try {
     fn from(record: AttemptRecord) -> Self {
-        let AttemptRecord { provider, model, status, error, reason, passed_over, latency_ms, .. } = record;
-        Self { provider, model, status, error, reason, passed_over, latency_ms }
+        Self {
+            input_tokens: record.usage.prompt_tokens(),
+            output_tokens: record.usage.output,
+            cost: record.cost.dollars(),
+            provider: record.provider,
+            model: record.model,
+            status: record.status,
+            error: record.error,
+            reason: record.reason,
+            passed_over: record.passed_over,
+            latency_ms: record.latency_ms,
+            first_token_ms: record.first_token_ms,
+            certainty: record.certainty,
+            cost_source: record.cost_source,
+            why: record.why,
+            service_tier: record.service_tier,
+        }
     }
 }
 
@@ -71,7 +107,14 @@ impl Row {
             status: record.status,
             latency_ms: record.latency_ms,
             created_at: record.created_at,
-            attempts: details.then(|| record.attempts.into_iter().map(Try::from).collect()),
+            details: details.then(|| Details {
+                key: record.key,
+                strategy: record.strategy,
+                stream: record.stream,
+                error: record.error,
+                first_token_ms: record.first_token_ms,
+                attempts: record.attempts.into_iter().map(Try::from).collect(),
+            }),
         }
     }
 }

@@ -4,17 +4,21 @@
 //! One file per resource. `auth` decides who speaks, `tenant` is the only way from a path to a workspace, `input` reads and
 //! `respond` writes. Not here: what may be stored (`directory`), what is counted (`meter`).
 //!
-//! Invariants: no route without a token; another tenant's workspace is a 404 like one that does not exist; no answer holds a
-//! provider key, a hash, or a secret option; a virtual key is shown once.
+//! Invariants: no route without a token but the console's static files; another tenant's workspace is a 404 like one that does not
+//! exist; no answer holds a provider key, a hash, or a secret option; a virtual key is shown once.
 
 mod api_keys;
 pub mod auth;
+mod console;
 mod export;
+mod health;
 mod input;
+mod live;
 mod logs;
 mod performance;
 mod providers;
 mod respond;
+mod session;
 mod tenant;
 #[cfg(test)]
 mod tests;
@@ -26,7 +30,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::routing::{get, post};
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -36,9 +40,11 @@ use serde_json::Value;
 use crate::api::strategy::StrategyName;
 use crate::directory::{Credential, Directory, Workspace};
 use crate::error::{Error, Result};
+use crate::live::Table;
 use crate::meter::Meter;
 use crate::store::Store;
 use auth::Jwt;
+pub use health::{CredentialHealth, RouteHealth};
 
 /// What the routes work on.
 #[derive(Clone)]
@@ -53,6 +59,8 @@ pub struct AdminState {
     pub jwt: Arc<Jwt>,
     /// What only the proxy can do.
     pub upstream: Arc<dyn UpstreamOps>,
+    /// The requests under way.
+    pub live: Arc<Table>,
     /// The time, for expiry, for `days` and for what is made.
     pub now: fn() -> Timestamp,
 }
@@ -68,6 +76,9 @@ pub trait UpstreamOps: Send + Sync {
     ///
     /// Errors: as the chat route would answer before its first attempt.
     async fn dry_run(&self, workspace: &Workspace, body: Bytes, strategy: Option<StrategyName>) -> Result<Value>;
+
+    /// How each credential of the workspace is doing at this moment, disabled ones too, in the workspace's order.
+    fn health(&self, workspace: &Workspace) -> Vec<CredentialHealth>;
 }
 
 /// Whether a credential works.
@@ -106,10 +117,16 @@ pub fn router(state: AdminState) -> Router {
         .route("/workspaces/{ws}/logs/export", get(export::stream))
         .route("/workspaces/{ws}/performance/latency", get(performance::latency))
         .route("/workspaces/{ws}/performance/errors", get(performance::errors))
+        .route("/workspaces/{ws}/performance/live", get(health::live))
+        .route("/workspaces/{ws}/live", get(live::of_workspace))
+        .route("/live", get(live::of_all))
+        .route("/console/session", get(session::read))
         .route("/workspaces/{ws}/route", post(workspaces::route))
         .method_not_allowed_fallback(respond::method_not_allowed)
         .route_layer(from_fn_with_state(state.clone(), auth::require))
+        .merge(console::router())
         .fallback(respond::not_found)
+        .layer(map_response(respond::harden))
         .with_state(state)
 }
 

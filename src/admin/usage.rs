@@ -11,7 +11,6 @@ use super::respond::{Answer, Bare};
 use super::tenant::Tenant;
 use super::{AdminState, read_ledger};
 use crate::error::Result;
-use crate::money::Money;
 use crate::store::{By, Grain, Rollup, SeriesQuery};
 
 /// What was used, by the name of a provider, a virtual key or a model, or by day.
@@ -22,6 +21,19 @@ type Groups = BTreeMap<String, Spent>;
 pub(super) struct Spent {
     tokens: u64,
     cost: f64,
+    #[serde(flatten)]
+    doubts: Option<Doubts>,
+}
+
+/// What is not sure of a bill; left out where all of it is.
+#[derive(Serialize)]
+struct Doubts {
+    /// The part of the cost that was estimated.
+    estimated_cost: f64,
+    /// Attempts whose price is not known, which are no part of the cost.
+    unpriced: u64,
+    /// Their tokens.
+    unpriced_tokens: u64,
 }
 
 /// What a workspace used.
@@ -30,6 +42,8 @@ pub(super) struct Total {
     total_tokens: u64,
     total_cost: f64,
     by_provider: Groups,
+    #[serde(flatten)]
+    doubts: Option<Doubts>,
 }
 
 pub(super) async fn total(
@@ -38,12 +52,10 @@ pub(super) async fn total(
     query: Query,
 ) -> Answer<Bare<Total>> {
     let rollups = rollups(state, workspace.id.clone(), query).await?;
-    let cost: Money = rollups.iter().map(|(_, sums)| sums.cost).sum();
-    Ok(Bare(Total {
-        total_tokens: rollups.iter().map(|(_, sums)| sums.usage.total_tokens()).sum(),
-        total_cost: cost.dollars(),
-        by_provider: spent(rollups),
-    }))
+    let mut all = Rollup::default();
+    rollups.iter().for_each(|(_, sums)| all.merge(sums));
+    let Spent { tokens, cost, doubts } = Spent::from(&all);
+    Ok(Bare(Total { total_tokens: tokens, total_cost: cost, by_provider: spent(rollups), doubts }))
 }
 
 pub(super) async fn by_provider(state: State<AdminState>, tenant: Tenant, query: Query) -> Answer<Bare<Groups>> {
@@ -126,7 +138,13 @@ pub(super) async fn rollups(state: AdminState, workspace: String, mut query: Que
 
 impl From<&Rollup> for Spent {
     fn from(sums: &Rollup) -> Self {
-        Self { tokens: sums.usage.total_tokens(), cost: sums.cost.dollars() }
+        let doubts = Doubts {
+            estimated_cost: sums.estimated_cost.dollars(),
+            unpriced: sums.unpriced,
+            unpriced_tokens: sums.unpriced_tokens,
+        };
+        let doubtful = sums.estimated + sums.unpriced > 0;
+        Self { tokens: sums.usage.total_tokens(), cost: sums.cost.dollars(), doubts: doubtful.then_some(doubts) }
     }
 }
 

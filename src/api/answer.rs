@@ -3,6 +3,7 @@
 //! A translated dialect builds these; a provider of the same dialect has its bytes forwarded instead. Keys that OpenAI's
 //! schema requires are always written, `null` where there is nothing.
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
@@ -292,6 +293,21 @@ impl From<Usage> for WireUsage {
     }
 }
 
+/// Bytes of what was generated in a whole answer in OpenAI's form, for an estimate when nobody counted tokens.
+pub fn generated(answer: &[u8]) -> u64 {
+    let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
+    let choices = answer.get("choices").and_then(Value::as_array);
+    let said = choices.into_iter().flatten().filter_map(|choice| choice.get("message"));
+    said.map(|message| {
+        let texts = ["content", "refusal", "reasoning_content"].map(|name| message.get(name));
+        let calls = message.get("tool_calls").and_then(Value::as_array).into_iter().flatten();
+        let written = calls.map(|call| call.pointer("/function/arguments"));
+        let lengths = texts.into_iter().chain(written).filter_map(|text| Some(text?.as_str()?.len() as u64));
+        lengths.sum::<u64>()
+    })
+    .sum()
+}
+
 /// The largest token count that is believed; above it a provider has sent garbage.
 const MAX_COUNT: u64 = 1 << 40;
 
@@ -308,11 +324,13 @@ pub fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error
     Ok(count.unwrap_or(0).min(MAX_COUNT))
 }
 
-fn or_default<'de, D: Deserializer<'de>, T: Default + serde::de::DeserializeOwned>(
-    deserializer: D,
-) -> Result<T, D::Error> {
-    let value = Value::deserialize(deserializer)?;
-    Ok(serde_json::from_value(value).unwrap_or_default())
+fn or_default<'de, D: Deserializer<'de>, T: Default + DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
+    lenient(deserializer).map(Option::unwrap_or_default)
+}
+
+/// A value that is not worth failing an answer for: what has another shape than expected is absent.
+pub fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Ok(serde_json::from_value(Value::deserialize(deserializer)?).ok())
 }
 
 #[cfg(test)]
@@ -326,6 +344,14 @@ mod tests {
         )
         .unwrap();
         assert_eq!((usage.prompt_tokens, usage.completion_tokens, usage.total_tokens), (12, 0, MAX_COUNT));
+    }
+
+    #[test]
+    fn what_was_generated_is_counted_wherever_it_stands() {
+        let answer = r#"{"choices":[{"message":{"content":"12345","reasoning_content":"123","refusal":null}},
+            {"message":{"content":null,"tool_calls":[{"function":{"name":"f","arguments":"{}"}}]}},{}],"id":"x"}"#;
+        assert_eq!(generated(answer.as_bytes()), 10);
+        assert_eq!([&b"7"[..], b"", b"{\"choices\":1}"].map(generated), [0, 0, 0]);
     }
 
     #[test]

@@ -9,5 +9,6 @@ pub mod embeddings;
 pub mod envelope;
 pub mod head;
 pub mod models;
+pub mod operation;
 pub mod scan;
 pub mod strategy;

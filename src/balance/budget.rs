@@ -120,6 +120,13 @@ impl Budgets {
         self.take(workspace, now, 1.0, |purse| &mut purse.hedges)
     }
 
+    /// The retries that all workspaces together have left.
+    pub fn retries_left(&self, now: Moment) -> f64 {
+        let mut global = self.global.lock().unwrap_or_else(PoisonError::into_inner);
+        global.retries.refill(now);
+        global.retries.tokens
+    }
+
     fn take(&self, workspace: &str, now: Moment, cost: f64, bucket: fn(&mut Purse) -> &mut Bucket) -> bool {
         let purse = self.purse(workspace, now);
         // Always the workspace first, then the global one: two callers can't wait for each other.

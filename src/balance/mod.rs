@@ -33,7 +33,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::catalog::Prices;
+use crate::catalog::PriceList;
 use crate::directory::Credential;
 use stats::{CredentialStats, ModelStats, Prefixes, RouteStats, StatsBook};
 
@@ -50,7 +50,9 @@ pub struct Candidate {
     /// The workspace's revision that it was made from.
     pub revision: u64,
     /// What it charges, if known.
-    pub prices: Option<Prices>,
+    pub prices: Option<Arc<PriceList>>,
+    /// Its workspace refuses models without a known price, and this is one.
+    pub barred: bool,
     /// How this model at this credential has been doing.
     pub stats: Arc<RouteStats>,
     /// Whether the credential can be asked at all.
@@ -83,7 +85,7 @@ impl Candidate {
         asked: &str,
         credential: Arc<Credential>,
         model: String,
-        prices: Option<Prices>,
+        prices: Option<Arc<PriceList>>,
         book: &StatsBook,
     ) -> Self {
         let tag = hash((&credential.id, &model));
@@ -92,6 +94,7 @@ impl Candidate {
             rank: place.rank,
             revision: place.revision,
             prices,
+            barred: false,
             stats: book.route(&credential.id, &model),
             cooling: book.credential(&credential.id),
             tokens: book.model(&credential.workspace, &model),

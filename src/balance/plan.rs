@@ -40,6 +40,11 @@ impl Planner {
         &self.catalog
     }
 
+    /// The counters of all routes.
+    pub fn stats(&self) -> &StatsBook {
+        &self.stats
+    }
+
     /// The group that serves a model for a workspace as it is now.
     ///
     /// Errors: `ModelNotFound` when no enabled credential serves it.
@@ -74,7 +79,9 @@ impl Planner {
             .map(|(slot, (credential, model, rank))| {
                 let prices = self.catalog.price(credential.provider.name, &model).cloned();
                 let place = Place { slot, rank, revision: workspace.revision };
-                Candidate::new(place, asked, Arc::clone(credential), model, prices, &self.stats)
+                let unknown = prices.is_none() && !credential.provider.dialect.reports_cost();
+                let candidate = Candidate::new(place, asked, Arc::clone(credential), model, prices, &self.stats);
+                Candidate { barred: workspace.refuse_unpriced && unknown, ..candidate }
             })
             .collect()
     }

@@ -154,6 +154,9 @@ pub fn excluded(candidate: &Candidate, request: &Request) -> Option<Excluded> {
     if tried.iter().any(|slot| *slot as usize == candidate.slot) {
         return Some(Excluded::Tried);
     }
+    if candidate.barred {
+        return Some(Excluded::NoPrice);
+    }
     if candidate.cooling.refused(candidate.revision).is_some() {
         return Some(Excluded::Disabled);
     }

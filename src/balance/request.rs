@@ -3,6 +3,8 @@
 //! A `BackendSelection` is given bytes and nothing else, so everything travels in them, time and randomness included. What
 //! comes out of [`Request::decode`] is what went into [`Request::encode`].
 
+use jiff::Timestamp;
+
 use super::Moment;
 use crate::api::strategy::StrategyName;
 
@@ -13,6 +15,8 @@ pub struct Request {
     pub strategy: StrategyName,
     /// Now.
     pub now: Moment,
+    /// The same on the wall clock, to the millisecond: prices change by date.
+    pub date: Timestamp,
     /// Randomness of this attempt: ties, weights and exploration are drawn from it.
     pub seed: u64,
     /// Prompt tokens, estimated from the body's bytes.
@@ -32,7 +36,7 @@ pub struct Request {
 }
 
 /// Fields that are numbers, in the order of the key.
-const NUMBERS: usize = 7;
+const NUMBERS: usize = 8;
 /// The bit that says whether it is a stream; the ones below say which options are there.
 const STREAM: u8 = 3;
 
@@ -45,6 +49,7 @@ impl Request {
         let flags = options | (u8::from(self.stream) << STREAM);
         let numbers: [u64; NUMBERS] = [
             self.now.0,
+            u64::try_from(self.date.as_millisecond()).unwrap_or_default(),
             self.seed,
             self.prompt_tokens,
             self.key,
@@ -67,11 +72,13 @@ impl Request {
         let (numbers, tried) = rest.split_at_checked(8 * NUMBERS).unwrap_or_default();
         let mut words = numbers.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes));
         let mut next = || words.next().unwrap_or_default();
-        let (now, seed, prompt_tokens, key) = (Moment(next()), next(), next(), next());
+        let (now, date, seed, prompt_tokens, key) = (Moment(next()), next(), next(), next(), next());
+        let date = i64::try_from(date).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
         let mut option = |bit: u8| Some(next()).filter(|_| flags & (1 << bit) != 0);
         Self {
             strategy: strategy.unwrap_or_default(),
             now,
+            date: date.unwrap_or_default(),
             seed,
             prompt_tokens,
             key,
@@ -94,6 +101,7 @@ mod tests {
         fn a_key_carries_the_whole_request(
             place in 0..StrategyName::ALL.len(),
             numbers: [u64; 4],
+            ms in 0..100_000_000_000_000_i64,
             options: [Option<u64>; 3],
             stream: bool,
             tried in prop::collection::vec(any::<u32>(), 0..5),
@@ -101,8 +109,9 @@ mod tests {
             let [now, seed, prompt_tokens, key] = numbers;
             let [max_output, prefix, left_ms] = options;
             let (now, strategy) = (Moment(now), StrategyName::ALL[place]);
+            let date = Timestamp::from_millisecond(ms).unwrap();
             let request =
-                Request { strategy, now, seed, prompt_tokens, stream, max_output, key, prefix, left_ms, tried };
+                Request { strategy, now, date, seed, prompt_tokens, stream, max_output, key, prefix, left_ms, tried };
             prop_assert_eq!(Request::decode(&request.encode()), request);
         }
 

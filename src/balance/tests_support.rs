@@ -57,7 +57,7 @@ impl Stage {
                     cached_read: Money::per_token(input / 10.0),
                     ..Rates::default()
                 };
-                Prices { base, tiers: Vec::new() }
+                Arc::new(Prices::flat(base).into())
             });
             let place = Place { slot, rank: cast.rank, revision: 1 };
             Candidate::new(place, "model", credential, "model".to_owned(), prices, &book)

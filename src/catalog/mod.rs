@@ -4,14 +4,16 @@
 //! asked (`balance`).
 
 mod parse;
+mod prices;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::api::operation::Operation;
 use crate::config::{Place, Problem, Problems};
-use crate::money::Money;
 use crate::provider::PROVIDERS;
+pub use prices::{Peak, PriceList, Prices, Rates, Sheet, Tier};
 
 /// The catalogue that is compiled in.
 const BUILT_IN: &str = include_str!("../../conf/models.toml");
@@ -29,56 +31,12 @@ pub enum Kind {
     Embeddings,
 }
 
-/// What the tokens of one request cost, each.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rates {
-    /// A prompt token that no cache had.
-    pub input: Money,
-    /// A completion token, reasoning included.
-    pub output: Money,
-    /// A prompt token read from a cache; `input` applies when absent.
-    pub cached_read: Option<Money>,
-    /// A prompt token written to a cache for the usual time; `input` applies when absent.
-    pub cache_write: Option<Money>,
-    /// A prompt token written to a cache for an hour; `cache_write` applies when absent.
-    pub cache_write_1h: Option<Money>,
-    /// A prompt token that was sound; `input` applies when absent.
-    pub audio_input: Option<Money>,
-    /// A completion token that is sound; `output` applies when absent.
-    pub audio_output: Option<Money>,
-    /// Every completion token of an answer that was thought about; `output` applies when absent.
-    pub thinking_output: Option<Money>,
-}
-
-/// What a model charges: more for long prompts, where its provider does so.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Prices {
-    /// For prompts that are above no tier's threshold.
-    pub base: Rates,
-    /// For longer prompts, the lowest threshold first.
-    pub tiers: Vec<Tier>,
-}
-
-/// The rates for prompts longer than a threshold.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tier {
-    /// The threshold: a prompt of more tokens than this, cached ones included, has these rates.
-    pub above: u64,
-    /// They apply to all tokens of the request, not only to those above the threshold.
-    pub rates: Rates,
-}
-
-impl Prices {
-    /// The rates for a request whose whole prompt, cached or not, has so many tokens.
-    pub fn for_prompt(&self, prompt_tokens: u64) -> &Rates {
-        let tier = self.tiers.iter().rev().find(|tier| prompt_tokens > tier.above);
-        tier.map_or(&self.base, |tier| &tier.rates)
-    }
-
-    /// What a request of so many tokens costs without caches, sound and thought: for planning, not for the bill.
-    pub fn expected(&self, prompt_tokens: u64, output_tokens: u64) -> Money {
-        let rates = self.for_prompt(prompt_tokens);
-        rates.input.times(prompt_tokens) + rates.output.times(output_tokens)
+impl From<Kind> for Operation {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Chat => Self::Chat,
+            Kind::Embeddings => Self::Embeddings,
+        }
     }
 }
 
@@ -111,7 +69,7 @@ pub struct ModelEntry {
     /// What it is for.
     pub kind: Kind,
     /// What it costs.
-    pub prices: Prices,
+    pub prices: Arc<PriceList>,
     /// Tokens that fit into a prompt.
     pub context_window: Option<u64>,
     /// Tokens that fit into an answer.
@@ -171,12 +129,22 @@ impl Catalog {
         self.by_upstream.get(provider)?.get(upstream)
     }
 
-    /// What a model costs at a provider. A provider may say that it served a dated version (`gpt-4o-2024-08-06`); one
-    /// that the catalogue does not list has the price of the undated name.
-    pub fn price(&self, provider: &str, upstream: &str) -> Option<&Prices> {
+    /// What a model costs at a provider.
+    pub fn price(&self, provider: &str, upstream: &str) -> Option<&Arc<PriceList>> {
+        self.served(provider, upstream).map(|entry| &entry.prices)
+    }
+
+    /// The model that a provider serves under this name. It may say that it served a dated version (`gpt-4o-2024-08-06`); one
+    /// that the catalogue does not list is the model of the undated name.
+    pub fn served(&self, provider: &str, upstream: &str) -> Option<&Arc<ModelEntry>> {
         let exact = self.entry(provider, upstream);
-        let found = exact.or_else(|| self.entry(provider, without_date(upstream)?));
-        found.map(|entry| &entry.prices)
+        exact.or_else(|| self.entry(provider, without_date(upstream)?))
+    }
+
+    /// This name as the catalogue has it, if it is that of a model or an alias.
+    pub fn public_name(&self, name: &str) -> Option<&str> {
+        let model = self.by_name.get_key_value(name).map(|(name, _)| name.as_str());
+        model.or_else(|| self.aliases.get_key_value(name).map(|(name, _)| name.as_str()))
     }
 
     /// Whether any provider calls a model so.

@@ -1,6 +1,8 @@
 //! What the catalogue promises: the shipped file is valid, prices are found, aliases resolve, mistakes show their lines.
 
 use super::*;
+use crate::money::Money;
+use crate::usage::ServiceTier;
 
 const PROVIDERS: [&str; 3] = ["openai", "anthropic", "groq"];
 
@@ -23,7 +25,7 @@ fn the_shipped_catalogue_has_models_of_the_providers_with_published_prices() {
         assert!(count >= least, "{count} models of {provider}");
     }
     let embeddings = catalog.entry("openai", "text-embedding-3-small").unwrap();
-    assert_eq!((embeddings.kind, embeddings.prices.base.output), (Kind::Embeddings, Money::ZERO));
+    assert_eq!((embeddings.kind, embeddings.prices.first.usual.base.output), (Kind::Embeddings, Money::ZERO));
 }
 
 #[test]
@@ -31,12 +33,12 @@ fn a_model_is_read_as_it_was_written() {
     let catalog = shipped();
     let model = catalog.entry("openai", "gpt-4o").unwrap();
     assert_eq!((model.provider, model.upstream.as_str(), model.kind), ("openai", "gpt-4o", Kind::Chat));
-    assert_eq!(model.prices.base.input, Money(2_500_000));
-    assert_eq!(model.prices.base.output, Money(10_000_000));
-    assert_eq!(model.prices.base.cached_read, Some(Money(1_250_000)));
+    assert_eq!(model.prices.first.usual.base.input, Money(2_500_000));
+    assert_eq!(model.prices.first.usual.base.output, Money(10_000_000));
+    assert_eq!(model.prices.first.usual.base.cached_read, Some(Money(1_250_000)));
     assert_eq!((model.context_window, model.max_output), (Some(128_000), Some(16_384)));
     assert!(model.capabilities.tools && model.capabilities.vision && !model.capabilities.audio);
-    let sonnet = &catalog.entry("anthropic", "claude-sonnet-4-6").unwrap().prices.base;
+    let sonnet = &catalog.entry("anthropic", "claude-sonnet-4-6").unwrap().prices.first.usual.base;
     assert_eq!(sonnet.cache_write, Some(Money(3_750_000)));
     assert_eq!(sonnet.cache_write_1h, Some(Money(6_000_000)));
     assert_eq!(catalog.by_name("no-such-model"), []);
@@ -49,23 +51,33 @@ fn every_price_in_the_shipped_file_makes_sense() {
         let name = format!("{} at {}", entry.name, entry.provider);
         // A model server that needs no key bills nobody by the token.
         let unbilled = crate::provider::find(entry.provider).is_some_and(|provider| provider.keyless);
-        let mut shorter = &entry.prices.base;
-        for rates in std::iter::once(&entry.prices.base).chain(entry.prices.tiers.iter().map(|tier| &tier.rates)) {
-            assert!(rates.input > Money::ZERO || unbilled, "{name} is free");
-            assert!(rates.cached_read.is_none_or(|read| read <= rates.input), "{name}: reading a cache costs extra");
-            let longer = rates.cache_write_1h.is_none_or(|hour| Some(hour) >= rates.cache_write);
-            assert!(longer, "{name}: a longer cache is cheaper");
-            assert!(rates.output >= rates.input || entry.kind == Kind::Embeddings, "{name}: answers are too cheap");
-            assert!(rates.thinking_output.is_none_or(|thought| thought > rates.output), "{name}: thinking is cheaper");
-            assert!(rates.input >= shorter.input && rates.output >= shorter.output, "{name}: a long prompt is cheaper");
-            assert_eq!(rates.cached_read.is_some(), shorter.cached_read.is_some(), "{name}: a tier forgot the cache");
-            assert_eq!(rates.cache_write.is_some(), shorter.cache_write.is_some(), "{name}: a tier forgot the cache");
-            shorter = rates;
+        let all = std::iter::once(&entry.prices.first).chain(entry.prices.changes.iter().map(|(_, prices)| prices));
+        let all = all.flat_map(|prices| std::iter::once(prices).chain(prices.peak.iter().map(|peak| &peak.prices)));
+        for sheet in
+            all.flat_map(|prices| std::iter::once(&prices.usual).chain(prices.services.iter().map(|(_, sheet)| sheet)))
+        {
+            sheet_makes_sense(sheet, &name, unbilled, entry.kind);
         }
         let window = entry.context_window.unwrap_or(u64::MAX);
-        assert!(entry.prices.tiers.iter().all(|tier| tier.above >= 32_000), "{name}: a tier for short prompts");
         assert!(window >= 512 && entry.max_output.unwrap_or(1) > 0, "{name}: {window} tokens of context");
     }
+}
+
+fn sheet_makes_sense(sheet: &Sheet, name: &str, unbilled: bool, kind: Kind) {
+    let mut shorter = &sheet.base;
+    for rates in std::iter::once(&sheet.base).chain(sheet.tiers.iter().map(|tier| &tier.rates)) {
+        assert!(rates.input > Money::ZERO || unbilled, "{name} is free");
+        assert!(rates.cached_read.is_none_or(|read| read <= rates.input), "{name}: reading a cache costs extra");
+        let longer = rates.cache_write_1h.is_none_or(|hour| Some(hour) >= rates.cache_write);
+        assert!(longer, "{name}: a longer cache is cheaper");
+        assert!(rates.output >= rates.input || kind == Kind::Embeddings, "{name}: answers are too cheap");
+        assert!(rates.thinking_output.is_none_or(|thought| thought > rates.output), "{name}: thinking is cheaper");
+        assert!(rates.input >= shorter.input && rates.output >= shorter.output, "{name}: a long prompt is cheaper");
+        assert_eq!(rates.cached_read.is_some(), shorter.cached_read.is_some(), "{name}: a tier forgot the cache");
+        assert_eq!(rates.cache_write.is_some(), shorter.cache_write.is_some(), "{name}: a tier forgot the cache");
+        shorter = rates;
+    }
+    assert!(sheet.tiers.iter().all(|tier| tier.above >= 32_000), "{name}: a tier for short prompts");
 }
 
 #[test]
@@ -73,7 +85,7 @@ fn a_dated_name_has_the_price_of_the_undated_one() {
     let text = "[[model]]\nname = \"m\"\nprovider = \"openai\"\ninput = 1\noutput = 2\n\
         [[model]]\nname = \"m-2024-05-13\"\nprovider = \"openai\"\ninput = 5\noutput = 15\n";
     let catalog = Catalog::parse(text, "m.toml", &PROVIDERS).unwrap();
-    let input = |name| catalog.price("openai", name).map(|prices| prices.base.input);
+    let input = |name| catalog.price("openai", name).map(|prices| prices.first.usual.base.input);
     for name in ["m", "m-2024-08-06", "m-20250929", "m@20250929"] {
         assert_eq!(input(name), Some(Money(1_000_000)), "{name}");
     }
@@ -181,17 +193,103 @@ fn a_long_prompt_has_the_prices_of_its_tier() {
         { above = 100, input = 3, output = 4, cached_read = 0.3, audio_input = 5 },\n\
         { above = 200, input = 6, output = 7, thinking_output = 8 } ]\n";
     let catalog = Catalog::parse(text, "m.toml", &PROVIDERS).unwrap();
-    let prices = catalog.price("openai", "m").unwrap();
+    let prices = &catalog.price("openai", "m").unwrap().first;
     let input = |tokens| prices.for_prompt(tokens).input;
     assert_eq!(
         [0, 100, 101, 200, 201, u64::MAX].map(input),
         [1, 1, 3, 3, 6, 6].map(|dollars| Money(dollars * 1_000_000))
     );
-    assert_eq!(prices.tiers[0].rates.audio_input, Some(Money(5_000_000)));
-    assert_eq!(prices.tiers[1].rates.thinking_output, Some(Money(8_000_000)));
+    assert_eq!(prices.usual.tiers[0].rates.audio_input, Some(Money(5_000_000)));
+    assert_eq!(prices.usual.tiers[1].rates.thinking_output, Some(Money(8_000_000)));
     assert_eq!(prices.for_prompt(201).cached_read, None, "a tier inherits nothing");
-    assert_eq!(prices.base.cached_read, Some(Money(100_000)));
+    assert_eq!(prices.usual.base.cached_read, Some(Money(100_000)));
     assert_eq!(prices.expected(101, 10), Money((101 * 3 + 10 * 4) * 1_000_000));
+}
+
+#[test]
+fn a_service_tier_has_its_own_prices_and_its_own_for_long_prompts() {
+    let text = "[[model]]\nname = \"m\"\nprovider = \"openai\"\ninput = 1\noutput = 2\nweb_search = 0.01\nrequest = 2e-3\nregional = 1.1\n\
+        flex = { input = 0.5, output = 1, cached_read = 0.05, tiers = [{ above = 100, input = 0.7, output = 1.5 }] }\n\
+        [model.priority]\ninput = 2\noutput = 4\n";
+    let catalog = Catalog::parse(text, "m.toml", &PROVIDERS).unwrap();
+    let prices = &catalog.price("openai", "m").unwrap().first;
+    let input = |tier, tokens| prices.service(tier).map(|sheet| sheet.for_prompt(tokens).input);
+    assert_eq!(input(ServiceTier::Standard, 101), Some(Money(1_000_000)));
+    assert_eq!([100, 101].map(|tokens| input(ServiceTier::Flex, tokens)), [Some(Money(500_000)), Some(Money(700_000))]);
+    assert_eq!(input(ServiceTier::Priority, 101), Some(Money(2_000_000)));
+    assert_eq!(input(ServiceTier::Batch, 1), None);
+    assert_eq!((prices.web_search, prices.regional_percent), (Some(Money(10_000_000_000)), Some(110)));
+    assert_eq!(prices.request, Some(Money(2_000_000_000)));
+}
+
+#[test]
+fn a_price_holds_from_its_day_on_and_what_is_not_said_anew_is_not_inherited() {
+    let text = "[[model]]\nname = \"m\"\nprovider = \"openai\"\ninput = 1\noutput = 2\ncached_read = 0.1\n\
+        [[model.prices]]\nfrom = 2026-09-01\ninput = 3\noutput = 4\n\
+        [[model.prices]]\nfrom = \"2026-10-01T12:00:00Z\"\ninput = 5\noutput = 6\nflex = { input = 2, output = 3 }\n";
+    let catalog = Catalog::parse(text, "m.toml", &PROVIDERS).unwrap();
+    let list = catalog.price("openai", "m").unwrap();
+    let input = |moment: &str| list.at(moment.parse().unwrap()).usual.base.input;
+    let table = [
+        ("2020-01-01T00:00:00Z", 1),
+        ("2026-08-31T23:59:59.999Z", 1),
+        ("2026-09-01T00:00:00Z", 3),
+        ("2026-10-01T11:59:59Z", 3),
+        ("2026-10-01T12:00:00Z", 5),
+        ("2030-01-01T00:00:00Z", 5),
+    ];
+    for (moment, dollars) in table {
+        assert_eq!(input(moment), Money(dollars * 1_000_000), "{moment}");
+    }
+    let changed = list.at("2026-09-02T00:00:00Z".parse().unwrap());
+    assert_eq!(changed.usual.base.cached_read, None);
+    assert!(list.changes[1].1.service(ServiceTier::Flex).is_some());
+}
+
+#[test]
+fn some_hours_of_the_working_days_are_dearer() {
+    let text = "[[model]]\nname = \"m\"\nprovider = \"openai\"\ninput = 1\noutput = 2\n\
+        peak = { hours = [\"01:00-04:00\", \"22:30-24:00\"], weekdays = true, input = 3, output = 4 }\n";
+    let catalog = Catalog::parse(text, "m.toml", &PROVIDERS).unwrap();
+    let list = catalog.price("openai", "m").unwrap();
+    let input = |moment: &str| list.at(moment.parse().unwrap()).usual.base.input;
+    let table = [
+        ("2026-11-26T00:59:59.999Z", 1),
+        ("2026-11-26T01:00:00Z", 3),
+        ("2026-11-26T03:59:59Z", 3),
+        ("2026-11-26T04:00:00Z", 1),
+        ("2026-11-26T23:59:59Z", 3),
+        ("2026-11-28T02:00:00Z", 1),
+        ("2026-11-29T02:00:00Z", 1),
+        ("2026-11-30T02:00:00Z", 3),
+    ];
+    for (moment, dollars) in table {
+        assert_eq!(input(moment), Money(dollars * 1_000_000), "{moment}");
+    }
+    let hours = |hours: &str| text.replace("01:00-04:00", hours);
+    for wrong in
+        ["4:00", "04:00-01:00", "01:00-01:00", "01:60-02:00", "1-2", "23:00-24:01", "-1:00-02:00", "9999:00-9999:01"]
+    {
+        assert!(mistakes(&hours(wrong)).contains("model.peak.hours: expected a list in brackets"), "{wrong}");
+    }
+}
+
+#[test]
+fn a_mistake_in_a_change_or_a_service_shows_its_line() {
+    let model = "[[model]]\nname = \"m\"\nprovider = \"openai\"\ninput = 1\noutput = 2\n";
+    let mistake = |more: &str| mistakes(&format!("{model}{more}"));
+    let change = |from: &str| format!("[[model.prices]]\nfrom = {from}\ninput = 1\noutput = 2\n");
+    let day = "expected a day such as 2026-09-01, or a moment such as 2026-09-01T07:00:00Z";
+    assert_eq!(mistake(&change("\"soon\"")), format!("m.toml:7: model.prices.from: {day}"));
+    assert!(mistake("[[model.prices]]\ninput = 1\noutput = 2\n").contains("model.prices.from: missing: "));
+    let order = mistake(&(change("2026-09-01") + &change("2026-09-01")));
+    assert!(order.ends_with("model.prices: the earliest `from` must come first, and each only once"), "{order}");
+    assert!(mistake("prices = 5\n").starts_with("m.toml:6: model.prices: expected tables"));
+    let flex = mistake("flex = { input = 1, outptu = 2 }\n");
+    assert!(flex.contains("m.toml:6: model.flex.outptu: unknown key; did you mean model.flex.output?"), "{flex}");
+    assert!(mistake("batch = 5\n").starts_with("m.toml:6: model.batch: expected a table"));
+    assert!(mistake("regional = 0.5\n").contains("model.regional: expected a factor"));
+    assert!(mistake("web_search = -1\n").contains("model.web_search: expected a price in USD of each"));
 }
 
 #[test]

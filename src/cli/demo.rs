@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use perpetuo::admin::auth::Role;
 use perpetuo::config::{Config, Secret};
 use perpetuo::directory::{CredentialChange, NewKey, WorkspaceChange};
-use perpetuo::proxy::{self, Gateway, Signals};
+use perpetuo::proxy::{self, Gateway, Listeners, Signals};
 use perpetuo::simulator::demo::{DemoProviders, curl_lines};
 use tokio::sync::Notify;
 
@@ -43,7 +43,7 @@ pub(super) fn run(args: &Args) -> Outcome {
     let data_dir = std::env::temp_dir().join(format!("perpetuo-demo-{}", std::process::id()));
     let config = config(args.listen, &data_dir)?;
     logging::start(&config.log);
-    proxy::check_listeners(&config)?;
+    let listeners = Arc::new(Listeners::bind(&config)?);
     let gateway = Gateway::open(config)?;
     let cast = furnish(&gateway, &providers, args.listen)?;
     let done = Arc::new(Notify::new());
@@ -54,7 +54,9 @@ pub(super) fn run(args: &Args) -> Outcome {
             if once || walked.is_err() {
                 done.notify_one();
             } else {
-                println!("The gateway serves on at http://{}; end it with Ctrl-C. Try:\n", cast.address);
+                println!("The gateway serves on at http://{}; end it with Ctrl-C.\n", cast.address);
+                println!("The console: http://{}/console/, with this admin token:\n{}\n", cast.address, cast.token);
+                println!("Or try:\n");
                 println!(
                     "{}",
                     curl_lines(&format!("http://{}", cast.address), &cast.key, &cast.token, &cast.workspace)
@@ -63,7 +65,7 @@ pub(super) fn run(args: &Args) -> Outcome {
             walked
         }
     });
-    proxy::serve(&gateway, Stop(done));
+    proxy::serve(&gateway, &listeners, Stop(done))?;
     drop(gateway);
     let _ = std::fs::remove_dir_all(&data_dir);
     if walker.is_finished() {
@@ -74,7 +76,7 @@ pub(super) fn run(args: &Args) -> Outcome {
 
 fn config(listen: SocketAddr, data_dir: &std::path::Path) -> Result<Config, Box<dyn std::error::Error>> {
     let text = format!(
-        "data_dir = {data_dir:?}\n[server]\nlisten = \"{listen}\"\n[metrics]\nenabled = {}\n[security]\nallow_private_upstreams = [\"127.0.0.1\"]\n[log]\nlevel = \"warn\"\n",
+        "data_dir = {data_dir:?}\n[server]\nlisten = \"{listen}\"\n[metrics]\nenabled = {}\n[security]\nallow_private_upstreams = [\"127.0.0.1\"]\n[log]\nlevel = \"warn\"\naccess = \"off\"\n",
         listen.port() == 3000
     );
     Config::parse(&text, "demo", std::iter::empty()).map_err(|problems| problems.to_string().into())

@@ -35,7 +35,11 @@ pub(super) fn run(gateway: &Gateway) -> Result<(), Error> {
     println!("  workspace      {workspace}");
     println!("  providers      {}", if added.is_empty() { "none yet".to_owned() } else { added.join(", ") });
     println!("  virtual key    {}", key.expose());
-    println!("  admin token    {token}\n");
+    println!("  admin token    {token}");
+    if config.admin.console {
+        println!("  console        {admin}/console/");
+    }
+    println!();
     if added.is_empty() {
         println!("Add a provider:\n");
         println!(

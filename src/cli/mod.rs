@@ -4,12 +4,14 @@
 mod check;
 mod demo;
 mod first_start;
+mod health;
 mod logging;
 mod serve;
 mod signals;
 mod simulate;
 mod store;
 mod token;
+mod upgrade;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -29,6 +31,10 @@ struct Cli {
 enum Command {
     /// Run the gateway.
     Serve(serve::Args),
+    /// Replace the running gateway by this program; no connection is refused, no stream is cut.
+    Upgrade(upgrade::Args),
+    /// Ask the running gateway whether it is ready; for health checks where there is no curl.
+    Health(health::Args),
     /// Check the configuration and the catalogue; print every mistake.
     Check(check::Args),
     /// Print a token for the admin API.
@@ -51,12 +57,15 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 pub(super) fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(args) => serve::run(&args),
+        Command::Upgrade(args) => upgrade::run(&args),
+        Command::Health(args) => health::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Token(args) => token::run(&args),
         Command::Store(args) => store::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Simulate(args) => simulate::run(&args),
     };
+    logging::finish();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -10,6 +10,7 @@ mod secret;
 mod sections;
 pub(crate) mod setting;
 mod source;
+mod traces;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,9 +19,11 @@ use std::path::{Path, PathBuf};
 pub use problems::{Place, Problem, Problems};
 pub use secret::Secret;
 pub use sections::{
-    Admin, Durability, Jwt, Limits, Log, LogFormat, Logs, Meter, Metrics, Retry, Routing, Security, Server, Timeouts,
-    Usage, WhenFull,
+    AccessFormat, Admin, Durability, Jwt, Limits, Log, LogFormat, Logs, Meter, Metrics, Retry, Routing, Security,
+    Server, Timeouts, Usage, WhenFull,
 };
+
+pub use traces::{Pair, Propagate, Tracing, headers};
 
 use reader::{Reader, Source};
 
@@ -55,8 +58,10 @@ pub struct Config {
     pub logs: Logs,
     /// How long sums of usage are kept.
     pub usage: Usage,
-    /// What the program prints.
+    /// What the program prints, and the access log.
     pub log: Log,
+    /// Trace contexts, and the export of spans.
+    pub tracing: Tracing,
 }
 
 impl Default for Config {
@@ -110,6 +115,7 @@ impl Config {
             logs: Logs::read(reader),
             usage: Usage::read(reader),
             log: Log::read(reader),
+            tracing: Tracing::read(reader, env),
         }
     }
 

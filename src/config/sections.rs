@@ -37,7 +37,9 @@ pub struct Server {
     pub h2c: bool,
     /// How long an idle client connection stays open.
     pub max_keepalive: Duration,
-    /// How long a shutdown waits for running answers.
+    /// How long a process that is to end goes on taking connections.
+    pub grace: Duration,
+    /// How long it then waits for running answers.
     pub drain: Duration,
 }
 
@@ -49,6 +51,7 @@ impl Server {
             threads: reader.within("server.threads", cpus, 1..=1024),
             h2c: reader.take("server.h2c", true),
             max_keepalive: reader.within("server.max_keepalive", 75 * SECOND, SECOND..=DAY),
+            grace: reader.within("server.grace", Duration::ZERO, Duration::ZERO..=DAY),
             drain: reader.within("server.drain", 30 * SECOND, Duration::ZERO..=DAY),
         }
     }
@@ -59,11 +62,13 @@ impl Server {
 pub struct Admin {
     /// Its own address; without one it shares the server's.
     pub listen: Option<SocketAddr>,
+    /// Whether the console is served there.
+    pub console: bool,
 }
 
 impl Admin {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-        Self { listen: reader.optional("admin.listen") }
+        Self { listen: reader.optional("admin.listen"), console: reader.take("admin.console", true) }
     }
 }
 
@@ -74,11 +79,20 @@ pub struct Metrics {
     pub enabled: bool,
     /// Its address.
     pub listen: SocketAddr,
+    /// Workspaces that have series of their own; the others share one name.
+    pub max_workspaces: usize,
+    /// Models, each at each provider, that have series of their own; the others share one name.
+    pub max_models: usize,
 }
 
 impl Metrics {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-        Self { enabled: reader.take("metrics.enabled", true), listen: reader.take("metrics.listen", loopback(9464)) }
+        Self {
+            enabled: reader.take("metrics.enabled", true),
+            listen: reader.take("metrics.listen", loopback(9464)),
+            max_workspaces: reader.within("metrics.max_workspaces", 100, 0..=10_000),
+            max_models: reader.within("metrics.max_models", 200, 0..=10_000),
+        }
     }
 }
 
@@ -345,13 +359,23 @@ impl Usage {
     }
 }
 
-/// `[log]`: what the program prints.
+/// `[log]`: what the program prints, and the access log.
 #[derive(Clone, Debug)]
 pub struct Log {
-    /// The least important level that is printed.
+    /// The least important level of the program's own lines.
     pub level: tracing::Level,
-    /// The form of a line.
+    /// The form of the program's own lines.
     pub format: LogFormat,
+    /// The form of the access log, a line for each request.
+    pub access: AccessFormat,
+    /// Its file; without one it is standard output.
+    pub access_file: Option<PathBuf>,
+    /// Whether it names the address that a request came from.
+    pub client_address: bool,
+    /// Whether it holds what was said.
+    pub content: bool,
+    /// Bytes of each body that it holds then.
+    pub content_bytes: usize,
 }
 
 impl Log {
@@ -359,6 +383,11 @@ impl Log {
         Self {
             level: reader.take("log.level", tracing::Level::INFO),
             format: reader.take("log.format", LogFormat::Auto),
+            access: reader.take("log.access", AccessFormat::Auto),
+            access_file: reader.optional("log.access_file"),
+            client_address: reader.take("log.client_address", false),
+            content: reader.take("log.content", false),
+            content_bytes: reader.within("log.content_bytes", 16 * 1024, 1..=MIB),
         }
     }
 }
@@ -377,6 +406,25 @@ pub enum LogFormat {
 impl Words for LogFormat {
     fn words() -> Vec<(&'static str, Self)> {
         vec![("auto", Self::Auto), ("json", Self::Json), ("text", Self::Text)]
+    }
+}
+
+/// The form of the access log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// One JSON object per line.
+    Json,
+    /// For people.
+    Text,
+    /// None.
+    Off,
+}
+
+impl Words for AccessFormat {
+    fn words() -> Vec<(&'static str, Self)> {
+        vec![("auto", Self::Auto), ("json", Self::Json), ("text", Self::Text), ("off", Self::Off)]
     }
 }
 
@@ -402,6 +450,6 @@ impl Setting for HostName {
 }
 
 /// How a secret is shown: whether there is one.
-const fn hidden(secret: Option<&Secret>) -> &'static str {
+pub(super) const fn hidden(secret: Option<&Secret>) -> &'static str {
     if secret.is_some() { "set" } else { "not set" }
 }

@@ -45,8 +45,9 @@ fn the_shipped_file_documents_every_key_with_a_valid_example() {
     let every = shipped_with_every_key();
     let mut reader = Reader::document(Source { file: "p.toml", text: &every });
     let long = "0123456789abcdef0123456789abcdef".to_owned();
-    let names = ["PERPETUO_MASTER_KEY", "PERPETUO_JWT_SECRET"];
-    Config::read(&mut reader, &names.map(|name| (name.to_owned(), long.clone())).into_iter().collect());
+    let names = ["PERPETUO_MASTER_KEY", "PERPETUO_JWT_SECRET"].map(|name| (name.to_owned(), long.clone()));
+    let headers = ("OTEL_EXPORTER_OTLP_HEADERS".to_owned(), format!("authorization={long}"));
+    Config::read(&mut reader, &names.into_iter().chain([headers]).collect());
     let declared = reader.declared.clone();
     assert!(declared.len() >= 33, "only {} keys were read", declared.len());
     for key in declared {
@@ -252,4 +253,26 @@ proptest::proptest! {
             assert!(!problems.0.is_empty());
         }
     }
+}
+
+#[test]
+fn a_collector_is_a_bare_url_and_its_headers_are_a_secret() {
+    let with = |endpoint: &str| format!("[tracing]\nendpoint = \"{endpoint}\"\n");
+    for wrong in ["localhost:4318", "grpc://c:4317", "http://user:pw@c", "http://c?key=1", "http://c#x", "http://"] {
+        assert!(mistakes(&with(wrong), &[]).contains("tracing.endpoint: expected a URL"), "{wrong}");
+    }
+    let headers = "[tracing]\nheaders = \"env:H\"\nsample = 0.25\n";
+    let config = parse(headers, &[("H", "authorization=Bearer%20horse-battery, x-b=2")]).unwrap();
+    let read: Vec<_> = super::headers(&config.tracing.headers.clone().unwrap()).unwrap();
+    let read: Vec<_> = read.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+    assert_eq!(read, [("authorization", "Bearer horse-battery"), ("x-b", "2")]);
+    assert!(!format!("{config:?}").contains("horse") && config.tracing.sample == 0.25);
+    let wrong = mistakes(headers, &[("H", "correct horse battery staple")]);
+    assert!(wrong.contains("tracing.headers: expected name=value") && !wrong.contains("horse"), "{wrong}");
+    let found = mistakes("[tracing]\nheaders = \"authorization=Bearer horse-battery\"\nsample = 1.5\n", &[]);
+    assert!(
+        found.contains("tracing.headers: ") && found.contains("tracing.sample: must be between 0 and 1"),
+        "{found}"
+    );
+    assert!(!found.contains("horse"), "{found}");
 }

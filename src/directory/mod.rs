@@ -110,6 +110,17 @@ impl Directory {
         Some(Caller { key: key.clone(), workspace: tenant.workspace.clone() })
     }
 
+    /// The word for why this virtual key is refused: `malformed`, `expired`, or `unknown`, which it is once it is revoked. For
+    /// operators; a client learns nothing of it.
+    pub fn refusal(&self, presented: &str, now: Timestamp) -> &'static str {
+        if !well_formed(presented) {
+            return "malformed";
+        }
+        let tenants = self.read();
+        let found = self.keys.hashes(presented).find_map(|hash| tenants.by_hash.get(&hash));
+        if found.is_some_and(|key| !key.is_valid(now)) { "expired" } else { "unknown" }
+    }
+
     /// A workspace by id.
     pub fn workspace(&self, id: &str) -> Option<Arc<Workspace>> {
         self.read().by_id.get(id).map(|tenant| tenant.workspace.clone())

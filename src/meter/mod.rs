@@ -4,6 +4,7 @@
 //! request path never waits for the store, unless it was told to, and then not for ever; every booking is in metrics; one that does not reach the ledger is counted and logged.
 
 mod price;
+mod why;
 mod writer;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,9 +17,10 @@ use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::store::{Booking, Store};
 
-pub use price::price;
+pub use price::{Priced, Tariff, Used, price};
 use tokio::sync::oneshot;
-use writer::{CommitTime, Message, Retry, Writer};
+pub use why::Why;
+use writer::{CommitTime, Message, Oldest, Retry, Writer};
 
 /// At most one line of the log about dropped bookings in this time.
 const LOG_EVERY: Duration = Duration::from_secs(5);
@@ -52,6 +54,7 @@ struct Inner {
     metrics: Arc<Metrics>,
     complaints: Complaints,
     commit_time: Arc<CommitTime>,
+    oldest: Arc<Oldest>,
     capacity: usize,
     sync: bool,
 }
@@ -66,6 +69,7 @@ impl Meter {
         let (sender, receiver) = sync_channel(options.queue.max(1));
         let stopping = Arc::new(AtomicBool::new(false));
         let commit_time = Arc::new(CommitTime::new());
+        let oldest = Arc::new(Oldest::default());
         let writer = Writer {
             receiver,
             store,
@@ -74,12 +78,14 @@ impl Meter {
             retry,
             stopping: Arc::clone(&stopping),
             commit_time: Arc::clone(&commit_time),
+            oldest: Arc::clone(&oldest),
         };
         let (capacity, sync) = (options.queue, options.sync);
         let thread = Builder::new().name("ledger".into()).spawn(move || writer.run()).map_err(Error::internal)?;
         let (sender, writer) = (RwLock::new(Some(sender)), Mutex::new(Some(thread)));
+        metrics.ledger.queue_capacity.set(i64::try_from(capacity).unwrap_or(i64::MAX));
         let complaints = Complaints::new();
-        let inner = Inner { sender, writer, stopping, metrics, complaints, commit_time, capacity, sync };
+        let inner = Inner { sender, writer, stopping, metrics, complaints, commit_time, oldest, capacity, sync };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -101,7 +107,7 @@ impl Meter {
         let in_time = tokio::time::timeout(PATIENCE, committed).await;
         let committed = matches!(in_time, Ok(Ok(())));
         if !committed {
-            self.inner.metrics.ledger_late.inc();
+            self.inner.metrics.ledger.late.inc();
         }
         committed
     }
@@ -109,28 +115,33 @@ impl Meter {
     fn send(&self, booking: Booking, answer: Option<oneshot::Sender<()>>) -> bool {
         let inner = &self.inner;
         if inner.commit_time.is_over(PATIENCE) {
-            inner.metrics.ledger_failing.set(1);
-            inner.complaints.stuck(inner.metrics.ledger_queue.get());
+            inner.metrics.ledger.failing.set(1);
+            inner.complaints.stuck(inner.metrics.ledger.queue.get());
         }
         inner.metrics.observe(&booking);
         // Counted before it is sent, as the writer may take it off the count before this thread runs on.
-        inner.metrics.ledger_queue.inc();
+        inner.metrics.ledger.queue.inc();
         let sender = inner.sender.read().unwrap_or_else(PoisonError::into_inner);
-        let why = match sender.as_ref().map(|sender| sender.try_send(Message::Book(Box::new(booking), answer))) {
+        let why = match sender.as_ref().map(|sender| sender.try_send(Message::book(booking, answer))) {
             Some(Ok(())) => return true,
             Some(Err(TrySendError::Full(_))) => "the queue is full",
             Some(Err(TrySendError::Disconnected(_))) | None => "the writer is gone",
         };
         drop(sender);
-        inner.metrics.ledger_queue.dec();
-        inner.metrics.ledger_dropped.inc();
+        inner.metrics.ledger.queue.dec();
+        inner.metrics.ledger.dropped.inc();
         inner.complaints.dropped(why);
         false
     }
 
     /// Whether the next booking would be dropped.
     pub fn is_full(&self) -> bool {
-        usize::try_from(self.inner.metrics.ledger_queue.get()).is_ok_and(|waiting| waiting >= self.inner.capacity)
+        usize::try_from(self.inner.metrics.ledger.queue.get()).is_ok_and(|waiting| waiting >= self.inner.capacity)
+    }
+
+    /// How long the oldest booking that is not on disk has been waiting.
+    pub fn lag(&self) -> Duration {
+        self.inner.oldest.age()
     }
 
     /// Waits until everything booked before is committed. False when the writer is gone or gave a booking up since the

@@ -1,125 +1,175 @@
 //! What a usage costs.
 //!
-//! Not here: prices (`catalog`). Invariant: what has no price is never silently free.
+//! Not here: prices (`catalog`). Invariants: what has no price is never silently free; what a provider charges is never
+//! recalculated; whatever is not exact says why.
 
-use crate::catalog::Prices;
+use super::why::Why;
+use crate::catalog::{Prices, Rates};
 use crate::money::Money;
-use crate::usage::{Certainty, Usage};
+use crate::usage::{Bill, Certainty, CostSource, ServiceTier, Usage};
 
-/// The cost of a usage and how sure it is. `exact` says that the provider counted the tokens itself.
-///
-/// The size of the whole prompt, cached tokens included, chooses the rates of the request. What has no price of its own
-/// costs what input or output costs. Without prices the cost is zero and `Unpriced`, unless there was nothing to pay for.
-pub fn price(usage: &Usage, prices: Option<&Prices>, exact: bool) -> (Money, Certainty) {
-    if exact && usage.total_tokens() == 0 {
-        return (Money::ZERO, Certainty::Exact);
+/// What an attempt used.
+pub struct Used<'a> {
+    /// The tokens of the model that was asked.
+    pub usage: &'a Usage,
+    /// What the provider said beside them.
+    pub bill: &'a Bill,
+    /// Why the tokens are estimated; none where the provider counted them.
+    pub estimated: Option<Why>,
+}
+
+/// The prices at the time of the request.
+pub struct Tariff<'a> {
+    /// Of the model that was asked, if known.
+    pub own: Option<&'a Prices>,
+    /// Of another model at the same provider, by the provider's name for it.
+    pub other: &'a dyn Fn(&str) -> Option<&'a Prices>,
+}
+
+/// A cost, and how sure it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Priced {
+    /// The cost.
+    pub cost: Money,
+    /// How sure it is.
+    pub certainty: Certainty,
+    /// What it was taken from; none where nothing was priced.
+    pub source: Option<CostSource>,
+    /// Why it is not exact.
+    pub why: Option<Why>,
+}
+
+impl Priced {
+    const fn new(cost: Money, source: Option<CostSource>, why: Option<Why>) -> Self {
+        let certainty = if why.is_some() { Certainty::Estimated } else { Certainty::Exact };
+        Self { cost, certainty, source, why }
     }
-    let Some(prices) = prices else { return (Money::ZERO, Certainty::Unpriced) };
-    let rates = prices.for_prompt(usage.prompt_tokens());
-    let heard = usage.audio_input.min(usage.input);
-    let spoken = usage.audio_output.min(usage.output);
-    let written = if usage.reasoning > 0 { rates.thinking_output.unwrap_or(rates.output) } else { rates.output };
-    let cost = rates.input.times(usage.input - heard)
-        + rates.audio_input.unwrap_or(rates.input).times(heard)
-        + rates.cached_read.unwrap_or(rates.input).times(usage.cached_read)
-        + rates.cache_write.unwrap_or(rates.input).times(usage.cache_write)
-        + written.times(usage.output - spoken)
-        + rates.audio_output.unwrap_or(written).times(spoken);
-    (cost, if exact { Certainty::Exact } else { Certainty::Estimated })
+
+    const fn unpriced(why: Why) -> Self {
+        Self { cost: Money::ZERO, certainty: Certainty::Unpriced, source: None, why: Some(why) }
+    }
+}
+
+/// What an attempt costs.
+///
+/// What the provider charges stands, for any model. Else the size of the whole prompt, cached tokens included, chooses the
+/// rates of the tier that served; what has no price of its own costs what input or output costs. Without prices the cost is
+/// zero and `Unpriced`, unless there was nothing to pay for.
+pub fn price(used: &Used<'_>, tariff: &Tariff<'_>) -> Priced {
+    let Used { usage, bill, estimated } = used;
+    let reported = Some(CostSource::Reported);
+    match (bill.cost, estimated) {
+        (Some(cost), None) => return Priced::new(cost, reported, None),
+        (None, None) if is_nothing(used) => return Priced::new(Money::ZERO, None, None),
+        _ => {}
+    }
+    if bill.tier == ServiceTier::Committed {
+        return Priced::unpriced(Why::Committed);
+    }
+    // What a provider had charged before the answer broke off is the least that it costs.
+    let least = bill.cost.filter(|cost| *cost > Money::ZERO);
+    let Some(prices) = tariff.own else {
+        return least.map_or(Priced::unpriced(Why::NoPrice), |cost| Priced::new(cost, reported, *estimated));
+    };
+    let mut total = Total { prices, bill, cost: prices.request.unwrap_or_default(), doubt: *estimated };
+    total.add(usage, prices);
+    for (model, usage) in &bill.others {
+        match (tariff.other)(model) {
+            Some(prices) => total.add(usage, prices),
+            None => total.doubt(Why::NoPriceOfOther),
+        }
+    }
+    match least.filter(|least| *least > total.cost) {
+        Some(cost) => Priced::new(cost, reported, total.doubt),
+        None => Priced::new(total.cost, Some(CostSource::Catalogue), total.doubt),
+    }
+}
+
+/// Whether there was nothing to pay for.
+fn is_nothing(Used { usage, bill, .. }: &Used<'_>) -> bool {
+    usage.total_tokens() == 0 && usage.web_searches == 0 && bill.others.is_empty()
+}
+
+/// A cost that is being added up.
+struct Total<'a> {
+    prices: &'a Prices,
+    bill: &'a Bill,
+    cost: Money,
+    doubt: Option<Why>,
+}
+
+impl Total<'_> {
+    fn add(&mut self, usage: &Usage, prices: &Prices) {
+        let sheet = prices.service(self.bill.tier).unwrap_or_else(|| {
+            self.doubt(Why::NoTierPrice);
+            &prices.usual
+        });
+        let tokens = cost_of(usage, sheet.for_prompt(usage.prompt_tokens()));
+        let percent = prices.regional_percent.filter(|_| self.bill.regional);
+        self.cost += percent.map_or(tokens, |percent| tokens.percent(percent));
+        if usage.web_searches > 0 {
+            match self.prices.web_search {
+                Some(fee) => self.cost += fee.times(usage.web_searches),
+                None => self.doubt(Why::NoSearchPrice),
+            }
+        }
+    }
+
+    /// The first doubt is the one that is told.
+    fn doubt(&mut self, why: Why) {
+        self.doubt.get_or_insert(why);
+    }
+}
+
+/// Each kind of token at its rate, none twice, and no more of a kind than there is of what it is part of.
+fn cost_of(usage: &Usage, rates: &Rates) -> Money {
+    let mut prompt = Part::new(usage.input);
+    let heard = prompt.take(usage.audio_input);
+    let seen = prompt.take(usage.image_input);
+    let mut read = Part::new(usage.cached_read);
+    let read_sound = read.take(usage.cached_audio);
+    let mut written = Part::new(usage.cache_write);
+    let for_an_hour = written.take(usage.cache_write_1h);
+    let mut answer = Part::new(usage.output);
+    let spoken = answer.take(usage.audio_output);
+    let drawn = answer.take(usage.image_output);
+    let thought = answer.take(usage.reasoning);
+
+    let cached_read = rates.cached_read.unwrap_or(rates.input);
+    let cache_write = rates.cache_write.unwrap_or(rates.input);
+    let thinking = rates.thinking_output.filter(|_| usage.reasoning > 0);
+    let text = thinking.unwrap_or(rates.output);
+    let kinds = [
+        (prompt.0, rates.input),
+        (heard, rates.audio_input.unwrap_or(rates.input)),
+        (seen, rates.image_input.unwrap_or(rates.input)),
+        (read.0, cached_read),
+        (read_sound, rates.cached_audio.unwrap_or(cached_read)),
+        (written.0, cache_write),
+        (for_an_hour, rates.cache_write_1h.unwrap_or(cache_write)),
+        (answer.0, text),
+        (spoken, rates.audio_output.unwrap_or(text)),
+        (drawn, rates.image_output.unwrap_or(text)),
+        (thought, rates.reasoning_output.unwrap_or(text)),
+    ];
+    kinds.into_iter().map(|(tokens, rate)| rate.times(tokens)).sum()
+}
+
+/// Tokens of which parts are taken.
+struct Part(u64);
+
+impl Part {
+    const fn new(tokens: u64) -> Self {
+        Self(tokens)
+    }
+
+    /// Takes so many, or all that are left.
+    fn take(&mut self, tokens: u64) -> u64 {
+        let taken = tokens.min(self.0);
+        self.0 -= taken;
+        taken
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::catalog::{Rates, Tier};
-    use proptest::prelude::*;
-
-    const USAGE: Usage = Usage {
-        input: 1000,
-        cached_read: 200,
-        cache_write: 50,
-        output: 300,
-        reasoning: 100,
-        audio_input: 10,
-        audio_output: 10,
-        cache_write_1h: 0,
-        cached_audio: 0,
-        image_input: 0,
-        image_output: 0,
-        web_searches: 0,
-    };
-
-    fn per_token(dollars: f64) -> Money {
-        Money::per_token(dollars).unwrap()
-    }
-
-    fn rates() -> Rates {
-        Rates { input: per_token(3.0), output: per_token(15.0), ..Rates::default() }
-    }
-
-    fn prices() -> Prices {
-        Prices { base: rates(), tiers: Vec::new() }
-    }
-
-    #[test]
-    fn each_kind_has_its_price_and_parts_are_not_billed_twice() {
-        let base = Rates { cached_read: Money::per_token(0.3), cache_write: Money::per_token(3.75), ..rates() };
-        let expected = 1000 * 3_000_000 + 200 * 300_000 + 50 * 3_750_000 + 300 * 15_000_000;
-        let prices = Prices { base, ..prices() };
-        assert_eq!(price(&USAGE, Some(&prices), true), (Money(expected), Certainty::Exact));
-    }
-
-    #[test]
-    fn sound_has_its_own_price_and_is_taken_off_the_text() {
-        let base = Rates { audio_input: Money::per_token(32.0), audio_output: Money::per_token(64.0), ..rates() };
-        let expected = (990 + 250) * 3_000_000 + 10 * 32_000_000 + 290 * 15_000_000 + 10 * 64_000_000;
-        assert_eq!(price(&USAGE, Some(&Prices { base, ..prices() }), true).0, Money(expected));
-        let odd = Usage { audio_input: u64::MAX, audio_output: u64::MAX, input: 1, output: 1, ..Usage::default() };
-        assert_eq!(price(&odd, Some(&Prices { base, ..prices() }), true).0, Money(96_000_000), "no more than there is");
-    }
-
-    #[test]
-    fn an_answer_that_was_thought_about_has_its_own_price_as_a_whole() {
-        let prices = Prices { base: Rates { thinking_output: Money::per_token(40.0), ..rates() }, tiers: Vec::new() };
-        let thought = Usage { output: 300, reasoning: 1, ..Usage::default() };
-        assert_eq!(price(&thought, Some(&prices), true).0, Money(300 * 40_000_000));
-        assert_eq!(price(&Usage { reasoning: 0, ..thought }, Some(&prices), true).0, Money(300 * 15_000_000));
-    }
-
-    #[test]
-    fn a_long_prompt_makes_every_token_of_the_request_dearer_cached_ones_included() {
-        let tier = |above, dollars| Tier { above, rates: Rates { input: per_token(dollars), ..rates() } };
-        let prices = Prices { base: rates(), tiers: vec![tier(1000, 6.0), tier(2000, 9.0)] };
-        let cost = |usage: Usage| price(&usage, Some(&prices), true).0;
-        let fresh = |input| Usage { input, ..Usage::default() };
-        assert_eq!(cost(fresh(1000)), Money(1000 * 3_000_000), "the threshold itself is still short");
-        assert_eq!(cost(fresh(1001)), Money(1001 * 6_000_000));
-        assert_eq!(cost(fresh(5000)), Money(5000 * 9_000_000));
-        let cached = Usage { input: 1, cached_read: 900, cache_write: 100, output: 1, ..Usage::default() };
-        assert_eq!(cost(cached), Money(1001 * 6_000_000 + 15_000_000), "what a cache had counts towards the size");
-    }
-
-    #[test]
-    fn cached_tokens_without_a_price_cost_what_input_costs() {
-        let expected = 1250 * 3_000_000 + 300 * 15_000_000;
-        assert_eq!(price(&USAGE, Some(&prices()), false), (Money(expected), Certainty::Estimated));
-    }
-
-    #[test]
-    fn no_price_is_unpriced_and_a_price_of_zero_is_exact() {
-        assert_eq!(price(&USAGE, None, true), (Money::ZERO, Certainty::Unpriced));
-        assert_eq!(price(&USAGE, None, false), (Money::ZERO, Certainty::Unpriced));
-        assert_eq!(price(&USAGE, Some(&Prices::default()), true), (Money::ZERO, Certainty::Exact));
-    }
-
-    proptest! {
-        #[test]
-        fn two_halves_cost_what_the_whole_costs(input in 0_u64..1 << 40, output in 0_u64..1 << 40, share in 0_u64..1 << 40) {
-            let whole = Usage { input, output, ..Usage::default() };
-            let left = Usage { input: input.min(share), output: output.min(share), ..Usage::default() };
-            let right = Usage { input: input - left.input, output: output - left.output, ..Usage::default() };
-            let cost = |usage| price(usage, Some(&prices()), true).0;
-            prop_assert_eq!(cost(&whole), cost(&left) + cost(&right));
-        }
-    }
-}
+mod tests;

@@ -150,11 +150,6 @@ fn kept(store: &dyn Store) -> u64 {
     store.logs("ws", &LogQuery::default()).unwrap().total
 }
 
-fn attempts_seen(metrics: &Metrics) -> u64 {
-    let families = prometheus::core::Collector::collect(&metrics.requests);
-    families.iter().flat_map(|family| family.get_metric()).map(|metric| metric.get_counter().get_value() as u64).sum()
-}
-
 #[test]
 fn what_was_booked_before_a_flush_is_in_the_ledger_after_it() {
     let store = Arc::new(Scripted::default());
@@ -167,8 +162,8 @@ fn what_was_booked_before_a_flush_is_in_the_ledger_after_it() {
     });
     assert!(meter.flush());
     assert_eq!(kept(&*store), 400);
-    assert_eq!((metrics.ledger_queue.get(), metrics.ledger_dropped.get(), metrics.ledger_errors.get()), (0, 0, 0));
-    assert_eq!(attempts_seen(&metrics), 400);
+    assert_eq!((metrics.ledger.queue.get(), metrics.ledger.dropped.get(), metrics.ledger.errors.get()), (0, 0, 0));
+    assert_eq!(metrics.requests.in_all(), 400);
 }
 
 #[test]
@@ -179,10 +174,24 @@ fn bookings_that_wait_are_committed_together_up_to_the_largest_batch() {
     assert!(meter.book(numbered(0)));
     store.gate.await_writer();
     (1..=25).for_each(|n| assert!(meter.book(numbered(n))));
-    assert_eq!(metrics.ledger_queue.get(), 25);
+    assert_eq!(metrics.ledger.queue.get(), 25);
     store.gate.set(false);
     assert!(meter.flush());
     assert_eq!(*store.sizes.lock().unwrap(), [1, 10, 10, 5]);
+}
+
+#[test]
+fn the_lag_is_that_of_the_oldest_booking_and_nothing_once_all_are_on_disk() {
+    let store = Arc::new(Scripted::default());
+    store.gate.set(true);
+    let (meter, metrics) = start(&store, MeterOptions { batch: Duration::ZERO, ..OPTIONS });
+    assert_eq!(meter.lag(), Duration::ZERO);
+    assert!(meter.book(numbered(0)));
+    store.gate.await_writer();
+    assert!(meter.lag() > Duration::ZERO);
+    store.gate.set(false);
+    assert!(meter.flush());
+    assert_eq!((meter.lag(), metrics.ledger.bookings.get()), (Duration::ZERO, 1));
 }
 
 #[test]
@@ -194,8 +203,8 @@ fn a_full_queue_is_counted_and_does_not_block() {
     store.gate.await_writer();
     let taken: Vec<_> = (1..=5).map(|n| meter.book(numbered(n))).collect();
     assert_eq!(taken, [true, true, true, false, false]);
-    assert_eq!((metrics.ledger_dropped.get(), metrics.ledger_queue.get()), (2, 3));
-    assert_eq!(attempts_seen(&metrics), 6, "a dropped booking is still in metrics");
+    assert_eq!((metrics.ledger.dropped.get(), metrics.ledger.queue.get()), (2, 3));
+    assert_eq!(metrics.requests.in_all(), 6, "a dropped booking is still in metrics");
     store.gate.set(false);
     assert!(meter.flush());
     assert_eq!(kept(&*store), 4);
@@ -208,7 +217,7 @@ fn a_store_that_fails_at_first_loses_nothing_and_doubles_nothing() {
     (0..10).for_each(|n| assert!(meter.book(numbered(n))));
     assert!(meter.flush());
     assert_eq!(kept(&*store), 10);
-    assert_eq!((metrics.ledger_errors.get(), metrics.ledger_dropped.get()), (4, 0));
+    assert_eq!((metrics.ledger.errors.get(), metrics.ledger.dropped.get()), (4, 0));
 }
 
 #[test]
@@ -217,8 +226,8 @@ fn a_disk_that_fails_for_long_keeps_bookings_waiting_and_gets_each_once_in_the_e
     let (meter, metrics) = start(&store, OPTIONS);
     (0..300).for_each(|n| assert!(meter.book(numbered(n))));
     assert!(meter.flush());
-    assert_eq!((kept(&*store), metrics.ledger_dropped.get(), metrics.ledger_errors.get()), (300, 0, 500));
-    assert_eq!(metrics.ledger_failing.get(), 0);
+    assert_eq!((kept(&*store), metrics.ledger.dropped.get(), metrics.ledger.errors.get()), (300, 0, 500));
+    assert_eq!(metrics.ledger.failing.get(), 0);
 }
 
 #[tokio::test]
@@ -234,7 +243,7 @@ async fn who_waits_goes_on_when_the_booking_is_committed_and_not_before() {
     }
     store.gate.set(false);
     assert!(waiting.await);
-    assert_eq!((kept(&*store), metrics.ledger_late.get()), (1, 0));
+    assert_eq!((kept(&*store), metrics.ledger.late.get()), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -243,7 +252,7 @@ async fn an_answer_does_not_wait_for_ever_for_a_stuck_disk_and_its_booking_is_ke
     store.gate.set(true);
     let (meter, metrics) = start(&store, MeterOptions { sync: true, ..OPTIONS });
     assert!(!meter.book_and_wait(numbered(0)).await);
-    assert_eq!(metrics.ledger_late.get(), 1);
+    assert_eq!(metrics.ledger.late.get(), 1);
     store.gate.set(false);
     assert!(meter.flush());
     assert_eq!(kept(&*store), 1);
@@ -255,7 +264,7 @@ fn a_store_that_panics_is_a_store_that_failed() {
     let (meter, metrics) = start(&store, OPTIONS);
     assert!(meter.book(numbered(0)));
     assert!(meter.flush());
-    assert_eq!((kept(&*store), metrics.ledger_errors.get()), (1, 1));
+    assert_eq!((kept(&*store), metrics.ledger.errors.get()), (1, 1));
 }
 
 #[test]
@@ -264,7 +273,7 @@ fn one_booking_that_can_never_be_committed_does_not_take_others_with_it() {
     let (meter, metrics) = start(&store, OPTIONS);
     (0..10).for_each(|n| assert!(meter.book(numbered(n))));
     assert!(!meter.flush(), "the lost booking was not reported");
-    assert_eq!((kept(&*store), metrics.ledger_dropped.get()), (9, 1));
+    assert_eq!((kept(&*store), metrics.ledger.dropped.get()), (9, 1));
     assert!(meter.book(numbered(11)));
     assert!(meter.flush(), "the meter did not recover");
 }
@@ -279,7 +288,7 @@ fn a_shutdown_commits_what_waits_and_later_bookings_are_counted() {
     assert!(!meter.book(numbered(50)));
     assert!(!meter.flush());
     meter.shutdown();
-    assert_eq!((metrics.ledger_dropped.get(), metrics.ledger_queue.get()), (1, 0));
+    assert_eq!((metrics.ledger.dropped.get(), metrics.ledger.queue.get()), (1, 0));
 }
 
 #[test]
@@ -293,7 +302,7 @@ fn a_shutdown_does_not_wait_long_for_a_store_that_fails_for_good() {
     store.gate.await_writer();
     store.gate.set(false);
     meter.shutdown();
-    assert_eq!(metrics.ledger_dropped.get(), 1);
+    assert_eq!(metrics.ledger.dropped.get(), 1);
 }
 
 #[test]

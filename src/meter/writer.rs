@@ -5,9 +5,9 @@
 //! take it or the process ends, is counted and stands whole in the log.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -20,9 +20,22 @@ use crate::store::{Booking, Store};
 /// What is sent to the writer.
 pub(super) enum Message {
     /// A booking for the ledger, and who waits until it is committed.
-    Book(Box<Booking>, Option<oneshot::Sender<()>>),
+    Book(Box<Booking>, Sent),
     /// Somebody waits until what was sent before is committed; told whether all was.
     Flush(SyncSender<bool>),
+}
+
+/// Of a booking that waits: since when, and who waits for it.
+pub(super) struct Sent {
+    at: Instant,
+    answer: Option<oneshot::Sender<()>>,
+}
+
+impl Message {
+    /// A booking that is sent now.
+    pub(super) fn book(booking: Booking, answer: Option<oneshot::Sender<()>>) -> Self {
+        Self::Book(Box::new(booking), Sent { at: Instant::now(), answer })
+    }
 }
 
 /// How often a failed commit is tried again.
@@ -54,6 +67,7 @@ pub(super) struct Writer {
     pub(super) retry: Retry,
     pub(super) stopping: Arc<AtomicBool>,
     pub(super) commit_time: Arc<CommitTime>,
+    pub(super) oldest: Arc<Oldest>,
 }
 
 /// What is committed in one piece.
@@ -83,6 +97,7 @@ impl Writer {
         while let Ok(first) = self.receiver.recv() {
             let batch = self.gather(first);
             let committed = batch.bookings.is_empty() || self.commit(&batch.bookings);
+            self.oldest.set(None);
             all_committed &= committed;
             for answer in batch.answers.into_iter().filter(|_| committed) {
                 let _ = answer.send(());
@@ -110,8 +125,11 @@ impl Writer {
 
     fn take(&self, batch: &mut Batch, message: Message) {
         match message {
-            Message::Book(booking, answer) => {
-                self.metrics.ledger_queue.dec();
+            Message::Book(booking, Sent { at, answer }) => {
+                self.metrics.ledger.queue.dec();
+                if batch.bookings.is_empty() {
+                    self.oldest.set(Some(at));
+                }
                 batch.bookings.push(*booking);
                 batch.answers.extend(answer);
             }
@@ -151,7 +169,7 @@ impl Writer {
 
     fn commit_alone(&self, booking: &Booking) -> bool {
         let Err(failed) = self.append(std::slice::from_ref(booking)) else { return true };
-        self.metrics.ledger_dropped.inc();
+        self.metrics.ledger.dropped.inc();
         let record = serde_json::to_string(booking).unwrap_or_default();
         tracing::error!(error = ?failed.error(), record, "the ledger lost a booking");
         false
@@ -170,10 +188,13 @@ impl Writer {
         };
         self.commit_time.end();
         match &appended {
-            Ok(()) => self.metrics.ledger_commit.observe(start.elapsed().as_secs_f64()),
-            Err(_) => self.metrics.ledger_errors.inc(),
+            Ok(()) => {
+                self.metrics.ledger.commit.observe(start.elapsed().as_secs_f64());
+                self.metrics.ledger.bookings.inc_by(bookings.len() as u64);
+            }
+            Err(_) => self.metrics.ledger.errors.inc(),
         }
-        self.metrics.ledger_failing.set(i64::from(appended.is_err()));
+        self.metrics.ledger.failing.set(i64::from(appended.is_err()));
         appended
     }
 }
@@ -184,6 +205,22 @@ impl Failed {
             Self::Disk(error) | Self::Booking(error) => Some(error),
             Self::Panic => None,
         }
+    }
+}
+
+/// When the oldest booking that is not on disk was sent: the first one of the batch that the writer has in hand, as it takes them
+/// in their order and takes the next one at once.
+#[derive(Default)]
+pub(super) struct Oldest(Mutex<Option<Instant>>);
+
+impl Oldest {
+    fn set(&self, sent: Option<Instant>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = sent;
+    }
+
+    /// How long ago that was; nothing when everything is on disk.
+    pub(super) fn age(&self) -> Duration {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).map_or(Duration::ZERO, |sent| sent.elapsed())
     }
 }
 

@@ -43,7 +43,7 @@ use crate::config::Secret;
 use crate::error::{Error, ErrorKind, Result};
 use crate::frames::Framing;
 use crate::sse::Event;
-use crate::usage::Usage;
+use crate::usage::{Bill, Usage};
 
 pub use endpoint::Endpoint;
 pub use failure::{Failure, ProviderMessage, event_failure, failure};
@@ -188,6 +188,8 @@ pub struct Answer {
     pub body: Bytes,
     /// What the provider says it cost in tokens.
     pub usage: Option<Usage>,
+    /// What it says of the bill beside them.
+    pub bill: Bill,
 }
 
 /// What a stream translator writes to.
@@ -199,6 +201,8 @@ pub struct StreamOut {
     pub content: bool,
     /// The newest figure of the provider.
     pub usage: Option<Usage>,
+    /// What it says of the bill beside it.
+    pub bill: Bill,
     /// Bytes of generated text that passed, for an estimate when the provider's figure never comes.
     pub generated: u64,
     /// The stream said that it is complete; what follows is ignored.
@@ -241,6 +245,11 @@ pub trait Dialect: Send + Sync {
     /// How its streams are cut into events.
     fn framing(&self) -> Framing {
         Framing::Sse
+    }
+
+    /// Whether its answers say what they cost, so that a model needs no price.
+    fn reports_cost(&self) -> bool {
+        false
     }
 
     /// What an error body says.

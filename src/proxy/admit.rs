@@ -4,7 +4,7 @@
 //! then its head without a full parse, then the candidates, then its limits. Nothing is sent to any provider here.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::header;
@@ -58,7 +58,11 @@ impl Gateway {
         context.caller = Some(caller.clone());
         let permit = context.permit.insert(self.let_in(&caller, &snapshot.config.limits)?);
         let room = Room { permit, metrics: &self.metrics };
-        let body = Body::scan(read_body(session, snapshot, snapshot.config.limits.max_body_bytes, Some(room)).await?)?;
+        let asked = Instant::now();
+        let body = read_body(session, snapshot, snapshot.config.limits.max_body_bytes, Some(room)).await;
+        context.waited += asked.elapsed();
+        let body = Body::scan(body?)?;
+        context.keep_content(body.bytes(), snapshot);
         let head = read_head(&body, kind)?;
         let strategy = strategy(session, &caller, snapshot)?;
         let asked = Asked { model: head.model.clone(), strategy, stream: head.stream };
@@ -66,6 +70,9 @@ impl Gateway {
         let timeout = timeout(session, &head, snapshot)?;
         let strict = header_text(session, "x-perpetuo-strict").is_some_and(|text| text.eq_ignore_ascii_case("true"));
         let group = snapshot.planner.group(&caller.workspace, &head.model, kind).await?;
+        if group.candidates().iter().all(|candidate| candidate.barred) {
+            return Err(unpriced(&head.model));
+        }
         let request = request(&body, &head, strategy, hash(&caller.key.id));
         self.reserve(context, &caller, dearest(&group, &request))?;
         let call = Call {
@@ -73,6 +80,7 @@ impl Gateway {
             kind,
             head,
             strict,
+            trace: Arc::clone(&context.trace),
             request_id: context.request_id.clone(),
             created: context.created_at.as_second(),
             deadline: context.started + timeout,
@@ -99,7 +107,7 @@ impl Gateway {
         let taken = Reservation::take(&subjects, amount, when);
         context.standing = quota::standing(&subjects, when);
         let reservation = taken.inspect_err(|refusal| {
-            self.metrics.control.rate_limited.with_label_values(&[refusal.limit.as_str()]).inc();
+            self.metrics.access.rate_limited(refusal.limit, refusal.whose == subjects[1].what);
         })?;
         context.reservation = Some(reservation);
         Ok(())
@@ -109,9 +117,11 @@ impl Gateway {
     ///
     /// Errors: `InvalidApiKey` with one constant text, whatever was wrong.
     pub(super) fn authenticate(&self, session: &Session, snapshot: &Snapshot) -> Result<Caller> {
-        let caller = bearer(session).and_then(|key| snapshot.directory.authenticate(key, Timestamp::now()));
+        let (key, now) = (bearer(session), Timestamp::now());
+        let caller = key.and_then(|key| snapshot.directory.authenticate(key, now));
         caller.ok_or_else(|| {
-            self.metrics.auth_failures.inc();
+            let why = key.map_or_else(|| unpresented(session), |key| snapshot.directory.refusal(key, now));
+            self.metrics.access.key_refused(why);
             Error::new(ErrorKind::InvalidApiKey, BAD_KEY)
         })
     }
@@ -127,6 +137,13 @@ pub(super) fn bearer(session: &Session) -> Option<&str> {
     }
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// The word for why a request has no one bearer token.
+pub(super) fn unpresented(session: &Session) -> &'static str {
+    let headers = &session.req_header().headers;
+    let any = headers.contains_key(header::AUTHORIZATION) || headers.contains_key("x-api-key");
+    if any { "malformed" } else { "missing" }
 }
 
 /// A header as text; one that is not ASCII is as good as absent.
@@ -147,7 +164,7 @@ impl Room<'_> {
 }
 
 fn refused(shed: Shed, metrics: &Metrics) -> Error {
-    metrics.control.shed.with_label_values(&shed.labels()).inc();
+    metrics.access.shed(shed);
     shed.into()
 }
 
@@ -272,6 +289,13 @@ fn timeout(session: &Session, head: &ChatHead, snapshot: &Snapshot) -> Result<Du
     Ok(asked.map_or(cap, |asked| asked.min(cap)))
 }
 
+fn unpriced(model: &str) -> Error {
+    let message = format!(
+        "No price is known of the model '{model}' at any provider of this workspace, which refuses such models; it was not sent."
+    );
+    Error::new(ErrorKind::ModelUnpriced, message).with_param("model")
+}
+
 /// The request as rankings see it, from a virtual key by its [`hash`]; the moment, the seed and what was tried are each attempt's own.
 pub(super) fn request(body: &Body, head: &ChatHead, strategy: StrategyName, key: u64) -> Request {
     Request {
@@ -280,6 +304,7 @@ pub(super) fn request(body: &Body, head: &ChatHead, strategy: StrategyName, key:
         max_output: head.max_output,
         key,
         stream: head.stream,
+        date: Timestamp::now(),
         prefix: prefix(body.bytes()),
         ..Request::default()
     }
@@ -292,7 +317,8 @@ fn dearest(group: &Group, request: &Request) -> Amount {
         let prompt = candidate.tokens.prompt(request.prompt_tokens) as u64;
         let usual = || candidate.outputs.output(request.key, None) as u64;
         let output = request.max_output.unwrap_or_else(usual);
-        let cost = candidate.prices.as_ref().map_or(Money::ZERO, |prices| prices.expected(prompt, output));
+        let cost =
+            candidate.prices.as_ref().map_or(Money::ZERO, |prices| prices.at(request.date).expected(prompt, output));
         Amount { tokens: most.tokens.max(prompt.saturating_add(output)), cost: most.cost.max(cost) }
     })
 }

@@ -14,6 +14,7 @@ use super::context::Trace;
 use super::grants::Grants;
 use super::stream::LiveStream;
 use super::upstream::{Exchange, Upstream};
+use crate::api::answer::generated;
 use crate::api::embeddings;
 use crate::api::head::ChatHead;
 use crate::api::scan::Body;
@@ -25,6 +26,7 @@ use crate::directory::Credential;
 use crate::error::{Error, ErrorKind, Result};
 use crate::frames::Framing;
 use crate::provider::{Answer, AnswerContext, ChatCall, Failure, Outgoing, Target, failure, protocol};
+use crate::telemetry::TraceContext;
 
 /// How much of an error body is read, and for how long: enough for its message, and to keep the connection.
 const ERROR_BODY: usize = 64 * 1024;
@@ -40,6 +42,8 @@ pub(super) struct Call {
     pub head: ChatHead,
     /// Whether the client refuses to have anything dropped or changed.
     pub strict: bool,
+    /// The trace it belongs to.
+    pub trace: std::sync::Arc<TraceContext>,
     /// For ids of answers whose provider gives none.
     pub request_id: String,
     /// Seconds since 1970, for the same.
@@ -51,7 +55,7 @@ pub(super) struct Call {
 /// An attempt that has content.
 pub(super) enum Started {
     /// A whole answer; its connection has been given back.
-    Whole(Answer),
+    Whole(Box<Answer>),
     /// A stream at its first content.
     Stream(Box<LiveStream>),
 }
@@ -160,19 +164,26 @@ impl Attempts {
         stream: bool,
         trace: &mut Trace,
     ) -> Result<Exchange> {
-        let size = outgoing.body.len() as u64;
-        let on_send = || trace.sent_bytes = Some(size);
+        let on_send = || trace.sent = Some(outgoing.body.clone());
         let exchange = self.upstream.exchange(&credential.into(), address, outgoing, stream, on_send).await?;
         trace.status = exchange.status();
         Ok(exchange)
     }
 
     async fn whole(&self, call: &Call, choice: &Choice, mut exchange: Exchange, trace: &mut Trace) -> Result<Started> {
-        let body = exchange.read_all(self.limits.max_answer_bytes, self.timeouts.idle).await?;
+        let mut vectors = 0;
+        // Until it is whole, what came stands for what was generated.
+        let came = if call.kind == Kind::Chat { &mut trace.generated } else { &mut vectors };
+        let body = exchange.read_counting(self.limits.max_answer_bytes, self.timeouts.idle, came).await?;
         self.upstream.finish(exchange).await;
+        trace.generated = 0;
         let answer = self.translate(call, choice, body)?;
+        if answer.usage.is_none() && call.kind == Kind::Chat {
+            trace.generated = generated(&answer.body);
+        }
         trace.usage = answer.usage;
-        Ok(Started::Whole(answer))
+        trace.bill.clone_from(&answer.bill);
+        Ok(Started::Whole(Box::new(answer)))
     }
 
     fn translate(&self, call: &Call, choice: &Choice, body: Bytes) -> Result<Answer> {

@@ -1,8 +1,7 @@
 //! From a configuration to a gateway: what is opened once, and what a reload makes anew.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -14,6 +13,7 @@ use pingora::server::configuration::ServerConf;
 use tokio::sync::watch;
 
 use super::attempt::Attempts;
+use super::collector;
 use super::grants::Grants;
 use super::operations::Operations;
 use super::upstream::Upstream;
@@ -29,11 +29,13 @@ use crate::config::{Config, Durability, Secret};
 use crate::directory::Directory;
 use crate::error::{Error, Result};
 use crate::guard::Guard;
+use crate::live::Table;
 use crate::meter::{Meter, MeterOptions};
 use crate::metrics::Metrics;
 use crate::shed::Load;
 use crate::store::Store;
 use crate::store::sled::SledStore;
+use crate::telemetry::Telemetry;
 use crate::vault::{MasterKey, Vault, VirtualKeys};
 
 /// The name of the store in `data_dir`.
@@ -49,12 +51,14 @@ pub fn store_dir(config: &Config) -> PathBuf {
 /// What outlives a reload.
 pub(super) struct Lasting {
     connector: Arc<Connector>,
-    directory: Arc<Directory>,
+    pub(super) directory: Arc<Directory>,
     pub(super) store: Arc<dyn Store>,
     pub(super) meter: Meter,
-    stats: Arc<StatsBook>,
+    pub(super) stats: Arc<StatsBook>,
     pub(super) load: Arc<Load>,
     pub(super) budgets: Budgets,
+    pub(super) telemetry: Telemetry,
+    pub(super) live: Arc<Table>,
 }
 
 impl Gateway {
@@ -77,6 +81,7 @@ impl Gateway {
         let registry = prometheus::Registry::new();
         let metrics = Arc::new(Metrics::register(&registry)?);
         let meter = Meter::start(Arc::clone(&store), Arc::clone(&metrics), meter_options(&config))?;
+        let telemetry = Telemetry::open(&config, &metrics, collector::dial)?;
         let lasting = Lasting {
             connector: Arc::new(connector(&config)),
             directory: Arc::new(directory),
@@ -85,27 +90,37 @@ impl Gateway {
             stats: Arc::default(),
             load: Arc::default(),
             budgets: Budgets::default(),
+            telemetry,
+            live: Arc::default(),
         };
         let started = Instant::now();
-        let snapshot = snapshot(config, &lasting, started)?;
+        let snapshot = snapshot(config, &lasting, &metrics, started)?;
+        metrics.process.started_with(unix_now());
         Ok(Arc::new(Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             lasting,
             metrics,
             registry,
             started,
-            draining: AtomicBool::new(false),
+            life: Arc::default(),
             halt: watch::Sender::new(false),
+            watched: OnceLock::new(),
+            reading: Mutex::default(),
         }))
     }
 
-    /// Replaces the configuration by what `load` gives; running requests keep the one they began with. Counted either way.
+    /// Replaces the configuration by what `load` gives; running requests keep the one they began with. Counted either way, and
+    /// either way the access log's file is opened anew.
     ///
     /// Errors: `load`'s, or as `open`; then the old configuration stays.
     pub fn reload<E: From<Error>>(&self, load: impl FnOnce() -> Result<Config, E>) -> Result<(), E> {
-        let loaded = load().and_then(|config| Ok(snapshot(config, &self.lasting, self.started)?));
-        let result = if loaded.is_ok() { "success" } else { "failure" };
-        self.metrics.config_reloads.with_label_values(&[result]).inc();
+        self.lasting.telemetry.reopen();
+        let loaded = load().and_then(|config| {
+            let snapshot = snapshot(config, &self.lasting, &self.metrics, self.started)?;
+            self.lasting.telemetry.apply(&snapshot.config)?;
+            Ok(snapshot)
+        });
+        self.metrics.process.reloaded(loaded.is_ok(), unix_now());
         self.snapshot.store(Arc::new(loaded?));
         Ok(())
     }
@@ -126,13 +141,19 @@ impl Gateway {
     }
 }
 
-fn snapshot(config: Config, lasting: &Lasting, started: Instant) -> Result<Snapshot> {
+/// Seconds since 1970.
+fn unix_now() -> f64 {
+    Timestamp::now().as_duration().as_secs_f64()
+}
+
+fn snapshot(config: Config, lasting: &Lasting, metrics: &Arc<Metrics>, started: Instant) -> Result<Snapshot> {
     let catalog = Catalog::load(config.models.as_deref()).map_err(Error::internal)?;
     let guard = Arc::new(Guard::new(config.security.allow_private_upstreams.iter().cloned()));
     let resolver = Arc::new(Resolver::new(Arc::clone(&guard)));
-    let planner = Arc::new(Planner::new(Arc::new(catalog), Arc::clone(&resolver), Arc::clone(&lasting.stats)));
+    let catalog = Arc::new(catalog);
+    let planner = Arc::new(Planner::new(Arc::clone(&catalog), Arc::clone(&resolver), Arc::clone(&lasting.stats)));
     let attempts = Arc::new(Attempts {
-        upstream: Upstream::new(Arc::clone(&lasting.connector), config.timeouts.clone()),
+        upstream: Upstream::new(Arc::clone(&lasting.connector), config.timeouts.clone(), Some(Arc::clone(metrics))),
         grants: Grants::default(),
         resolver,
         timeouts: config.timeouts.clone(),
@@ -150,10 +171,12 @@ fn snapshot(config: Config, lasting: &Lasting, started: Instant) -> Result<Snaps
         store: Arc::clone(&lasting.store),
         meter: lasting.meter.clone(),
         upstream: Arc::new(operations),
+        live: Arc::clone(&lasting.live),
         jwt: Arc::new(Jwt::new(&jwt_secret(&config)?, &config.jwt.issuer, &config.jwt.audience, config.jwt.max_ttl)),
         now: Timestamp::now,
     });
     lasting.directory.set_guard(guard);
+    metrics.configure(catalog, &config.metrics);
     Ok(Snapshot { config, directory: Arc::clone(&lasting.directory), planner, attempts, admin })
 }
 
@@ -167,7 +190,7 @@ fn meter_options(config: &Config) -> MeterOptions {
     MeterOptions { queue: config.meter.queue, batch, max_batch: MAX_BATCH, sync }
 }
 
-fn connector(config: &Config) -> Connector {
+pub(super) fn connector(config: &Config) -> Connector {
     let conf = ServerConf {
         ca_file: config.security.ca_file.as_ref().map(|path| path.display().to_string()),
         upstream_keepalive_pool_size: 1024,

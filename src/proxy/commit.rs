@@ -2,7 +2,9 @@
 //!
 //! Not here: what happens before there is content (`serve`, `race`). Invariant: a success is booked before its last byte goes out.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use prometheus::Histogram;
 
 use super::attempt::Started;
 use super::respond;
@@ -17,18 +19,22 @@ impl Serving<'_> {
     /// Commits: from here on the client has seen who answers.
     pub(super) async fn deliver(&mut self, started: Started, outgoing: &Outgoing) -> Result<()> {
         self.context.status = 200;
-        self.context.first_content = Some(self.context.started.elapsed());
+        let first = self.context.started.elapsed();
+        self.context.first_content = Some(first);
+        self.tell_who_serves(first);
         let stream = self.admitted.call.head.stream;
         if let (Started::Stream(_), Some(trace)) = (&started, self.context.traces.last_mut())
             && let (Some(attempt), Some(first)) = (&mut trace.attempt, trace.first_content)
         {
             attempt.first_token(first, self.gateway.now());
         }
+        self.count_warnings(&outgoing.warnings);
         let head = respond::success_head(self.context, self.admitted.request.strategy, &outgoing.warnings, stream)?;
         match started {
             Started::Whole(answer) => {
                 self.settle(None);
                 self.gateway.finish(self.context).await;
+                self.context.keep_answer(&answer.body);
                 let written = respond::whole(self.session, head, answer.body).await;
                 written.map_err(|_| self.client_left())
             }
@@ -39,9 +45,27 @@ impl Serving<'_> {
         }
     }
 
+    /// Counts what the translation had to drop or change.
+    fn count_warnings(&self, warnings: &[String]) {
+        if let Some(trace) = self.context.traces.last().filter(|_| !warnings.is_empty()) {
+            let provider = trace.candidate.credential.provider.name;
+            self.gateway.metrics.attempts.warnings.with_label_values(&[provider]).inc_by(warnings.len() as u64);
+        }
+    }
+
+    fn tell_who_serves(&self, first: Duration) {
+        let serving = self.context.traces.last();
+        self.context.tell(|progress| {
+            progress.first_content(first);
+            serving.iter().for_each(|trace| progress.attempt(self.context.attempts(), &trace.candidate));
+        });
+    }
+
     /// Forwards a stream until it is over, watching both sides.
     async fn stream(&mut self, mut live: LiveStream, head: respond::Head) -> Result<()> {
         let mut head = Some(head);
+        let _counted = self.gateway.metrics.requests.streaming();
+        let mut pace = self.pace();
         let mut halt = self.gateway.halt.subscribe();
         loop {
             let over = live.is_over();
@@ -49,7 +73,10 @@ impl Serving<'_> {
                 self.settle(None);
                 self.gateway.finish(self.context).await;
             }
-            if respond::piece(self.session, head.take(), live.take(), over).await.is_err() {
+            let piece = live.take();
+            self.context.keep_answer(&piece);
+            pace.tick(!piece.is_empty());
+            if respond::piece(self.session, head.take(), piece, over).await.is_err() {
                 live.abort().await;
                 return Err(self.client_left());
             }
@@ -69,10 +96,20 @@ impl Serving<'_> {
             if let Some(trace) = self.context.traces.last_mut() {
                 live.report(trace);
             }
+            self.context.tell(|progress| progress.passed(live.generated()));
             if let Err(error) = step {
                 return Err(self.broken(live, error).await);
             }
         }
+    }
+
+    fn pace(&self) -> Pace {
+        let operation = self.context.operation.unwrap_or_default();
+        let histogram = self.context.traces.last().and_then(|trace| {
+            let (provider, model) = (trace.candidate.credential.provider.name, &trace.candidate.model);
+            self.gateway.metrics.time_per_output_chunk(operation, provider, model)
+        });
+        Pace { histogram, last: None }
     }
 
     /// A stream that broke after its commit: what came before goes out; the error event is `fail_to_proxy`'s.
@@ -89,6 +126,26 @@ impl Serving<'_> {
             return self.client_left();
         }
         error
+    }
+}
+
+/// Measures the time between the chunks of a stream.
+struct Pace {
+    histogram: Option<Histogram>,
+    last: Option<Instant>,
+}
+
+impl Pace {
+    /// A piece is there; whether the client gets anything by it.
+    fn tick(&mut self, carries: bool) {
+        if !carries {
+            return;
+        }
+        let now = Instant::now();
+        let last = self.last.replace(now);
+        if let (Some(histogram), Some(last)) = (&self.histogram, last) {
+            histogram.observe(now.duration_since(last).as_secs_f64());
+        }
     }
 }
 

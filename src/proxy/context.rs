@@ -6,19 +6,27 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use jiff::Timestamp;
 
+use super::life::Counted;
+use super::routes::Route;
+use crate::api::operation::Operation;
 use crate::api::strategy::StrategyName;
 use crate::balance::Candidate;
 use crate::balance::attempt::Attempt;
 use crate::balance::reason::Reason;
+use crate::catalog::Catalog;
 use crate::directory::Caller;
 use crate::error::Error;
+use crate::live::{Entry, Progress, Ticket};
+use crate::meter::{Priced, Tariff, Used, Why, price};
+use crate::metrics;
 use crate::quota::{Reservation, Standing};
 use crate::shed::Permit;
 use crate::store::{AttemptRecord, Booking};
-use crate::usage::{Usage, estimate_tokens};
-use crate::{meter, metrics};
+use crate::telemetry::{Content, TraceContext};
+use crate::usage::{Bill, Usage, estimate_prompt, estimate_tokens};
 
 /// One request.
 pub struct RequestContext {
@@ -47,7 +55,11 @@ pub struct RequestContext {
     /// The ledger has it.
     pub booked: bool,
     /// Counts the request as being served until it is booked and answered.
-    pub in_flight: Option<metrics::InFlight>,
+    pub in_flight: Option<metrics::Held>,
+    /// What is asked of a model; none for a request that is about something else.
+    pub operation: Option<Operation>,
+    /// How long it waited for others than providers: for the client's body, for a credential to cool down.
+    pub waited: Duration,
     /// The retry budget did not allow another attempt.
     pub retries_spent: bool,
     /// The method that the path allows, for a 405.
@@ -56,8 +68,22 @@ pub struct RequestContext {
     pub permit: Option<Permit>,
     /// What it took of its limits, until it is booked.
     pub reservation: Option<Reservation>,
+    /// The trace it belongs to.
+    pub trace: Arc<TraceContext>,
+    /// What it is for; none for an unknown path.
+    pub route: Option<Route>,
+    /// What was booked, to be told of at the end.
+    pub record: Option<Booking>,
+    /// What was said, where that is to be logged.
+    pub content: Option<Content>,
     /// What is left of its limits, for the answer's head.
     pub standing: Standing,
+    /// Its place among the requests under way, until it is booked.
+    pub live: Option<Ticket>,
+    /// Keeps the process from ending, until everything is over.
+    pub under_way: Option<Counted>,
+    /// Whether it is another process that answers it, and tells of it.
+    pub passed_on: bool,
 }
 
 /// What a request asks for.
@@ -75,14 +101,20 @@ pub struct Asked {
 pub struct Trace {
     /// Who was asked.
     pub candidate: Arc<Candidate>,
+    /// What its span is called.
+    pub span_id: u64,
     /// When it began.
     pub started: Instant,
-    /// Bytes of the request body, once any of it may have reached the provider.
-    pub sent_bytes: Option<u64>,
+    /// The request's body, once any of it may have reached the provider; until the attempt is closed.
+    pub sent: Option<Bytes>,
+    /// Tokens of that body, estimated where the provider counted none.
+    pub sent_tokens: Option<u64>,
     /// The provider's HTTP status.
     pub status: u16,
     /// The newest figure of the provider.
     pub usage: Option<Usage>,
+    /// What it says of the bill beside it.
+    pub bill: Bill,
     /// Bytes of generated text that came.
     pub generated: u64,
     /// From the start to the first content.
@@ -101,13 +133,21 @@ pub struct Trace {
 
 impl Trace {
     /// An attempt that begins now.
-    pub fn begin(attempt: Attempt, reason: Reason, passed_over: Vec<(&'static str, &'static str)>) -> Self {
+    pub fn begin(
+        attempt: Attempt,
+        reason: Reason,
+        passed_over: Vec<(&'static str, &'static str)>,
+        span_id: u64,
+    ) -> Self {
         Self {
             candidate: Arc::clone(attempt.candidate()),
+            span_id,
             started: Instant::now(),
-            sent_bytes: None,
+            sent: None,
+            sent_tokens: None,
             status: 0,
             usage: None,
+            bill: Bill::default(),
             generated: 0,
             first_content: None,
             took: None,
@@ -118,25 +158,43 @@ impl Trace {
         }
     }
 
-    /// The tokens to book, and whether the provider said so itself.
-    fn tokens(&self) -> (Usage, bool) {
-        if let Some(usage) = self.usage {
-            let cut_short = self.error.is_some() && self.generated > 0;
-            let output = if cut_short { usage.output.max(estimate_tokens(self.generated)) } else { usage.output };
-            return (Usage { output, ..usage }, !cut_short);
-        }
-        let billable = (self.status == 200 || self.status == 0) && self.sent_bytes.is_some();
-        if !billable {
-            // A provider that refuses or fails with a status charges nothing, and says nothing about tokens.
-            return (Usage::default(), true);
-        }
-        let input = estimate_tokens(self.sent_bytes.unwrap_or_default());
-        (Usage { input, output: estimate_tokens(self.generated), ..Usage::default() }, false)
+    /// Lets the body go, once its tokens are counted or estimated.
+    pub fn let_go(&mut self) {
+        let sent = self.sent.take().filter(|_| self.usage.is_none());
+        self.sent_tokens = self.sent_tokens.or(sent.as_deref().map(estimate_prompt));
     }
 
-    fn record(&self, number: u32) -> AttemptRecord {
-        let (usage, exact) = self.tokens();
-        let (cost, certainty) = meter::price(&usage, self.candidate.prices.as_ref(), exact);
+    /// The tokens of the model that was asked, and why they are estimated, where the provider did not say so itself.
+    fn tokens(&self) -> (Usage, Option<Why>) {
+        let why = || Some(Why::no_figure(self.error.as_ref().map(Error::kind)));
+        if let Some(usage) = self.usage {
+            let cut_short = self.error.is_some() && self.generated > 0 && !self.bill.closed;
+            if !cut_short {
+                return (usage, None);
+            }
+            return (Usage { output: usage.output.max(estimate_tokens(self.generated)), ..usage }, why());
+        }
+        let sent = self.sent_tokens.or_else(|| self.sent.as_deref().map(estimate_prompt));
+        let Some(input) = sent.filter(|_| matches!(self.status, 0 | 200)) else {
+            // A provider that refuses or fails with a status charges nothing, and says nothing about tokens.
+            return (Usage::default(), None);
+        };
+        (Usage { input, output: estimate_tokens(self.generated), ..Usage::default() }, why())
+    }
+
+    /// What the attempt used, all models together, and what that cost at this time.
+    pub fn priced(&self, date: Timestamp, catalog: &Catalog) -> (Usage, Priced) {
+        let (mut usage, estimated) = self.tokens();
+        let provider = self.candidate.credential.provider.name;
+        let own = self.candidate.prices.as_ref().map(|prices| prices.at(date));
+        let other = |model: &str| catalog.price(provider, model).map(|prices| prices.at(date));
+        let priced = price(&Used { usage: &usage, bill: &self.bill, estimated }, &Tariff { own, other: &other });
+        self.bill.others.iter().for_each(|(_, more)| usage.add(more));
+        (usage, priced)
+    }
+
+    fn record(&self, number: u32, date: Timestamp, catalog: &Catalog) -> AttemptRecord {
+        let (usage, Priced { cost, certainty, source, why }) = self.priced(date, catalog);
         AttemptRecord {
             number,
             provider: self.candidate.credential.provider.name.to_owned(),
@@ -151,9 +209,9 @@ impl Trace {
             first_token_ms: self.first_content.map(millis),
             reason: Some(self.reason.as_str().to_owned()),
             passed_over: self.passed_over.iter().map(|(who, why)| format!("{who}:{why}")).collect(),
-            cost_source: None,
-            why: None,
-            service_tier: None,
+            cost_source: source,
+            why: why.map(|why| why.as_str().to_owned()),
+            service_tier: self.bill.tier.as_str().map(str::to_owned),
         }
     }
 }
@@ -175,11 +233,20 @@ impl RequestContext {
             streaming: false,
             booked: false,
             in_flight: None,
+            operation: None,
+            waited: Duration::ZERO,
             retries_spent: false,
             allow: None,
             permit: None,
             reservation: None,
+            trace: Arc::default(),
+            route: None,
+            record: None,
+            content: None,
             standing: Standing::default(),
+            live: None,
+            under_way: None,
+            passed_on: false,
         }
     }
 
@@ -193,8 +260,45 @@ impl RequestContext {
         self.caller.as_ref().map_or("", |caller| &caller.workspace.id)
     }
 
-    /// The booking, for a request that got far enough to have an owner and a model.
-    pub fn booking(&self) -> Option<Booking> {
+    /// What the gateway itself took of the time up to now: without what attempts took, which may have run beside each other, and
+    /// without waiting for somebody else.
+    pub fn overhead(&self) -> Duration {
+        let mut attempts: Vec<_> = self.traces.iter().filter_map(|trace| Some((trace.started, trace.took?))).collect();
+        attempts.sort_unstable();
+        let (mut upstream, mut until) = (Duration::ZERO, self.started);
+        for (started, took) in attempts {
+            let end = started + took;
+            upstream += end.saturating_duration_since(started.max(until));
+            until = until.max(end);
+        }
+        self.started.elapsed().saturating_sub(upstream).saturating_sub(self.waited)
+    }
+
+    /// What those who look at the requests under way may know of it, once it has an owner and a model.
+    pub fn entry(&self) -> Option<Entry> {
+        let (caller, asked) = (self.caller.clone()?, self.asked.as_ref()?);
+        Some(Entry {
+            request_id: self.request_id.clone(),
+            caller,
+            model: asked.model.clone(),
+            strategy: asked.strategy,
+            stream: asked.stream,
+            created_at: self.created_at,
+            started: self.started,
+            progress: Progress::default(),
+        })
+    }
+
+    /// Tells those who look.
+    pub fn tell(&self, what: impl FnOnce(&Progress)) {
+        if let Some(ticket) = &self.live {
+            what(ticket.progress());
+        }
+    }
+
+    /// The booking, for a request that got far enough to have an owner and a model. It is priced by what was valid when it came;
+    /// the catalogue knows the models that took part beside the one that was asked.
+    pub fn booking(&self, catalog: &Catalog) -> Option<Booking> {
         let (caller, asked) = (self.caller.as_ref()?, self.asked.as_ref()?);
         let last = self.traces.last();
         Some(Booking {
@@ -205,6 +309,7 @@ impl RequestContext {
             model_served: last.map(|trace| trace.candidate.model.clone()),
             provider: last.map(|trace| trace.candidate.credential.provider.name.to_owned()),
             strategy: asked.strategy,
+            operation: self.operation.unwrap_or_default(),
             status: if self.client_gone { 499 } else { self.status },
             error: self.error.as_ref().map(|error| error.kind().row().code.to_owned()),
             stream: asked.stream,
@@ -212,11 +317,14 @@ impl RequestContext {
             latency_ms: millis(self.started.elapsed()),
             first_token_ms: self.first_content.map(millis),
             created_at: self.created_at,
-            attempts: (1..).zip(&self.traces).map(|(number, trace)| trace.record(number)).collect(),
+            attempts: (1..)
+                .zip(&self.traces)
+                .map(|(number, trace)| trace.record(number, self.created_at, catalog))
+                .collect(),
         })
     }
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -83,7 +83,7 @@ impl Attempts {
         let (asked, now) = (Instant::now(), Timestamp::now());
         let request = grant.request(provider, now)?;
         let address = self.resolver.resolve(&grant.endpoint).await?;
-        let route = Route { endpoint: &grant.endpoint, http2: None };
+        let route = Route { endpoint: &grant.endpoint, http2: None, provider };
         let mut exchange = self.upstream.exchange(&route, address, &request, false, || ()).await?;
         let (status, headers) = (exchange.status(), exchange.headers());
         let body = exchange.read_all(MAX_ANSWER, self.timeouts.idle).await;

@@ -5,14 +5,18 @@
 //! gathers what it came to, and `Gateway::finish` books it, once, whatever happened.
 //!
 //! Invariants: one snapshot of the configuration serves a request from its beginning to its end; an error is answered in
-//! one place, `fail_to_proxy`; nothing of a client's head reaches a provider.
+//! one place, `fail_to_proxy`; nothing of a client's head but its trace context reaches a provider.
 
 mod admit;
 mod attempt;
 mod builder;
+mod collector;
 mod commit;
 mod context;
+mod figures;
 mod grants;
+mod life;
+mod listeners;
 mod operations;
 mod race;
 mod respond;
@@ -20,11 +24,12 @@ mod routes;
 mod serve;
 mod server;
 mod stream;
+mod takeover;
+mod tell;
 mod upstream;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -35,6 +40,7 @@ use jiff::Timestamp;
 use pingora::http::ResponseHeader;
 use pingora::prelude::HttpPeer;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tower::ServiceExt;
 
@@ -45,15 +51,18 @@ use crate::catalog::Kind;
 use crate::config::{Config, WhenFull};
 use crate::directory::Directory;
 use crate::error::{Error, ErrorKind, Result};
-use crate::metrics::Metrics;
+use crate::metrics::{Arrival, Metrics};
 use crate::quota::Amount;
 use attempt::Attempts;
 use builder::Lasting;
 pub use builder::{jwt_secret, store_dir};
 pub use context::RequestContext;
+use life::{Counted, Life, Phase, What};
+pub use listeners::Listeners;
 pub use routes::{Planes, Route};
 use serve::Serving;
-pub use server::{Signals, check_listeners, serve};
+pub use server::{Signals, serve};
+pub use takeover::{Start, Takeover};
 
 /// Largest body of an admin request.
 const MAX_ADMIN_BODY: usize = 1024 * 1024;
@@ -65,10 +74,14 @@ pub struct Gateway {
     metrics: Arc<Metrics>,
     registry: prometheus::Registry,
     started: Instant,
-    /// Set once the process is to end: new requests are refused, running ones finish.
-    draining: AtomicBool,
+    /// Where the process stands between start and end.
+    life: Arc<Life>,
     /// Turns true when running requests must end, too.
     halt: watch::Sender<bool>,
+    /// The runtime that serves the data plane, once it has served anything.
+    watched: OnceLock<Handle>,
+    /// Held while figures are drawn anew and read.
+    reading: Mutex<()>,
 }
 
 /// What a reload replaces, all at once.
@@ -89,7 +102,7 @@ impl Gateway {
             Ok(()) => true,
             Err(error) => self.fail(session, &mut context, error).await,
         };
-        self.finish(&mut context).await;
+        self.conclude(session, &mut context).await;
         reusable
     }
 
@@ -97,13 +110,17 @@ impl Gateway {
     async fn serve(&self, session: &mut Session, context: &mut RequestContext, planes: Planes) -> Result<()> {
         context.request_id = request_id(session);
         let snapshot = self.snapshot.load_full();
+        context.trace = tell::trace(&session.req_header().headers, &snapshot.config);
+        self.metrics.access.arrived(arrival(session));
         let keepalive = snapshot.config.server.max_keepalive.as_secs();
-        session.set_keepalive(Some(keepalive));
+        session.set_keepalive((!self.life.is_leaving()).then_some(keepalive));
         // What comes after a body is the next request, or an empty line of an old client: no sign that the client left.
         session.set_pipelining_enabled(true);
         // A client that reads nothing must not hold an answer, and the provider behind it, for ever.
         session.set_write_timeout(Some(snapshot.config.timeouts.total));
+        let planes = Planes { console: planes.console && snapshot.config.admin.console, ..planes };
         let (route, method) = Route::find(session.req_header().uri.path(), planes)?;
+        let route = context.route.insert(route).clone();
         if let Some(allowed) = method.filter(|allowed| *allowed != session.req_header().method) {
             let message = format!("This URL takes {allowed} requests only.");
             context.allow = Some(allowed);
@@ -128,15 +145,15 @@ impl Gateway {
         kind: Kind,
         snapshot: &Snapshot,
     ) -> Result<()> {
-        if self.draining.load(Relaxed) {
-            session.set_keepalive(None);
-            return Err(shutting_down());
-        }
+        context.operation = Some(kind.into());
         if snapshot.config.meter.when_full == WhenFull::Refuse && self.lasting.meter.is_full() {
+            self.metrics.access.shed_by_ledger();
             return Err(Error::new(ErrorKind::Overloaded, "The ledger can't keep up; try again."));
         }
-        context.in_flight = Some(self.metrics.in_flight());
+        context.in_flight = Some(self.metrics.requests.in_flight());
+        self.watched.get_or_init(Handle::current);
         let admitted = self.admit(session, context, kind, snapshot).await?;
+        context.live = context.entry().and_then(|entry| self.lasting.live.enter(entry));
         Serving { gateway: self, snapshot, admitted: &admitted, session, context }.run().await
     }
 
@@ -161,19 +178,25 @@ impl Gateway {
         }
     }
 
-    /// Ready means: not draining, and the store can be read and written.
+    /// Ready means that new requests should come here: started, not about to end, and the store can be read and written.
     async fn ready(&self, session: &mut Session, context: &mut RequestContext) -> Result<()> {
-        let (status, word) = match (self.draining.load(Relaxed), self.lasting.store.healthy()) {
-            (true, _) => (503, "draining"),
-            (_, false) => (503, "store unavailable"),
-            _ => (200, "ok"),
+        let (status, word, reason) = match self.life.phase() {
+            Phase::Starting => (503, "starting", Some("The gateway does not serve yet.")),
+            Phase::Draining => (503, "draining", Some("The gateway is shutting down; it serves what still comes.")),
+            _ if !self.lasting.store.healthy() => {
+                (503, "store unavailable", Some("The store can't be read or written; the log says why."))
+            }
+            _ => (200, "ok", None),
         };
-        json(session, context, status, &serde_json::json!({ "status": word })).await
+        let mut answer = serde_json::json!({ "status": word });
+        if let (Some(reason), Some(fields)) = (reason, answer.as_object_mut()) {
+            fields.insert("reason".to_owned(), reason.into());
+        }
+        json(session, context, status, &answer).await
     }
 
     async fn render_metrics(&self, session: &mut Session, context: &mut RequestContext) -> Result<()> {
-        self.metrics.control.buffered_bytes.set(i64::try_from(self.lasting.load.bytes()).unwrap_or(i64::MAX));
-        let text = Metrics::render(&self.registry)?;
+        let text = self.figures()?;
         respond::own(session, context, 200, "text/plain; version=0.0.4; charset=utf-8", text).await
     }
 
@@ -195,14 +218,26 @@ impl Gateway {
         if std::mem::replace(&mut context.booked, true) {
             return;
         }
-        let upstream: Duration = context.traces.iter().filter_map(|trace| trace.took).sum();
-        self.metrics.overhead.observe(context.started.elapsed().saturating_sub(upstream).as_secs_f64());
-        if let Some(booking) = context.booking() {
-            tracing::debug!(request_id = %booking.request_id, status = booking.status, "request finished");
-            if let Some(reservation) = context.reservation.take() {
-                reservation.settle(Amount { tokens: booking.tokens(), cost: booking.cost() });
-            }
-            self.lasting.meter.book_and_wait(booking).await;
+        if context.operation.is_some() {
+            self.metrics.requests.overhead.observe(context.overhead().as_secs_f64());
+        }
+        let Some(booking) = context.booking(self.snapshot.load().planner.catalog()) else {
+            return self.count_refused(context);
+        };
+        context.record = self.lasting.telemetry.listens().then(|| booking.clone());
+        if let Some(reservation) = context.reservation.take() {
+            reservation.settle(Amount { tokens: booking.tokens(), cost: booking.cost() });
+        }
+        self.lasting.meter.book_and_wait(booking).await;
+        // Who looks finds it among those under way or in the log.
+        context.live = None;
+    }
+
+    /// Counts a request to a model that got not far enough for a booking.
+    fn count_refused(&self, context: &RequestContext) {
+        if context.operation.is_some() {
+            let status = if context.client_gone { 499 } else { context.status };
+            self.metrics.refused(context.workspace(), status, context.error.as_ref().map(Error::kind));
         }
     }
 
@@ -225,10 +260,17 @@ impl ProxyHttp for Listener {
     type CTX = RequestContext;
 
     fn new_ctx(&self) -> RequestContext {
-        RequestContext::begin()
+        let under_way = Some(self.gateway.life.count(What::Requests));
+        RequestContext { under_way, ..RequestContext::begin() }
     }
 
     async fn request_filter(&self, session: &mut Session, context: &mut RequestContext) -> pingora::Result<bool> {
+        let _admin = self.admin_turn(session).await;
+        if self.gateway.life.successor(self.planes).is_some() {
+            session.set_keepalive(None);
+            context.passed_on = true;
+            return Ok(false);
+        }
         match self.gateway.serve(session, context, self.planes).await {
             Ok(()) => Ok(true),
             Err(error) => {
@@ -240,8 +282,11 @@ impl ProxyHttp for Listener {
     }
 
     async fn upstream_peer(&self, _: &mut Session, _: &mut RequestContext) -> pingora::Result<Box<HttpPeer>> {
-        // Every route is answered in `request_filter`; what came here was claimed by none.
-        Err(pingora::Error::explain(pingora::ErrorType::HTTPStatus(404), "no route"))
+        // Every route is answered in `request_filter`, but for what another process answers now.
+        match self.gateway.life.successor(self.planes) {
+            Some(address) => Ok(Box::new(HttpPeer::new(address, false, String::new()))),
+            None => Err(pingora::Error::explain(pingora::ErrorType::HTTPStatus(404), "no route")),
+        }
     }
 
     async fn fail_to_proxy(
@@ -250,7 +295,11 @@ impl ProxyHttp for Listener {
         cause: &pingora::Error,
         context: &mut RequestContext,
     ) -> FailToProxy {
-        let error = context.error.take().unwrap_or_else(|| Error::internal(cause));
+        let passed_on = self.gateway.life.successor(self.planes).is_some();
+        let error = context.error.take().unwrap_or_else(|| match passed_on {
+            true => shutting_down().with_cause(cause),
+            false => Error::internal(cause),
+        });
         let error_code = error.status();
         let can_reuse_downstream = self.gateway.fail(session, context, error).await;
         FailToProxy { error_code, can_reuse_downstream }
@@ -261,8 +310,39 @@ impl ProxyHttp for Listener {
         true
     }
 
-    async fn logging(&self, _: &mut Session, _: Option<&pingora::Error>, context: &mut RequestContext) {
-        self.gateway.finish(context).await;
+    async fn logging(&self, session: &mut Session, _: Option<&pingora::Error>, context: &mut RequestContext) {
+        self.gateway.conclude(session, context).await;
+    }
+}
+
+/// By what kind of connection a request came.
+fn arrival(session: &mut Session) -> Arrival {
+    if session.downstream_session.is_http2() {
+        return Arrival::Http2;
+    }
+    // Pingora keeps this number with an HTTP/1 connection and counts it down with each request; a new one has none.
+    let known = session.downstream_session.get_keepalive_reuses_remaining();
+    if known.is_none() {
+        session.downstream_session.set_keepalive_reuses_remaining(Some(u32::MAX));
+    }
+    if known.is_none() { Arrival::New } else { Arrival::Reused }
+}
+
+impl Listener {
+    /// Waits, with a request of the admin API, until it is known which process has the store, and counts it as under way.
+    async fn admin_turn(&self, session: &Session) -> Option<Counted> {
+        if !matches!(Route::find(session.req_header().uri.path(), self.planes), Ok((Route::Admin, _))) {
+            return None;
+        }
+        loop {
+            // Counted first: whoever takes the store away looks at the count after it has said so.
+            let counted = self.gateway.life.count(What::Admin);
+            if self.gateway.life.phase() != Phase::Parting {
+                return Some(counted);
+            }
+            drop(counted);
+            self.gateway.life.decided().await;
+        }
     }
 }
 
@@ -292,9 +372,7 @@ async fn admin(
     let answer = snapshot.admin.clone().oneshot(request).await.map_err(Error::internal)?;
     let (parts, body) = answer.into_parts();
     context.status = parts.status.as_u16();
-    if parts.status == http::StatusCode::UNAUTHORIZED {
-        metrics.auth_failures.inc();
-    }
+    figures::admin_answered(session, parts.status, metrics);
     let mut head = ResponseHeader::build(parts.status, Some(8)).map_err(Error::internal)?;
     for (name, value) in parts.headers.iter().filter(|(name, _)| *name != header::CONTENT_LENGTH) {
         head.insert_header(name.clone(), value.clone()).map_err(Error::internal)?;

@@ -1,7 +1,7 @@
 //! What the admin API asks of the proxy: whether a provider key works, and what a request would do.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -10,14 +10,15 @@ use serde_json::{Value, json};
 
 use super::admit;
 use super::attempt::Attempts;
-use crate::admin::{TestResult, UpstreamOps};
+use super::context::millis;
+use crate::admin::{CredentialHealth, RouteHealth, TestResult, UpstreamOps};
 use crate::api::head::ChatHead;
 use crate::api::scan::Body;
 use crate::api::strategy::StrategyName;
 use crate::balance::plan::Planner;
 use crate::balance::reason::Excluded;
 use crate::balance::request::Request;
-use crate::balance::stats::{SEED_TPOT_MS, SEED_TTFT_MS};
+use crate::balance::stats::{Refusal, RouteStats, Routes, SEED_TPOT_MS, SEED_TTFT_MS};
 use crate::balance::{Candidate, Moment};
 use crate::catalog::Kind;
 use crate::config::Config;
@@ -49,7 +50,7 @@ impl UpstreamOps for Operations {
         TestResult {
             ok: error.is_none(),
             status,
-            latency_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            latency_ms: millis(started.elapsed()),
             error: error.as_ref().map(|error| error.kind().row().code.to_owned()),
             message: error.map(|error| error.message().to_owned()),
         }
@@ -66,12 +67,12 @@ impl UpstreamOps for Operations {
         let candidate = |slot: usize| group.candidates().get(slot);
         let ready = order.iter().filter_map(|placed| {
             let why = Why { score: Some(placed.score), reason: placed.reason.as_str(), wait: None };
-            Some(describe(candidate(placed.slot)?, &why, request.now))
+            Some(describe(candidate(placed.slot)?, &why, &request))
         });
         let passed_over = excluded.iter().filter_map(|(slot, why)| {
             let wait = if let Excluded::Cooling(wait) = why { Some(wait.as_millis() as u64) } else { None };
             let why = Why { score: None, reason: why.as_str(), wait };
-            Some(describe(candidate(*slot)?, &why, request.now))
+            Some(describe(candidate(*slot)?, &why, &request))
         });
         let unused = workspace
             .credentials
@@ -83,6 +84,19 @@ impl UpstreamOps for Operations {
             "candidates": ready.collect::<Vec<_>>(),
             "excluded": passed_over.chain(unused.map(|credential| unused_row(credential))).collect::<Vec<_>>(),
         }))
+    }
+
+    fn health(&self, workspace: &Workspace) -> Vec<CredentialHealth> {
+        let now = Moment::now(self.started);
+        let ids = workspace.credentials.iter().map(|held| &*held.id).collect();
+        let mut routes = self.planner.stats().routes_of(&ids);
+        let all = workspace.credentials.iter();
+        all.map(|held| {
+            let routes = routes.remove(&held.id).unwrap_or_default();
+            let stats = self.planner.stats().credential(&held.id);
+            credential_health(held, stats.refused(workspace.revision), stats.cooling(now), &routes, now)
+        })
+        .collect()
     }
 }
 
@@ -120,6 +134,50 @@ impl Operations {
     }
 }
 
+fn credential_health(
+    credential: &Credential,
+    refused: Option<Refusal>,
+    cooling: Option<Duration>,
+    routes: &Routes,
+    now: Moment,
+) -> CredentialHealth {
+    let state = match () {
+        () if !credential.usable => "unreadable",
+        () if !credential.enabled => "disabled",
+        () if refused.is_some() => "refused",
+        () if cooling.is_some() => "cooling",
+        () => "ready",
+    };
+    let asked = routes.iter().filter(|(_, stats)| stats.is_known(now) || stats.in_flight() > 0);
+    CredentialHealth {
+        id: credential.id.clone(),
+        provider: credential.provider.name,
+        state,
+        refused: refused.map(Refusal::as_str),
+        cooling_ms: cooling.map(millis),
+        in_flight: routes.values().map(|stats| stats.in_flight()).sum(),
+        routes: asked.map(|(model, stats)| route_health(model, stats, now)).collect(),
+    }
+}
+
+fn route_health(model: &str, stats: &RouteStats, now: Moment) -> RouteHealth {
+    let view = stats.view(now);
+    RouteHealth {
+        model: model.to_owned(),
+        breaker: stats.breaker.state(now).as_str(),
+        probe_in_ms: stats.breaker.opens_in(now).map(millis),
+        in_flight: stats.in_flight(),
+        attempts: view.attempts,
+        error_rate: view.error_rate,
+        first_token_p50_ms: view.first_token_p50.map(millis),
+        first_token_p95_ms: view.first_token_p95.map(millis),
+        latency_p50_ms: view.latency_p50.map(millis),
+        latency_p95_ms: view.latency_p95.map(millis),
+        ms_per_token: view.per_token.map(|each| each.as_secs_f64() * 1000.0),
+        failed_ms_ago: view.since_failure.map(millis),
+    }
+}
+
 /// Why a candidate stands where it does in a dry run.
 struct Why {
     score: Option<f64>,
@@ -129,7 +187,7 @@ struct Why {
 }
 
 /// One candidate of a dry run.
-fn describe(candidate: &Candidate, why: &Why, now: Moment) -> Value {
+fn describe(candidate: &Candidate, why: &Why, &Request { now, date, .. }: &Request) -> Value {
     let stats = &candidate.stats;
     let (ttft, tpot) = stats.speed(now, || (SEED_TTFT_MS, SEED_TPOT_MS));
     let known = |value: f64| stats.is_known(now).then_some(value);
@@ -139,9 +197,9 @@ fn describe(candidate: &Candidate, why: &Why, now: Moment) -> Value {
         "provider": candidate.credential.provider.name,
         "model": candidate.model,
         "priority": candidate.credential.priority,
-        "price": candidate.prices.as_ref().map(|prices| json!({
-            "input": per_million(prices.base.input),
-            "output": per_million(prices.base.output),
+        "price": candidate.prices.as_ref().map(|prices| &prices.at(date).usual.base).map(|rates| json!({
+            "input": per_million(rates.input),
+            "output": per_million(rates.output),
         })),
         "state": stats.breaker.state(now).as_str(),
         "error_rate": stats.error_rate(now),

@@ -56,6 +56,7 @@ impl Serving<'_> {
     /// One round, raced against the client's leaving.
     pub(super) async fn round(&mut self, mut first: Ready, tried: &mut Vec<u32>) -> Round {
         let Self { gateway, snapshot, admitted, session, context } = self;
+        context.tell(|progress| progress.attempt(context.attempts() + 1, &first.choice.candidate));
         let picker = Picker { gateway, snapshot, admitted };
         let due = hedge_due(context, &picker, &first);
         let mut hedge = None;
@@ -75,7 +76,7 @@ impl Serving<'_> {
     fn gather(&mut self, ended: Ended, mut first: Ready, mut hedge: Option<Ready>) -> Round {
         let stream = self.admitted.call.head.stream;
         let lost = || Error::new(ErrorKind::HedgeLost, "Another provider had content earlier.");
-        let count = |result| self.gateway.metrics.control.hedges.with_label_values(&[result]).inc();
+        let count = |result| self.gateway.metrics.attempts.hedges.with_label_values(&[result]).inc();
         if hedge.is_some() {
             count(if matches!(ended, Ended::Raced(Raced::Hedge(..))) { "won" } else { "lost" });
         }
@@ -134,6 +135,9 @@ impl Picker<'_> {
         if !granted {
             // It was not asked, so a later round may.
             tried.pop();
+        }
+        if granted {
+            context.tell(|progress| progress.attempt(context.attempts() + 2, &ready.choice.candidate));
         }
         granted.then_some(ready)
     }

@@ -162,6 +162,9 @@ fn head(status: u16, content_type: &str, context: &RequestContext) -> Result<Hea
     let mut head = ResponseHeader::build(status, Some(12)).map_err(Error::internal)?;
     insert(&mut head, "content-type", content_type)?;
     insert(&mut head, "x-request-id", &context.request_id)?;
+    if let Some(trace) = context.trace.response() {
+        insert(&mut head, "traceresponse", &trace)?;
+    }
     if matches!(status.as_u16(), 429 | 503) {
         insert(&mut head, "retry-after", &whole_seconds(DEFAULT_RETRY_AFTER))?;
     }

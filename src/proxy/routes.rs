@@ -11,6 +11,8 @@ pub struct Planes {
     pub data: bool,
     /// The admin API.
     pub admin: bool,
+    /// `/console/`, a page over the admin API; `admin.console` can switch it off.
+    pub console: bool,
     /// `/metrics`.
     pub metrics: bool,
 }
@@ -32,19 +34,43 @@ pub enum Route {
     Ready,
     /// `GET /metrics`.
     Metrics,
-    /// `/workspaces…`: the admin API decides.
+    /// `/workspaces…`, `/live`, `/console…`: the admin API decides.
     Admin,
 }
 
 impl Route {
+    /// What its paths look like.
+    pub const fn pattern(&self) -> &'static str {
+        match self {
+            Self::Chat => "/v1/chat/completions",
+            Self::Embeddings => "/v1/embeddings",
+            Self::Models => "/v1/models",
+            Self::Model(_) => "/v1/models/{id}",
+            Self::Health => "/health",
+            Self::Ready => "/ready",
+            Self::Metrics => "/metrics",
+            Self::Admin => "/workspaces",
+        }
+    }
+
+    /// Asked again and again by machines that watch this one.
+    pub const fn is_probe(&self) -> bool {
+        matches!(self, Self::Health | Self::Ready | Self::Metrics)
+    }
+
     /// The route of a path on a listener, and the one method it takes; `None` where the route itself decides.
     ///
     /// Errors: `NotFound`.
     pub fn find(path: &str, planes: Planes) -> Result<(Self, Option<Method>)> {
-        if planes.admin && (path == "/workspaces" || path.starts_with("/workspaces/")) {
+        let below = |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if planes.admin && (below("/workspaces") || path == "/live") {
             return Ok((Self::Admin, None));
         }
         let (route, method) = match path {
+            // The playground's own way to the data plane, which may have another address: a page may only ask its own.
+            "/console/v1/chat/completions" if planes.console => (Self::Chat, Method::POST),
+            "/console/v1/models" if planes.console => (Self::Models, Method::GET),
+            _ if planes.console && below("/console") => return Ok((Self::Admin, None)),
             "/v1/chat/completions" if planes.data => (Self::Chat, Method::POST),
             "/v1/embeddings" if planes.data => (Self::Embeddings, Method::POST),
             "/v1/models" if planes.data => (Self::Models, Method::GET),
@@ -74,7 +100,7 @@ fn shown(path: &str) -> String {
 mod tests {
     use super::*;
 
-    const ALL: Planes = Planes { data: true, admin: true, metrics: true };
+    const ALL: Planes = Planes { data: true, admin: true, console: true, metrics: true };
 
     #[test]
     fn each_path_has_one_form() {
@@ -94,5 +120,19 @@ mod tests {
         assert!(Route::find("/metrics", data).is_err());
         let admin = Planes { admin: true, ..Planes::default() };
         assert!(Route::find("/v1/chat/completions", admin).is_err());
+        assert!(Route::find("/console/", admin).is_err(), "it was not asked for");
+    }
+
+    #[test]
+    fn the_console_brings_its_own_way_to_the_data_plane() {
+        let planes = Planes { admin: true, console: true, ..Planes::default() };
+        let find = |path| Route::find(path, planes).map(|(route, _)| route);
+        assert_eq!(find("/console/v1/chat/completions").unwrap(), Route::Chat);
+        assert_eq!(find("/console/v1/models").unwrap(), Route::Models);
+        assert_eq!(find("/console").unwrap(), Route::Admin);
+        assert_eq!(find("/console/app.js").unwrap(), Route::Admin);
+        for wrong in ["/consolex", "/v1/chat/completions", "/livex"] {
+            assert_eq!(find(wrong).unwrap_err().kind(), ErrorKind::NotFound, "{wrong}");
+        }
     }
 }

@@ -12,7 +12,7 @@ use super::admit::Admitted;
 use super::attempt::Attempts;
 use super::context::{RequestContext, Trace};
 use super::race::{Ready, Round};
-use super::{Gateway, Snapshot, shutting_down};
+use super::{Gateway, Snapshot, shutting_down, tell};
 use crate::balance::Candidate;
 use crate::balance::attempt::{Effect, Outcome, Verdict};
 use crate::balance::budget::Retry;
@@ -92,7 +92,7 @@ impl Serving<'_> {
         let granted = self.gateway.lasting.budgets.retry(self.context.workspace(), retry, self.gateway.now());
         if !granted {
             self.context.retries_spent = true;
-            self.gateway.metrics.control.retry_budget_exhausted.inc();
+            self.gateway.metrics.attempts.retry_budget_exhausted.inc();
         }
         granted
     }
@@ -120,13 +120,15 @@ impl Serving<'_> {
 
     /// Waits, unless the client leaves or the gateway must end.
     async fn pause(&mut self, wait: Duration) -> Result<()> {
-        let mut halt = self.gateway.halt.subscribe();
-        tokio::select! {
+        let (mut halt, began) = (self.gateway.halt.subscribe(), Instant::now());
+        let ended = tokio::select! {
             biased;
             _ = self.session.downstream_session.read_body_or_idle(true) => Err(self.client_left()),
             () = halted(&mut halt) => Err(shutting_down()),
             () = tokio::time::sleep(wait) => Ok(()),
-        }
+        };
+        self.context.waited += began.elapsed();
+        ended
     }
 
     /// The client left: whatever is under way ends without a verdict on the provider.
@@ -162,12 +164,18 @@ impl Picker<'_> {
             let (choice, attempt) = self.admitted.group.select(&request)?;
             tried.push(u32::try_from(choice.candidate.slot).unwrap_or(u32::MAX));
             match Attempts::prepare(&self.admitted.call, &choice) {
-                Ok(outgoing) => {
+                Ok(mut outgoing) => {
+                    let (span_id, headers) = tell::child(&self.admitted.call.trace);
+                    outgoing.headers.extend(headers);
                     let passed_over = self.admitted.group.passed_over(&request);
                     let reason = choice.reason.as_str();
-                    self.gateway.metrics.control.choices.with_label_values(&[request.strategy.as_str(), reason]).inc();
+                    self.gateway.metrics.routing.choices.with_label_values(&[request.strategy.as_str(), reason]).inc();
                     tracing::debug!(candidate = ?choice.candidate, reason, ?passed_over, "a candidate was chosen");
-                    return Ok(Ready { trace: Trace::begin(attempt, choice.reason, passed_over), choice, outgoing });
+                    return Ok(Ready {
+                        trace: Trace::begin(attempt, choice.reason, passed_over, span_id),
+                        choice,
+                        outgoing,
+                    });
                 }
                 Err(error) => drop(refusal.get_or_insert(error)),
             }
@@ -208,10 +216,11 @@ impl Gateway {
         let provider = trace.candidate.credential.provider.name;
         match outcome.verdict {
             Verdict::Success => self.lasting.budgets.success(&trace.candidate.credential.workspace, now),
-            Verdict::RateLimited => self.metrics.control.cool_downs.with_label_values(&[provider]).inc(),
+            Verdict::RateLimited => self.metrics.routing.cool_downs.with_label_values(&[provider]).inc(),
             _ => {}
         }
         trace.error = error;
+        trace.let_go();
     }
 }
 
@@ -255,7 +264,7 @@ fn report(candidate: &Candidate, effect: Effect, metrics: &Metrics) {
         (candidate.credential.provider.name, &candidate.credential.id, &candidate.model);
     if let Some(refusal) = effect.disabled {
         let reason = refusal.as_str();
-        metrics.control.credentials_disabled.with_label_values(&[provider, reason]).inc();
+        metrics.routing.credentials_disabled.with_label_values(&[provider, reason]).inc();
         tracing::error!(
             provider,
             credential,
@@ -264,7 +273,7 @@ fn report(candidate: &Candidate, effect: Effect, metrics: &Metrics) {
         );
     }
     if effect.opened {
-        metrics.control.routes_opened.with_label_values(&[provider]).inc();
+        metrics.routing.routes_opened.with_label_values(&[provider]).inc();
         tracing::warn!(provider, credential, model, "a route fails and is left alone for a while");
     }
 }

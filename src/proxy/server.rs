@@ -1,91 +1,65 @@
-//! The process around the gateway: listeners on Pingora's server, and what signals do.
+//! The process around the gateway: Pingora's server, and what signals do.
 //!
-//! SIGTERM drains: `/ready` turns 503, new requests are refused, running ones finish (or `server.drain` passes), the ledger is
-//! flushed. What runs still is ended with an error and booked. SIGINT does that at once. SIGHUP reloads.
+//! A signal to end drains. For `server.grace` everything is as before, but `/ready` is 503 and connections are not kept, so that
+//! load balancers turn away. Then listeners are closed; what is still asked on open connections is served, and the process ends as
+//! soon as nothing is under way, at the latest after `server.drain`: what runs then ends with an error that says why, and is
+//! booked. A second signal ends it at once in that way. Nothing here waits longer than there is something to wait for.
+//!
+//! A process that was followed by another one (`takeover`) ends when its last request and its last connection have.
 
-use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use pingora::apps::HttpServerOptions;
-use pingora::proxy::ProxyServiceBuilder;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
 use pingora::services::background::{BackgroundService, background_service};
+use sd_notify::NotifyState;
 
-use super::{Gateway, Listener, Planes};
+use super::Gateway;
+use super::life::{Phase, What};
+use super::listeners::Listeners;
 use crate::config::Config;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::store::Keep;
-
-/// How often a draining process looks whether the last request is over.
-const DRAIN_LOOK: Duration = Duration::from_millis(50);
 
 /// How long a request that must end may take to say so.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long idle connections may take to close, and what was sent on them before to arrive.
+const HANG_UP: Duration = Duration::from_millis(50);
 
 /// What ends the process.
 #[async_trait]
 pub trait Signals: Send + Sync {
-    /// Resolves when the process is to end; true means that running requests may finish first.
+    /// Resolves when the process is to end; true means that running requests may finish first. Asked again while they do.
     async fn stop(&self) -> bool;
 }
 
-/// Serves on the configured listeners until a signal ends it. Blocks; the ledger is on disk when it returns.
-pub fn serve(gateway: &Arc<Gateway>, signals: impl Signals + 'static) {
+/// Serves on these sockets until a signal ends it. Blocks; the ledger is on disk when it returns.
+///
+/// Errors: the system has no room for more sockets.
+pub fn serve(gateway: &Arc<Gateway>, listeners: &Arc<Listeners>, signals: impl Signals + 'static) -> Result<()> {
+    gateway.life.starting();
     let config = gateway.config();
-    let conf = ServerConf {
-        threads: config.server.threads,
-        grace_period_seconds: Some(0),
-        graceful_shutdown_timeout_seconds: Some(1),
-        ..ServerConf::default()
-    };
+    let conf = ServerConf { threads: config.server.threads, ..ServerConf::default() };
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
-    for (address, planes) in listeners(&config) {
-        add_listener(&mut server, gateway, &address.to_string(), planes);
+    for door in listeners.services(gateway, &server.configuration)? {
+        server.add_service(door);
     }
     server.add_service(background_service("housekeeping", Housekeeping { gateway: Arc::clone(gateway) }));
-    let watch = Watch { gateway: Arc::clone(gateway), signals: Box::new(signals), patience: config.server.drain };
+    let watch = Watch {
+        gateway: Arc::clone(gateway),
+        listeners: Arc::clone(listeners),
+        signals: Box::new(signals),
+        grace: config.server.grace,
+        patience: config.server.drain,
+    };
     server.run(RunArgs { shutdown_signal: Box::new(watch) });
     gateway.lasting.meter.shutdown();
-}
-
-/// Whether every configured address can be listened on, for asking before anything is opened or printed: Pingora would try
-/// for half a minute, and then leave a process that runs and does not listen.
-///
-/// Errors: `Internal`, with a text for the operator that names the address.
-pub fn check_listeners(config: &Config) -> Result<()> {
-    for (address, _) in listeners(config) {
-        TcpListener::bind(address)
-            .map_err(|cause| Error::new(ErrorKind::Internal, format!("can't listen on {address}: {cause}")))?;
-    }
+    gateway.lasting.telemetry.shutdown();
     Ok(())
-}
-
-/// The configured addresses, and what is served at each.
-fn listeners(config: &Config) -> Vec<(SocketAddr, Planes)> {
-    let data = Planes { data: true, admin: config.admin.listen.is_none(), metrics: false };
-    let admin = Planes { admin: true, ..Planes::default() };
-    let metrics = Planes { metrics: true, ..Planes::default() };
-    let metrics = config.metrics.enabled.then_some((config.metrics.listen, metrics));
-    let admin = config.admin.listen.map(|address| (address, admin));
-    std::iter::once((config.server.listen, data)).chain(admin).chain(metrics).collect()
-}
-
-fn add_listener(server: &mut Server, gateway: &Arc<Gateway>, address: &str, planes: Planes) {
-    let listener = Listener { gateway: Arc::clone(gateway), planes };
-    let mut options = HttpServerOptions::default();
-    options.h2c = gateway.config().server.h2c;
-    let mut service = ProxyServiceBuilder::new(&server.configuration, listener)
-        .name(format!("perpetuo on {address}"))
-        .server_options(options)
-        .build();
-    service.add_tcp(address);
-    server.add_service(service);
 }
 
 /// Deletes what the request log no longer has to keep, once an hour.
@@ -108,6 +82,9 @@ impl BackgroundService for Housekeeping {
 
 impl Housekeeping {
     async fn prune(&self) {
+        if matches!(self.gateway.life.phase(), Phase::Replaced(_) | Phase::Parting) {
+            return;
+        }
         let keep = keep(&self.gateway.config(), Timestamp::now());
         let store = Arc::clone(&self.gateway.lasting.store);
         match tokio::task::spawn_blocking(move || store.prune(&keep)).await {
@@ -133,36 +110,108 @@ fn keep(config: &Config, now: Timestamp) -> Keep {
     }
 }
 
-/// Tells Pingora when to end: after the drain.
+/// Tells Pingora when to end: when nothing is left to do.
 struct Watch {
     gateway: Arc<Gateway>,
+    listeners: Arc<Listeners>,
     signals: Box<dyn Signals>,
+    grace: Duration,
     patience: Duration,
 }
 
 #[async_trait]
 impl ShutdownSignalWatch for Watch {
     async fn recv(&self) -> ShutdownSignal {
-        let drain = self.signals.stop().await;
-        self.gateway.draining.store(true, Relaxed);
-        if drain {
-            self.until_idle(self.patience).await;
+        let life = &*self.gateway.life;
+        life.started();
+        tell_supervisor(&[NotifyState::Ready]);
+        tokio::select! {
+            drain = self.signals.stop() => self.leave(drain).await,
+            () = life.until_replaced() => tokio::select! {
+                drain = self.signals.stop() => self.leave(drain).await,
+                () = self.outlive() => {}
+            }
         }
-        // What still runs ends with an error that says why, and is booked.
-        self.gateway.halt.send_replace(true);
-        self.until_idle(LAST_WORDS).await;
-        if drain { ShutdownSignal::GracefulTerminate } else { ShutdownSignal::FastShutdown }
+        // Nothing that matters is under way any more, and Pingora's own ways to end would make it wait.
+        ShutdownSignal::FastShutdown
     }
 }
 
 impl Watch {
-    /// Waits until no request is being served, but not longer than this.
-    async fn until_idle(&self, patience: Duration) {
-        let idle = async {
-            while self.gateway.metrics.inflight_requests.get() > 0 {
-                tokio::time::sleep(DRAIN_LOOK).await;
+    /// Ends, after a drain if there is to be one.
+    async fn leave(&self, drain: bool) {
+        let life = &*self.gateway.life;
+        tell_supervisor(&[NotifyState::Stopping]);
+        if drain {
+            tracing::info!(requests = life.counted(What::Requests), "draining; a second signal ends it at once");
+            tokio::select! {
+                () = self.drain() => {}
+                _ = self.signals.stop() => tracing::warn!("a second signal; what still runs is ended"),
             }
-        };
-        let _ = tokio::time::timeout(patience, idle).await;
+        }
+        life.draining();
+        self.close();
+        let cut = life.counted(What::Requests);
+        if cut > 0 {
+            tracing::warn!(requests = cut, "ending what still runs");
+        }
+        // What still runs ends with an error that says why, and is booked.
+        self.gateway.halt.send_replace(true);
+        let _ = tokio::time::timeout(LAST_WORDS, life.none(What::Requests)).await;
+    }
+
+    /// Returns when nothing is under way any more, or patience ends.
+    async fn drain(&self) {
+        let life = &*self.gateway.life;
+        // One that is being followed will know in a moment whether it is.
+        let followed = matches!(life.decided().await, Phase::Replaced(_));
+        if !followed && life.draining() && !self.grace.is_zero() {
+            tokio::time::sleep(self.grace).await;
+        }
+        self.close();
+        let _ = tokio::time::timeout(self.patience, self.idle()).await;
+    }
+
+    /// Returns when no request is served, idle connections are closed and no other process has anything to book here.
+    async fn idle(&self) {
+        let life = &*self.gateway.life;
+        loop {
+            life.none(What::Requests).await;
+            life.hang_up();
+            let _ = tokio::time::timeout(HANG_UP, life.none(What::Connections)).await;
+            if life.counted(What::Requests) == 0 {
+                break;
+            }
+        }
+        life.none(What::Predecessors).await;
+    }
+
+    /// Returns when this process, which was replaced, has nothing left to do: no request, and no connection on which one could
+    /// come. A client that keeps an idle one longer than it is kept anyway has none on it.
+    async fn outlive(&self) {
+        let life = &*self.gateway.life;
+        self.close();
+        loop {
+            life.none(What::Requests).await;
+            let kept = self.gateway.config().server.max_keepalive;
+            let closed = tokio::time::timeout(kept, life.none(What::Connections)).await.is_ok();
+            if closed || life.counted(What::Requests) == 0 {
+                break;
+            }
+        }
+        life.hang_up();
+        life.none(What::Predecessors).await;
+    }
+
+    fn close(&self) {
+        self.gateway.life.close();
+        self.listeners.close();
+    }
+}
+
+/// Tells systemd, where it started this process.
+pub(super) fn tell_supervisor(what: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(what) {
+        tracing::warn!(%error, "systemd can't be told how this process stands");
     }
 }

@@ -97,7 +97,13 @@ impl LiveStream {
     /// Writes what is known so far into the attempt's trace.
     pub(super) fn report(&self, trace: &mut Trace) {
         trace.usage = self.out.usage;
+        trace.bill.clone_from(&self.out.bill);
         trace.generated = self.out.generated;
+    }
+
+    /// Bytes of generated text so far.
+    pub(super) const fn generated(&self) -> u64 {
+        self.out.generated
     }
 
     /// Gives the connection back after a complete stream; bytes after its end give it up.

@@ -8,7 +8,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Uri, Version, header};
@@ -21,6 +21,7 @@ use pingora::{ErrorType, RetryType};
 use crate::config::Timeouts;
 use crate::directory::Credential;
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::{Connection, Metrics};
 use crate::provider::{Endpoint, Outgoing};
 
 /// Streams that share one HTTP/2 connection.
@@ -39,12 +40,14 @@ pub(super) struct Route<'a> {
     pub(super) endpoint: &'a Endpoint,
     /// What the operator says of HTTP/2; `None` leaves it to the negotiation.
     pub(super) http2: Option<bool>,
+    /// Whose connection it is.
+    pub(super) provider: &'static str,
 }
 
 impl<'a> From<&'a Credential> for Route<'a> {
     fn from(credential: &'a Credential) -> Self {
         let http2 = credential.options.get("http2").and_then(serde_json::Value::as_bool);
-        Self { endpoint: &credential.endpoint, http2 }
+        Self { endpoint: &credential.endpoint, http2, provider: credential.provider.name }
     }
 }
 
@@ -52,6 +55,7 @@ impl<'a> From<&'a Credential> for Route<'a> {
 pub(super) struct Upstream {
     connector: Arc<Connector>,
     timeouts: Timeouts,
+    metrics: Option<Arc<Metrics>>,
 }
 
 /// An exchange whose head has been read.
@@ -61,9 +65,9 @@ pub(super) struct Exchange {
 }
 
 impl Upstream {
-    /// Over this connector.
-    pub(super) fn new(connector: Arc<Connector>, timeouts: Timeouts) -> Self {
-        Self { connector, timeouts }
+    /// Over this connector. Connections are counted where there are metrics for them: those to providers.
+    pub(super) fn new(connector: Arc<Connector>, timeouts: Timeouts, metrics: Option<Arc<Metrics>>) -> Self {
+        Self { connector, timeouts, metrics }
     }
 
     /// Sends a request and reads the head of its answer. `on_send` is called right before the first byte may leave.
@@ -79,13 +83,7 @@ impl Upstream {
     ) -> Result<Exchange> {
         let peer = self.peer(route, address);
         for _ in 0..STALE_RETRIES {
-            let (mut session, reused) = match self.connector.get_http_session(&peer).await {
-                Ok(connected) => connected,
-                Err(cause) => {
-                    self.remember(&cause, &peer);
-                    return Err(unreachable(&cause));
-                }
-            };
+            let (mut session, reused) = self.connect(route, &peer).await?;
             session.set_read_timeout(None);
             session.set_write_timeout(Some(self.timeouts.idle));
             on_send();
@@ -104,8 +102,26 @@ impl Upstream {
         Err(Error::new(ErrorKind::ProviderUnreachable, "The provider keeps closing its connections."))
     }
 
+    /// A connection from the pool or a new one, and whether it is from the pool.
+    async fn connect(&self, route: &Route<'_>, peer: &HttpPeer) -> Result<(HttpSession, bool)> {
+        let began = Instant::now();
+        let connected = self.connector.get_http_session(peer).await;
+        let taken = match &connected {
+            Ok((_, true)) => Connection::Reused,
+            Ok((_, false)) => Connection::New { tls: route.endpoint.tls, seconds: began.elapsed().as_secs_f64() },
+            Err(_) => Connection::Failed,
+        };
+        if let Some(metrics) = &self.metrics {
+            metrics.attempts.connected(route.provider, taken);
+        }
+        connected.map_err(|cause| {
+            self.remember(&cause, peer);
+            unreachable(&cause)
+        })
+    }
+
     fn peer(&self, route: &Route<'_>, address: SocketAddr) -> HttpPeer {
-        let Route { endpoint, http2 } = *route;
+        let Route { endpoint, http2, .. } = *route;
         let mut peer = HttpPeer::new(address, endpoint.tls, endpoint.host.clone());
         peer.options.alpn = match (endpoint.tls, http2) {
             (true, Some(false)) | (false, None | Some(false)) => ALPN::H1,
@@ -166,8 +182,14 @@ impl Exchange {
     ///
     /// Errors: as `read`, and `ProviderProtocol` beyond the limit.
     pub(super) async fn read_all(&mut self, limit: usize, idle: Duration) -> Result<Bytes> {
+        self.read_counting(limit, idle, &mut 0).await
+    }
+
+    /// The same; counts the bytes that came, so that they are known should this be dropped half-way.
+    pub(super) async fn read_counting(&mut self, limit: usize, idle: Duration, came: &mut u64) -> Result<Bytes> {
         let mut all = BytesMut::new();
         while let Some(bytes) = self.read(idle).await? {
+            *came += bytes.len() as u64;
             if all.len() + bytes.len() > limit {
                 return Err(Error::new(
                     ErrorKind::ProviderProtocol,

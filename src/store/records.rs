@@ -7,6 +7,7 @@ use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::api::operation::Operation;
 use crate::api::strategy::StrategyName;
 use crate::money::Money;
 use crate::usage::{Certainty, CostSource, Usage};
@@ -158,6 +159,9 @@ pub struct RequestRecord {
     pub provider: Option<String>,
     /// The strategy.
     pub strategy: StrategyName,
+    /// What was asked of the model.
+    #[serde(default, skip_serializing_if = "Operation::is_chat")]
+    pub operation: Operation,
     /// The client's HTTP status; 499 when it left.
     pub status: u16,
     /// Why it failed: a code of the error table.

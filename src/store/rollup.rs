@@ -4,7 +4,7 @@
 
 use super::{AttemptRecord, Histogram, Rollup};
 use crate::error::ErrorKind;
-use crate::usage::{Certainty, Usage};
+use crate::usage::Certainty;
 
 /// Buckets in one doubling.
 const PER_DOUBLING: f64 = 4.0;
@@ -24,7 +24,7 @@ impl Rollup {
                 self.unpriced_tokens = self.unpriced_tokens.saturating_add(attempt.usage.total_tokens());
             }
         }
-        add_usage(&mut self.usage, &attempt.usage);
+        self.usage.add(&attempt.usage);
         if attempt.error.is_none() {
             self.latency.add(attempt.latency_ms);
         }
@@ -39,7 +39,7 @@ impl Rollup {
         self.cost += other.cost;
         self.estimated_cost += other.estimated_cost;
         self.unpriced_tokens = self.unpriced_tokens.saturating_add(other.unpriced_tokens);
-        add_usage(&mut self.usage, &other.usage);
+        self.usage.add(&other.usage);
         self.latency.merge(&other.latency);
     }
 }
@@ -47,21 +47,6 @@ impl Rollup {
 /// Whether this code of the error table means that the provider, or our credential there, failed.
 fn is_providers_fault(code: &str) -> bool {
     ErrorKind::from_code(code).is_some_and(|kind| kind.row().retryable || kind == ErrorKind::ProviderKeyInvalid)
-}
-
-fn add_usage(sum: &mut Usage, usage: &Usage) {
-    sum.input = sum.input.saturating_add(usage.input);
-    sum.cached_read = sum.cached_read.saturating_add(usage.cached_read);
-    sum.cache_write = sum.cache_write.saturating_add(usage.cache_write);
-    sum.output = sum.output.saturating_add(usage.output);
-    sum.reasoning = sum.reasoning.saturating_add(usage.reasoning);
-    sum.audio_input = sum.audio_input.saturating_add(usage.audio_input);
-    sum.audio_output = sum.audio_output.saturating_add(usage.audio_output);
-    sum.cache_write_1h = sum.cache_write_1h.saturating_add(usage.cache_write_1h);
-    sum.cached_audio = sum.cached_audio.saturating_add(usage.cached_audio);
-    sum.image_input = sum.image_input.saturating_add(usage.image_input);
-    sum.image_output = sum.image_output.saturating_add(usage.image_output);
-    sum.web_searches = sum.web_searches.saturating_add(usage.web_searches);
 }
 
 impl Histogram {

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde_json::Map;
 
 use super::*;
+use crate::api::operation::Operation;
 use crate::api::strategy::StrategyName;
 use crate::money::Money;
 use crate::store::memory::MemoryStore;
@@ -44,6 +45,7 @@ pub(crate) fn booking(workspace: &str, request_id: &str, created_at: &str) -> Bo
         model_served: Some("gpt-4o-2024-08-06".into()),
         provider: Some("openai".into()),
         strategy: StrategyName::Fastest,
+        operation: Operation::Chat,
         status: 200,
         error: None,
         stream: true,

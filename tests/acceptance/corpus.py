@@ -2,8 +2,9 @@
 
 For each one the recorded answer is played by a provider of its own, a fitting request is sent to the gateway, and two
 directions are compared: what the client gets with an independent reading of the recording, and what the provider gets
-with the recorded request. Streams are played again in further ways of cutting their bytes, and broken off in the middle.
-Prints one table, provider by aspect; exits with 1 if anything differs, if a recording is neither judged nor exempted, or
+with the recorded request; and what the ledger says of it costs what its usage costs by the prices of the catalogue, worked
+out anew in `recorded.priced`. Streams are played again in further ways of cutting their bytes, and broken off in the middle.
+Prints two tables, provider by aspect and provider by kind of cost; exits with 1 if anything differs, if a recording is neither judged nor exempted, or
 if an exemption is needed no more. See the package `recorded`.
 """
 
@@ -20,6 +21,7 @@ from queue import Empty, Queue
 from gateway import Answer, Gateway, Workspace
 from recorded import cutting, exempt, failures, handed_back, judge, recording
 from recorded.outcome import Outcome
+from recorded.priced import Books
 from recorded.recording import Recording
 from recorded.result import Result
 from recorded.table import report
@@ -39,6 +41,7 @@ class Bench:
     gateway: Gateway
     replay: Replay
     number: int
+    books: Books
     workspaces: dict[Placement, Workspace] = field(default_factory=dict)
     made: int = 0
 
@@ -78,6 +81,7 @@ def exchange(bench: Bench, recording: Recording, refusal: str | None) -> Result:
     judge.answer_of(result, wire, answer)
     if answer.status == 200:
         judge.booked(result, wire, bench.gateway.newest_log(workspace), answer)
+        bench.books.judge(result, wire, bench.gateway.newest_record(workspace))
         again(bench, wire, result, answer)
     return result
 
@@ -108,11 +112,12 @@ def work(bench: Bench, todo: Queue[tuple[Recording, str | None]], done: list[Res
             done.append(broken)
 
 
-def run(gateway: Gateway, todo: Queue[tuple[Recording, str | None]], seed: int, workers: int) -> list[Result]:
+def run(gateway: Gateway, todo: Queue[tuple[Recording, str | None]], books: Books, seed: int, workers: int) -> list[Result]:
     """All recordings, each worker with tenants and a replay of its own."""
     done: list[Result] = []
     with ExitStack() as resources:
-        benches = [Bench(gateway, resources.enter_context(Replay(seed)), number) for number in range(workers)]
+        replays = [resources.enter_context(Replay(seed)) for _ in range(workers)]
+        benches = [Bench(gateway, replay, number, books) for number, replay in enumerate(replays)]
         threads = [threading.Thread(target=work, args=(bench, todo, done)) for bench in benches]
         for thread in threads:
             thread.start()
@@ -151,9 +156,12 @@ def main() -> int:
     todo, outcome = sort(recordings, exempt.load())
     with Gateway() as gateway:
         started = time.monotonic()
-        outcome.results = run(gateway, todo, options.seed, options.workers)
+        books = Books()
+        outcome.results = run(gateway, todo, books, options.seed, options.workers)
         outcome.apply(whole_corpus=not options.names)
-        return 0 if report(outcome, time.monotonic() - started) else 1
+        fine = report(outcome, time.monotonic() - started)
+        books.report(outcome.results)
+        return 0 if fine else 1
 
 
 if __name__ == "__main__":

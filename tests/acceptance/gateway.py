@@ -74,6 +74,8 @@ class Workspace:
     gateway: Gateway
     id: str
     key: str
+    # Up to where its ledger was read.
+    cursor: str = "0"
 
     @property
     def base_url(self) -> str:
@@ -182,6 +184,17 @@ class Gateway:
     def newest_log(self, workspace: Workspace) -> dict[str, Any]:
         """The last request in the log of a tenant."""
         return self.admin("GET", f"/workspaces/{workspace.id}/logs?limit=1")["logs"][0]
+
+
+    def newest_record(self, workspace: Workspace) -> dict[str, Any]:
+        """The last request in the ledger of a tenant, with its attempts and their cost in pico-dollars."""
+        path = f"/workspaces/{workspace.id}/logs/export?cursor={workspace.cursor}"
+        answer = self.request("GET", path, None, {"authorization": f"Bearer {self.token}"})
+        if answer.status != 200:
+            raise RuntimeError(f"GET {path} answered {answer.status}: {answer.text}")
+        record = json.loads(answer.text.splitlines()[-1])
+        workspace.cursor = record["cursor"]
+        return record
 
 
 @dataclass

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use perpetuo::api::operation::Operation;
 use perpetuo::api::strategy::StrategyName;
 use perpetuo::meter::{Meter, MeterOptions};
 use perpetuo::metrics::Metrics;
@@ -230,6 +231,7 @@ fn record(random: &mut StdRng, at: i64) -> Booking {
         model_served: Some(model.to_owned()),
         provider: Some(provider.to_owned()),
         strategy: StrategyName::Default,
+        operation: Operation::Chat,
         status: if random.random_range(0..50) == 0 { 502 } else { 200 },
         error: None,
         stream: random.random(),

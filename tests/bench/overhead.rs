@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use perpetuo::config::{Config, Secret};
 use perpetuo::directory::{CredentialChange, NewKey, WorkspaceChange};
-use perpetuo::proxy::{self, Gateway, Signals};
+use perpetuo::proxy::{self, Gateway, Listeners, Signals};
 use perpetuo::simulator::{Behaviour, Simulator};
 use tokio::sync::Notify;
 
@@ -46,7 +46,10 @@ async fn main() {
     let stop = Arc::new(Notify::new());
     let server = std::thread::spawn({
         let (gateway, stop) = (Arc::clone(&gateway), Stop(Arc::clone(&stop)));
-        move || proxy::serve(&gateway, stop)
+        move || {
+            let listeners = Arc::new(Listeners::bind(&gateway.config()).unwrap());
+            proxy::serve(&gateway, &listeners, stop).unwrap();
+        }
     });
     let client = reqwest::Client::builder().http1_only().build().expect("client");
     until_up(&client, address).await;
@@ -132,7 +135,7 @@ fn direct_headers(provider: &str) -> Vec<(&'static str, String)> {
 
 fn config(address: SocketAddr, data: &std::path::Path) -> Config {
     let text = format!(
-        "data_dir = {data:?}\n[server]\nlisten = \"{address}\"\n[metrics]\nenabled = false\n[security]\nallow_private_upstreams = [\"127.0.0.1\"]\n"
+        "data_dir = {data:?}\n[server]\nlisten = \"{address}\"\n[metrics]\nenabled = false\n[security]\nallow_private_upstreams = [\"127.0.0.1\"]\n[log]\naccess = \"off\"\n"
     );
     Config::parse(&text, "bench", std::iter::empty()).expect("configuration")
 }

@@ -9,14 +9,20 @@
 
 mod support;
 
+mod access_log;
 mod bad_input;
 mod bodies;
 mod clients;
+mod console;
 mod crash;
 mod fallback;
 mod layout;
+mod lifecycle;
+mod lifecycle_deploy;
+mod lifecycle_upgrade;
 mod limits;
 mod metering;
+mod metrics;
 mod process;
 mod resilience;
 mod routing;
@@ -25,4 +31,5 @@ mod service_accounts;
 mod streams;
 mod tenancy;
 mod tool_loop;
+mod tracing;
 mod upstreams;

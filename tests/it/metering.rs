@@ -1,17 +1,19 @@
 //! The bill, to the pico-dollar: what is booked of each kind of answer, against prices multiplied by hand, the simulators'
 //! own books, the reports and the metrics.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
+use perpetuo::config::Config;
+use perpetuo::directory::CredentialChange;
+use perpetuo::error::Error;
 use perpetuo::money::Money;
 use perpetuo::simulator::{Behaviour, Outcome, Seen, Simulator, Step, Truncation};
 use perpetuo::store::{AttemptRecord, RequestRecord};
-use perpetuo::usage::{Certainty, Usage};
+use perpetuo::usage::{Certainty, CostSource, Usage};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, World, free_address, hello, hello_stream, within};
+use crate::support::{Answer, Scrape, World, free_address, hello, hello_stream};
 
 /// A request whose prompt the simulators count as 100 tokens, and answer with 12.
 fn hundred(model: &str, stream: bool) -> Value {
@@ -200,10 +202,42 @@ async fn a_model_without_a_price_is_unpriced_and_its_tokens_still_count() {
     for record in world.booked(2).await {
         let attempt = only_attempt(&record);
         assert_eq!((attempt.certainty, attempt.cost), (Certainty::Unpriced, Money::ZERO));
+        assert_eq!((attempt.why.as_deref(), attempt.cost_source), (Some("no_price"), None));
         assert_eq!(attempt.usage.total_tokens(), 112);
     }
     let usage = world.admin(Method::GET, &format!("/workspaces/{}/usage", world.workspace), None).await.json();
     assert_eq!((&usage["total_tokens"], &usage["total_cost"]), (&json!(224), &json!(0.0)));
+    assert_eq!((&usage["unpriced"], &usage["unpriced_tokens"]), (&json!(2), &json!(224)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workspace_can_refuse_models_without_a_price_before_anything_is_sent() {
+    let world = World::plain().await;
+    let simulators = [simulator(Behaviour::new("openai")).await, simulator(Behaviour::new("groq")).await];
+    let unknown = |credential: &mut CredentialChange| {
+        credential.models = Some([("gpt-4o".to_owned(), "no-such-model".to_owned())].into());
+    };
+    world.add("groq", &simulators[1], unknown);
+    let choice = json!({"unpriced": "refuse"});
+    let changed = world.admin(Method::PUT, &format!("/workspaces/{}", world.workspace), Some(&choice)).await.json();
+    assert_eq!(changed["data"]["unpriced"], "refuse");
+
+    let refused = world.chat(&hundred("gpt-4o", false)).await;
+    let error = &refused.json()["error"];
+    assert_eq!((refused.status, &error["code"], &error["param"]), (400, &json!("model_unpriced"), &json!("model")));
+    assert!(error["message"].as_str().unwrap().contains("'gpt-4o'"), "{error}");
+    assert_eq!(simulators[1].seen().len(), 0);
+
+    world.add("openai", &simulators[0], |_| ());
+    let route = format!("/workspaces/{}/route", world.workspace);
+    let dry = &world.admin(Method::POST, &route, Some(&hundred("gpt-4o", false))).await.json()["data"];
+    assert_eq!((&dry["excluded"][0]["provider"], &dry["excluded"][0]["reason"]), (&json!("groq"), &json!("no_price")));
+    for _ in 0..3 {
+        served(&world, &hundred("gpt-4o", false)).await;
+    }
+    assert_eq!((simulators[0].seen().len(), simulators[1].seen().len()), (3, 0), "who has a price serves");
+    world.admin(Method::PUT, &format!("/workspaces/{}", world.workspace), Some(&json!({"unpriced": "allow"}))).await;
+    served(&world, &hundred("groq/no-such-model", false)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -224,8 +258,9 @@ async fn a_stream_that_the_client_leaves_is_estimated_and_not_forgotten() {
         let seen = simulator.wait_until(|seen| seen[0].outcome == Outcome::Cancelled).await.unwrap();
         let record = world.booked(place + 1).await.pop().unwrap();
         assert_eq!((record.status, record.client_gone), (499, true));
-        let AttemptRecord { usage, cost, certainty, error, .. } = only_attempt(&record);
+        let AttemptRecord { usage, cost, certainty, error, why, .. } = only_attempt(&record);
         assert_eq!((*certainty, error.as_deref()), (Certainty::Estimated, Some("client_gone")));
+        assert_eq!(why.as_deref(), Some("client_gone"));
         let expected = u128::from(usage.prompt_tokens()) * input_price + u128::from(usage.output) * output_price;
         assert_eq!(*cost, Money(expected));
         let (really, booked) = (&seen[0].billed, usage);
@@ -246,7 +281,72 @@ async fn a_stream_that_the_provider_cuts_is_estimated_too() {
     let attempt = only_attempt(&record);
     assert_eq!((attempt.certainty, attempt.error.as_deref()), (Certainty::Estimated, Some("stream_truncated")));
     assert!(attempt.usage.input > 0 && attempt.usage.output >= 6, "{attempt:?}");
+    assert_eq!(attempt.why.as_deref(), Some("truncated"));
     assert_eq!(record.error.as_deref(), Some("stream_truncated"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_breaks_off_before_it_is_whole_costs_what_came() {
+    let world = World::plain().await;
+    let text = "a ".repeat(500);
+    let begun = format!(r#"{{"id":"c","choices":[{{"index":0,"message":{{"role":"assistant","content":"{text}"#);
+    let hanging = vec![(Duration::ZERO, begun.into()), (Duration::from_secs(60), "\"}}]}".into())];
+    let content_type = "application/json".to_owned();
+    let openai =
+        simulator(Behaviour::new("openai").script([Step::Raw { status: 200, content_type, chunks: hanging }])).await;
+    world.add("openai", &openai, |_| ());
+    let mut body = hundred("gpt-4o", false);
+    body["timeout"] = json!(1);
+    assert_eq!(world.chat(&body).await.status, 504);
+    let record = world.booking().await;
+    let attempt = only_attempt(&record);
+    assert_eq!((attempt.certainty, attempt.why.as_deref()), (Certainty::Estimated, Some("timeout")));
+    assert!(attempt.usage.input > 0 && (250..350).contains(&attempt.usage.output), "{attempt:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_provider_says_that_it_charges_is_what_is_booked() {
+    let world = World::plain().await;
+    let answer = r#"{"id":"c","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"finish_reason":"stop",
+        "message":{"role":"assistant","content":"Hi"}}],"usage":{"prompt_tokens":9,"completion_tokens":1,"total_tokens":10,
+        "cost":0.0076509169}}"#;
+    let content_type = "application/json".to_owned();
+    let step = Step::Raw { status: 200, content_type, chunks: vec![(Duration::ZERO, answer.into())] };
+    let simulator = simulator(Behaviour::new("openrouter").script([step.clone(), step])).await;
+    for provider in ["openrouter", "custom"] {
+        world.add(provider, &simulator, |credential| {
+            credential.base_url = Some(Some(format!("{}/v1", simulator.url())))
+        });
+    }
+    for model in ["openrouter/some/unknown-model", "custom/some/unknown-model"] {
+        assert_eq!(world.chat(&hundred(model, false)).await.status, 200, "{model}");
+    }
+    let records = world.booked(2).await;
+    let [reported, custom] = [0, 1].map(|place| only_attempt(&records[place]));
+    assert_eq!((reported.cost, reported.certainty), (Money(7_650_916_900), Certainty::Exact));
+    assert_eq!((reported.cost_source, reported.why.as_deref()), (Some(CostSource::Reported), None));
+    assert_eq!(custom.certainty, Certainty::Unpriced, "nobody knows in what a server of one's own counts");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_catalogue_holds_from_the_reload_on_and_what_is_booked_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("models.toml");
+    let model = "[[model]]\nname = \"gpt-4o\"\nprovider = \"openai\"\ninput = 1\noutput = 2\n";
+    std::fs::write(&path, model).unwrap();
+    let world = World::start(|config| config.models = Some(path.clone())).await;
+    let openai = simulator(Behaviour::new("openai")).await;
+    world.add("openai", &openai, |_| ());
+    served(&world, &hundred("gpt-4o", false)).await;
+    let changes = "[[model.prices]]\nfrom = 2020-01-01\ninput = 3\noutput = 4\n\
+        [[model.prices]]\nfrom = 2999-01-01\ninput = 100\noutput = 100\n";
+    std::fs::write(&path, format!("{model}{changes}")).unwrap();
+    world.gateway.reload(|| Ok::<_, Error>(Config::clone(&world.gateway.config()))).unwrap();
+    served(&world, &hundred("gpt-4o", false)).await;
+    let costs: Vec<Money> = world.booked(2).await.iter().map(RequestRecord::cost).collect();
+    assert_eq!(costs, [Money(100 * 1_000_000 + 12 * 2_000_000), Money(100 * 3_000_000 + 12 * 4_000_000)]);
+    let usage = world.admin(Method::GET, &format!("/workspaces/{}/usage", world.workspace), None).await.json();
+    assert_eq!(usage["total_cost"], json!((costs[0] + costs[1]).dollars()));
 }
 
 /// Sums of a simulator's books.
@@ -323,18 +423,18 @@ async fn usage_the_log_and_the_metrics_tell_the_same() {
 
     let scraped = Scrape::of(metrics).await;
     for (provider, row) in usage["by_provider"].as_object().unwrap() {
-        let label = format!("provider=\"{provider}\"");
+        let label = [("provider", provider.as_str())];
         assert_eq!(scraped.sum("perpetuo_tokens_total", &label), row["tokens"].as_f64().unwrap(), "{provider}");
         close(scraped.sum("perpetuo_cost_usd_total", &label), row["cost"].as_f64().unwrap(), provider);
     }
     let attempts: usize = records.iter().map(|record| record.attempts.len()).sum();
-    assert_eq!(scraped.sum("perpetuo_requests_total", ""), 14.0);
-    assert_eq!(scraped.sum("perpetuo_attempts_total", ""), attempts as f64);
-    assert_eq!(scraped.sum("perpetuo_fallbacks_total", "provider=\"openai\""), 2.0);
-    assert_eq!(scraped.sum("perpetuo_unpriced_total", "provider=\"openai\""), 2.0);
-    assert_eq!(scraped.sum("gen_ai_server_request_duration_seconds_count", ""), 14.0);
-    assert_eq!(scraped.sum("perpetuo_ledger_dropped_total", ""), 0.0);
-    assert!(scraped.sum("perpetuo_overhead_seconds_count", "") >= 14.0);
+    assert_eq!(scraped.sum("perpetuo_requests_total", &[]), 14.0);
+    assert_eq!(scraped.sum("perpetuo_attempts_total", &[]), attempts as f64);
+    assert_eq!(scraped.sum("perpetuo_fallbacks_total", &[("provider", "openai")]), 2.0);
+    assert_eq!(scraped.sum("perpetuo_unpriced_total", &[("provider", "openai")]), 2.0);
+    assert_eq!(scraped.sum("gen_ai_server_request_duration_seconds_count", &[]), 14.0);
+    assert_eq!(scraped.sum("perpetuo_ledger_dropped_total", &[]), 0.0);
+    assert!(scraped.sum("perpetuo_overhead_seconds_count", &[]) >= 14.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -370,26 +470,4 @@ async fn a_request_id_that_a_client_repeats_makes_nothing_free() {
 
 fn close(one: f64, other: f64, what: &str) {
     assert!((one - other).abs() < 1e-12, "{what}: {one} is not {other}");
-}
-
-/// What `/metrics` says.
-struct Scrape(BTreeMap<String, f64>);
-
-impl Scrape {
-    async fn of(address: std::net::SocketAddr) -> Self {
-        let answer = within("metrics", reqwest::get(format!("http://{address}/metrics"))).await.unwrap();
-        assert!(answer.headers()["content-type"].to_str().unwrap().starts_with("text/plain; version=0.0.4"));
-        let text = answer.text().await.unwrap();
-        let series = text.lines().filter(|line| !line.starts_with('#')).map(|line| {
-            let (name, value) = line.rsplit_once(' ').unwrap();
-            (name.to_owned(), value.parse().unwrap())
-        });
-        Self(series.collect())
-    }
-
-    /// The sum of a metric's series that hold this label.
-    fn sum(&self, metric: &str, label: &str) -> f64 {
-        let mine = self.0.iter().filter(|(name, _)| name.split('{').next() == Some(metric) && name.contains(label));
-        mine.map(|(_, value)| value).sum()
-    }
 }

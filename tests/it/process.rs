@@ -17,13 +17,13 @@ use crate::support::{PATIENCE, free_address};
 
 /// A directory with a configuration file, and the ports it names.
 pub struct Site {
-    directory: tempfile::TempDir,
-    address: String,
-    metrics: String,
+    pub directory: tempfile::TempDir,
+    pub address: String,
+    pub metrics: String,
 }
 
 impl Site {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let [address, metrics] = [(); 2].map(|()| free_address().to_string());
         let site = Self { directory: tempfile::tempdir().unwrap(), address, metrics };
         site.configure("");
@@ -31,7 +31,7 @@ impl Site {
     }
 
     /// Writes the configuration: what every test needs, and `more` after it.
-    fn configure(&self, more: &str) {
+    pub fn configure(&self, more: &str) {
         let text = format!(
             "data_dir = {:?}\n[server]\nlisten = \"{}\"\nthreads = 2\n[metrics]\nlisten = \"{}\"\n\
              [security]\nallow_private_upstreams = [\"127.0.0.1\"]\n{more}",
@@ -42,7 +42,7 @@ impl Site {
         std::fs::write(self.config(), text).unwrap();
     }
 
-    fn config(&self) -> PathBuf {
+    pub fn config(&self) -> PathBuf {
         self.directory.path().join("perpetuo.toml")
     }
 
@@ -75,13 +75,13 @@ impl Site {
         reqwest::Client::new().post(self.url("/v1/chat/completions")).bearer_auth(key).json(&body).send().await
     }
 
-    async fn get(&self, token: &str, path: &str) -> Value {
+    pub async fn get(&self, token: &str, path: &str) -> Value {
         let answer = reqwest::Client::new().get(self.url(path)).bearer_auth(token).send().await.unwrap();
         assert_eq!(answer.status(), 200, "{path}");
         answer.json().await.unwrap()
     }
 
-    async fn post(&self, token: &str, path: &str, body: Value) -> Value {
+    pub async fn post(&self, token: &str, path: &str, body: Value) -> Value {
         let answer = reqwest::Client::new().post(self.url(path)).bearer_auth(token).json(&body).send().await.unwrap();
         assert_eq!(answer.status(), 201, "{path}");
         answer.json().await.unwrap()
@@ -89,7 +89,7 @@ impl Site {
 }
 
 /// The binary, in an environment that holds nothing.
-fn command(arguments: &[&str]) -> Command {
+pub fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_perpetuo"));
     command.args(arguments).env_clear();
     command
@@ -101,7 +101,7 @@ pub fn text(bytes: &[u8]) -> String {
 
 /// Lines as they come.
 #[derive(Clone, Default)]
-struct Lines(Arc<(Mutex<Vec<String>>, Condvar)>);
+pub struct Lines(Arc<(Mutex<Vec<String>>, Condvar)>);
 
 impl Lines {
     fn read(&self, from: impl std::io::Read + Send + 'static) {
@@ -114,12 +114,12 @@ impl Lines {
         });
     }
 
-    fn all(&self) -> String {
+    pub fn all(&self) -> String {
         self.0.0.lock().unwrap().join("\n")
     }
 
     /// Waits for a line that holds these words.
-    fn wait_for(&self, words: &str) {
+    pub fn wait_for(&self, words: &str) {
         let lines = self.0.0.lock().unwrap();
         let missing = |lines: &mut Vec<String>| !lines.iter().any(|line| line.contains(words));
         let (lines, waited) = self.0.1.wait_timeout_while(lines, PATIENCE, missing).unwrap();
@@ -131,11 +131,11 @@ impl Lines {
 pub struct Process {
     child: Child,
     out: Lines,
-    log: Lines,
+    pub log: Lines,
 }
 
 impl Process {
-    fn start(command: &mut Command) -> Self {
+    pub fn start(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (out, log) = (Lines::default(), Lines::default());
         out.read(child.stdout.take().unwrap());
@@ -143,7 +143,7 @@ impl Process {
         Self { child, out, log }
     }
 
-    async fn until_healthy(&self, address: &str) {
+    pub async fn until_healthy(&self, address: &str) {
         let client = reqwest::Client::new();
         let deadline = Instant::now() + PATIENCE;
         while client.get(format!("http://{address}/health")).send().await.is_err() {
@@ -152,12 +152,12 @@ impl Process {
         }
     }
 
-    fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap();
         assert!(sent.success());
     }
 
-    async fn exit(&mut self) -> ExitStatus {
+    pub async fn exit(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -171,6 +171,18 @@ impl Process {
     pub fn kill_9(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Waits for a line on standard error that holds these words, and returns it.
+    pub fn logged(&self, words: &str) -> String {
+        self.log.wait_for(words);
+        self.log.all().lines().find(|line| line.contains(words)).unwrap().to_owned()
+    }
+
+    /// The same on standard output.
+    pub fn said(&self, words: &str) -> String {
+        self.out.wait_for(words);
+        self.out.all().lines().find(|line| line.contains(words)).unwrap().to_owned()
     }
 
     /// What stands behind a label in what the first start printed.
@@ -193,7 +205,7 @@ impl Drop for Process {
 pub struct Furnished {
     pub site: Site,
     pub process: Process,
-    provider: Simulator,
+    pub provider: Simulator,
     pub workspace: String,
     pub key: String,
     pub token: String,
@@ -206,9 +218,21 @@ impl Furnished {
 
     /// The same with more in the configuration.
     pub async fn start_with(behaviour: Behaviour, more: &str) -> Self {
-        let provider = Simulator::start(behaviour).await.unwrap();
         let site = Site::new();
         site.configure(more);
+        Self::furnish(behaviour, site).await
+    }
+
+    /// The same with more in `[server]`.
+    pub async fn start_server(behaviour: Behaviour, more: &str) -> Self {
+        let site = Site::new();
+        let written = std::fs::read_to_string(site.config()).unwrap();
+        std::fs::write(site.config(), written.replace("threads = 2", &format!("threads = 2\n{more}"))).unwrap();
+        Self::furnish(behaviour, site).await
+    }
+
+    async fn furnish(behaviour: Behaviour, site: Site) -> Self {
+        let provider = Simulator::start(behaviour).await.unwrap();
         let process = site.serve().await;
         let [workspace, key, token] = ["workspace", "virtual key", "admin token"].map(|label| process.printed(label));
         let body = json!({"provider": "openai", "api_key": "sk-process", "base_url": format!("{}/v1", provider.url())});
@@ -221,7 +245,7 @@ impl Furnished {
     }
 
     /// Every entry of the request log.
-    async fn logs(&self) -> Vec<Value> {
+    pub async fn logs(&self) -> Vec<Value> {
         let mut all = Vec::new();
         for page in 1.. {
             let path = format!("/workspaces/{}/logs?limit=1000&page={page}", self.workspace);
@@ -404,87 +428,6 @@ async fn sighup_takes_a_good_file_and_refuses_a_bad_one() {
         let line = format!("perpetuo_config_reloads_total{{result=\"{result}\"}} 1");
         assert!(metrics.contains(&line), "{line} in:\n{metrics}");
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn sigterm_lets_a_running_stream_finish_and_exits_with_0() {
-    let slow = Behaviour::new("openai").tokens(30).token_delay(Duration::from_millis(40));
-    let mut gateway = Furnished::start(slow).await;
-    let mut body = hello("openai/gpt-4o");
-    body["stream"] = json!(true);
-    let mut stream = gateway.site.chat(&gateway.key, body).await.unwrap();
-    let mut received = stream.chunk().await.unwrap().unwrap().to_vec();
-    gateway.process.signal("TERM");
-
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let ready = reqwest::get(gateway.site.url("/ready")).await.unwrap();
-        if ready.status() == 503 {
-            assert!(ready.text().await.unwrap().contains("draining"));
-            break;
-        }
-        assert!(Instant::now() < deadline, "/ready never said that it drains");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    let refused = gateway.site.chat(&gateway.key, hello("openai/gpt-4o")).await.unwrap();
-    assert_eq!(refused.status(), 503);
-    assert!(refused.headers().contains_key("retry-after"));
-
-    while let Some(chunk) = stream.chunk().await.unwrap() {
-        received.extend(chunk);
-    }
-    let received = text(&received);
-    assert!(received.ends_with("data: [DONE]\n\n") && !received.contains("\"error\""), "{received}");
-    assert_eq!(gateway.process.exit().await.code(), Some(0), "{}", gateway.process.log.all());
-
-    gateway.process = gateway.site.serve().await;
-    let logs = gateway.logs().await;
-    assert_eq!((logs.len(), &logs[0]["status"]), (1, &json!(200)), "the drained stream was booked: {logs:?}");
-    let billed = &gateway.provider.seen()[0].billed;
-    assert_eq!(gateway.usage().await["total_tokens"], billed.total_tokens());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_stream_that_outlasts_the_drain_is_cut_and_booked() {
-    let endless = Behaviour::new("openai").tokens(10_000).token_delay(Duration::from_millis(20));
-    for signal in ["TERM", "INT"] {
-        let mut gateway = Furnished::start(endless.clone()).await;
-        let written = std::fs::read_to_string(gateway.site.config()).unwrap();
-        let impatient = written.replace("threads = 2", "threads = 2\ndrain = \"200ms\"");
-        std::fs::write(gateway.site.config(), impatient).unwrap();
-        gateway.process.kill_9();
-        gateway.process = gateway.site.serve().await;
-
-        let mut body = hello("openai/gpt-4o");
-        body["stream"] = json!(true);
-        let mut stream = gateway.site.chat(&gateway.key, body).await.unwrap();
-        stream.chunk().await.unwrap().unwrap();
-        gateway.process.signal(signal);
-        let mut received = Vec::new();
-        while let Ok(Some(chunk)) = stream.chunk().await {
-            received.extend(chunk);
-        }
-        let received = text(&received);
-        assert!(!received.contains("[DONE]") && received.contains("shutting down"), "SIG{signal}: {received}");
-        assert_eq!(gateway.process.exit().await.code(), Some(0), "{}", gateway.process.log.all());
-
-        gateway.process = gateway.site.serve().await;
-        let logs = gateway.logs().await;
-        assert_eq!(logs.len(), 1, "SIG{signal}: what reached a provider is on the bill");
-        assert!(logs[0]["tokens"].as_u64().unwrap() > 0 && logs[0]["cost"].as_f64().unwrap() > 0.0, "{logs:?}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn sigint_ends_at_once_and_still_flushes_the_ledger() {
-    let mut gateway = Furnished::start(Behaviour::new("openai")).await;
-    for _ in 0..5 {
-        assert_eq!(gateway.site.chat(&gateway.key, hello("openai/gpt-4o")).await.unwrap().status(), 200);
-    }
-    gateway.process.signal("INT");
-    assert_eq!(gateway.process.exit().await.code(), Some(0));
-    gateway.process = gateway.site.serve().await;
-    assert_eq!(gateway.logs().await.len(), 5);
 }
 
 /// Sends requests one after the other until it is told to stop, or nobody answers any more.

@@ -53,6 +53,7 @@ async fn a_stream_that_is_late_is_hedged_and_the_slow_attempt_is_cancelled_and_b
     assert_eq!((slow.error.as_deref(), quick.error.as_deref()), (Some("hedge_lost"), None));
     assert_eq!((slow.certainty, quick.certainty), (Certainty::Estimated, Certainty::Exact));
     assert!(slow.cost.dollars() > 0.0, "what the loser was asked may be billed");
+    assert_eq!((slow.why.as_deref(), quick.why.as_deref()), (Some("hedge_lost"), None));
 
     simulators[0].then([Step::HangAfterHead]);
     let body =

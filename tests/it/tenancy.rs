@@ -8,7 +8,7 @@ use perpetuo::simulator::{Behaviour, Simulator, Step};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::support::{Answer, World, free_address, hello, within};
+use crate::support::{Answer, Scrape, World, free_address, hello, within};
 
 /// A tenant with a token of its own, a key, and a provider behind it.
 struct Party {
@@ -275,8 +275,11 @@ async fn each_plane_is_on_its_own_listener_and_nowhere_else() {
     }
     assert_eq!(status(data, "pk_wrong", "/v1/models").await, StatusCode::UNAUTHORIZED);
     assert_eq!(status(admin, "a.b.c", "/workspaces").await, StatusCode::UNAUTHORIZED);
-    let scraped = reqwest::get(format!("http://{metrics}/metrics")).await.unwrap().text().await.unwrap();
-    assert!(scraped.contains("perpetuo_auth_failures_total 2"), "refusals of both planes are counted: {scraped}");
+    let scraped = Scrape::of(metrics).await;
+    for (plane, why) in [("data", "malformed"), ("admin", "unknown")] {
+        let refused = scraped.sum("perpetuo_auth_failures_total", &[("plane", plane), ("why", why)]);
+        assert_eq!(refused, 1.0, "refusals of both planes are counted: {plane}");
+    }
     for address in [data, admin, metrics] {
         assert_eq!(status(address, "", "/health").await, StatusCode::OK);
         assert_eq!(status(address, "", "/ready").await, StatusCode::OK);

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::World;
 
 /// Every route below a workspace, with a body that would be accepted. `{p}` and `{k}` are a credential and a key.
-const ROUTES: [(&str, &str); 25] = [
+const ROUTES: [(&str, &str); 27] = [
     ("GET /workspaces/{w}", ""),
     ("PUT /workspaces/{w}", r#"{"name":"x"}"#),
     ("GET /workspaces/{w}/providers", ""),
@@ -26,6 +26,8 @@ const ROUTES: [(&str, &str); 25] = [
     ("GET /workspaces/{w}/logs/export?format=csv", ""),
     ("GET /workspaces/{w}/performance/latency", ""),
     ("GET /workspaces/{w}/performance/errors", ""),
+    ("GET /workspaces/{w}/performance/live", ""),
+    ("GET /workspaces/{w}/live", ""),
     ("POST /workspaces/{w}/route", "{}"),
     ("POST /workspaces/{w}/api-keys/{k}/revoke", ""),
     ("DELETE /workspaces/{w}/api-keys/{k}", ""),
@@ -48,7 +50,13 @@ fn fill(route: &str, workspace: &str, (credential, key): &(String, String)) -> S
 async fn no_route_answers_without_a_token() {
     let world = World::new();
     let items = furnish(&world, &world.ours).await;
-    let all = ROUTES.iter().copied().chain([("GET /workspaces", ""), ("POST /workspaces", r#"{"name":"x"}"#)]);
+    let others = [
+        ("GET /workspaces", ""),
+        ("POST /workspaces", r#"{"name":"x"}"#),
+        ("GET /live", ""),
+        ("GET /console/session", ""),
+    ];
+    let all = ROUTES.iter().copied().chain(others);
     for (route, body) in all {
         for token in ["", "x.y.z"] {
             let answer = world.call_as(token, &fill(route, &world.ours, &items), body).await;

@@ -1,6 +1,7 @@
 //! The admin plane as its clients meet it: requests into the router, answers out, no socket.
 
 mod bodies;
+mod console;
 mod life;
 mod matrix;
 mod reports;
@@ -20,12 +21,13 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::auth::{Jwt, Role};
-use super::{AdminState, TestResult, UpstreamOps, router};
+use super::{AdminState, CredentialHealth, TestResult, UpstreamOps, router};
 use crate::api::strategy::StrategyName;
 use crate::config::Secret;
 use crate::directory::{Credential, Directory, Workspace, WorkspaceChange};
 use crate::error::Result;
 use crate::guard::Guard;
+use crate::live::Table;
 use crate::meter::{Meter, MeterOptions};
 use crate::metrics::Metrics;
 use crate::store::Store;
@@ -66,6 +68,19 @@ impl UpstreamOps for Upstream {
     async fn dry_run(&self, workspace: &Workspace, body: Bytes, strategy: Option<StrategyName>) -> Result<Value> {
         Ok(json!({"workspace": workspace.id, "bytes": body.len(), "strategy": strategy}))
     }
+
+    fn health(&self, workspace: &Workspace) -> Vec<CredentialHealth> {
+        let healthy = |credential: &Arc<Credential>| CredentialHealth {
+            id: credential.id.clone(),
+            provider: credential.provider.name,
+            state: "ready",
+            refused: None,
+            cooling_ms: None,
+            in_flight: 0,
+            routes: Vec::new(),
+        };
+        workspace.credentials.iter().map(healthy).collect()
+    }
 }
 
 /// A gateway with two workspaces.
@@ -73,6 +88,7 @@ struct World {
     router: Router,
     directory: Arc<Directory>,
     store: Arc<MemoryStore>,
+    live: Arc<Table>,
     jwt: Arc<Jwt>,
     ours: String,
     theirs: String,
@@ -118,6 +134,7 @@ impl World {
         let (ours, theirs) = (workspace("ours"), workspace("theirs"));
         let jwt = Arc::new(jwt(JWT_SECRET));
         let metrics = Arc::new(Metrics::register(&prometheus::Registry::new()).unwrap());
+        let live = Arc::new(Table::default());
         let options = MeterOptions { queue: 1, batch: Duration::ZERO, max_batch: 1, sync: false };
         let state = AdminState {
             directory: directory.clone(),
@@ -125,9 +142,10 @@ impl World {
             meter: Meter::start(store.clone(), metrics, options).unwrap(),
             jwt: jwt.clone(),
             upstream: Arc::new(Upstream),
+            live: live.clone(),
             now,
         };
-        Self { router: router(state), directory, store, jwt, ours, theirs }
+        Self { router: router(state), directory, store, live, jwt, ours, theirs }
     }
 
     fn admin(&self) -> String {

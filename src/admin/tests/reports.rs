@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::World;
+use crate::api::operation::Operation;
 use crate::api::strategy::StrategyName;
 use crate::money::Money;
 use crate::store::{AttemptRecord, RequestRecord, Store};
@@ -39,6 +40,7 @@ fn request(id: &str, workspace: &str, at: &str, attempts: Vec<AttemptRecord>) ->
         model_served: None,
         provider: Some(last.provider.clone()),
         strategy: StrategyName::Default,
+        operation: Operation::Chat,
         status: last.status,
         error: None,
         stream: false,
@@ -51,7 +53,7 @@ fn request(id: &str, workspace: &str, at: &str, attempts: Vec<AttemptRecord>) ->
 }
 
 /// Three requests of ours on three days, one of them after a failed attempt, and one of theirs.
-fn world() -> World {
+pub(super) fn world() -> World {
     let world = World::new();
     let bookings = [
         request("r1", &world.ours, "2026-07-01T00:00:00Z", vec![attempt(1, "openai", 200, 1000)]),
@@ -83,6 +85,37 @@ async fn usage_has_exactly_the_promised_shape() {
     assert_eq!(week, json!({"groq": groq, "openai": {"tokens": 0, "cost": 0.0}}));
     let fresh = format!("/workspaces/{}/usage?days=1", world.theirs);
     assert_eq!(world.get(&fresh).await.json()["total_tokens"], 7);
+}
+
+#[tokio::test]
+async fn what_is_not_sure_of_a_bill_is_told_beside_it_and_only_then() {
+    let world = world();
+    let doubtful = |number, certainty, why: &str| AttemptRecord {
+        certainty,
+        why: Some(why.to_owned()),
+        cost: if certainty == Certainty::Unpriced { Money::ZERO } else { Money(2_000_000) },
+        ..attempt(number, "groq", 200, 30)
+    };
+    let attempts = vec![
+        doubtful(1, Certainty::Estimated, "client_gone"),
+        doubtful(2, Certainty::Unpriced, "no_price"),
+        doubtful(3, Certainty::Unpriced, "committed"),
+    ];
+    world.store.append(&[request("r9", &world.ours, "2026-07-15T12:00:00Z", attempts)]).unwrap();
+    let usage = world.get("/workspaces/{ws}/usage").await.json();
+    let doubts = |row: &Value| ["estimated_cost", "unpriced", "unpriced_tokens"].map(|name| row[name].clone());
+    let expected = [json!(0.000_002), json!(2), json!(60)];
+    assert_eq!(doubts(&usage), expected);
+    assert_eq!(doubts(&usage["by_provider"]["groq"]), expected);
+    assert!(usage["by_provider"]["openai"].get("unpriced").is_none(), "exact to the last cent: {usage}");
+    for (path, row) in [("by-key", "key_1"), ("by-model", "m"), ("by-day", "2026-07-15")] {
+        let groups = world.get(&format!("/workspaces/{{ws}}/usage/{path}")).await.json();
+        assert_eq!(doubts(&groups[row]), expected, "{path}");
+    }
+    let log = world.get("/workspaces/{ws}/logs?details=true&limit=1").await.json();
+    assert_eq!(log["logs"][0]["attempts"][1]["why"], "no_price");
+    let table = world.get("/workspaces/{ws}/logs/export?format=csv&start_date=2026-07-15").await.text;
+    assert!(table.lines().any(|line| line.contains(",estimated,") && line.contains(",client_gone,")), "{table}");
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ mod window;
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::Moment;
 use window::Window;
@@ -133,6 +134,14 @@ impl Breaker {
                 age if age < SLOW_START_MS => State::SlowStart(1 << (age / DOUBLING_MS)),
                 _ => State::Closed,
             },
+        }
+    }
+
+    /// How much longer it stays open, if it is and knows.
+    pub fn opens_in(&self, now: Moment) -> Option<Duration> {
+        match self.phase() {
+            Phase::Open(until) => until.checked_sub(now.0).filter(|left| *left > 0).map(Duration::from_millis),
+            _ => None,
         }
     }
 

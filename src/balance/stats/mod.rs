@@ -10,6 +10,7 @@ mod credential;
 mod prefixes;
 mod timed;
 mod tokens;
+mod view;
 mod waits;
 
 use std::collections::HashMap;
@@ -23,6 +24,7 @@ pub use credential::{CredentialStats, MAX_COOL_DOWN, Refusal};
 pub use prefixes::{Prefixes, WARM_MS, prefix};
 use timed::{Counted, Timed, blend};
 pub use tokens::{ModelStats, USUAL_OUTPUT};
+pub use view::{RouteView, Routes};
 use waits::Waits;
 
 /// How fast the time to first token is forgotten.
@@ -78,6 +80,8 @@ pub struct RouteStats {
     /// Mean milliseconds per token.
     tpot: Timed,
     waits: Waits,
+    /// Whole answers, for people.
+    totals: Waits,
     attempts: Timed,
     failed: Timed,
     /// One more than the moment of the last failure; zero for none.
@@ -246,6 +250,7 @@ impl RouteStats {
         // Only an answer shows that a load is carried: while a provider stalls, what is usual stays as it was.
         self.load.mean(f64::from(self.in_flight()), LOAD_TAU_MS, now);
         let total = millis(timing.total);
+        self.totals.add(total);
         let first = timing.first.map(millis);
         if let (Some(first), true) = (first, convinced) {
             self.ttft.set(first, now);
@@ -350,6 +355,16 @@ impl StatsBook {
         entry(&self.routes, (credential.to_owned(), model.to_owned()))
     }
 
+    /// Every route: credential, upstream model, counters.
+    pub fn routes(&self) -> Vec<((String, String), Arc<RouteStats>)> {
+        entries(&self.routes)
+    }
+
+    /// Every credential.
+    pub fn credentials(&self) -> Vec<(String, Arc<CredentialStats>)> {
+        entries(&self.credentials)
+    }
+
     /// The tokens of a model in a workspace.
     pub fn model(&self, workspace: &str, model: &str) -> Arc<ModelStats> {
         entry(&self.models, (workspace.to_owned(), model.to_owned()))
@@ -372,6 +387,11 @@ fn entry<K: std::hash::Hash + Eq, V: Default>(map: &RwLock<HashMap<K, Arc<V>>>, 
         map.clear();
     }
     Arc::clone(map.entry(key).or_default())
+}
+
+fn entries<K: Clone, V>(map: &RwLock<HashMap<K, Arc<V>>>) -> Vec<(K, Arc<V>)> {
+    let map = map.read().unwrap_or_else(PoisonError::into_inner);
+    map.iter().map(|(key, value)| (key.clone(), Arc::clone(value))).collect()
 }
 
 #[cfg(test)]

@@ -51,18 +51,27 @@ impl Waits {
         self.total.store(left.sum(), Relaxed);
     }
 
-    /// The time within which this share of the samples came; nothing while there are too few.
+    /// The time within which this share of the samples came; nothing while there are too few to decide by.
     pub(super) fn quantile(&self, share: f64) -> Option<Duration> {
+        let counts = self.counts.iter().map(|count| count.load(Relaxed));
+        (counts.sum::<u32>() >= FEWEST).then(|| self.quantile_of_any(share)).flatten()
+    }
+
+    /// The same of however few there are.
+    pub(super) fn quantile_of_any(&self, share: f64) -> Option<Duration> {
         let counts: Vec<u32> = self.counts.iter().map(|count| count.load(Relaxed)).collect();
         let total: u32 = counts.iter().sum();
-        let rank = (f64::from(total) * share).ceil() as u32;
+        if total == 0 {
+            return None;
+        }
+        let rank = ((f64::from(total) * share).ceil() as u32).max(1);
         let mut seen = 0;
         let place = counts.iter().position(|count| {
             seen += count;
             seen >= rank
         })?;
         let millis = FIRST_MS * RATIO.powi(i32::try_from(place).ok()?);
-        (total >= FEWEST).then(|| Duration::from_secs_f64(millis / 1000.0))
+        Some(Duration::from_secs_f64(millis / 1000.0))
     }
 }
 

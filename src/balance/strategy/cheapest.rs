@@ -48,7 +48,7 @@ impl Strategy for Cheapest {
 pub fn cost(candidate: &Candidate, context: &Context<'_>) -> Option<f64> {
     let request = context.request;
     let prompt = candidate.tokens.prompt(request.prompt_tokens);
-    let rates = candidate.prices.as_ref()?.for_prompt(prompt as u64);
+    let rates = candidate.prices.as_ref()?.at(request.date).for_prompt(prompt as u64);
     let output = candidate.outputs.output(request.key, request.max_output);
     let warm = is_warm(candidate, request);
     let guess = if warm && rates.cached_read.is_some() { WARM_SHARE } else { 0.0 };

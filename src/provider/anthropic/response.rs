@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::citation::cite;
-use super::wire::{BlockHead, Message, StopDetails, Text, called_by_code, finish_reason};
+use super::wire::{BlockHead, Message, Said, StopDetails, Text, called_by_code, finish_reason};
 use crate::api::answer::{AnswerFunction, AnswerMessage, AnswerToolCall, ChatCompletion, Choice};
 use crate::error::{Error, Result};
 use crate::provider::citations::{CITATIONS, Citations};
@@ -29,14 +29,14 @@ pub(super) fn answer(body: &[u8], context: &AnswerContext) -> Result<Answer> {
     for block in blocks {
         collected.block(block).map_err(fail)?;
     }
-    let usage = message.usage.as_ref().map(|wire| {
-        let mut usage = Usage::default();
-        wire.apply(&mut usage);
-        usage
-    });
+    let mut said = Said::default();
+    if let Some(wire) = &message.usage {
+        wire.apply(&mut said);
+    }
+    let usage = message.usage.as_ref().map(|_| said.usage());
     let completion = complete(&message, collected, usage, context).map_err(fail)?;
     let body = serde_json::to_vec(&completion).map_err(Error::internal)?;
-    Ok(Answer { body: body.into(), usage })
+    Ok(Answer { body: body.into(), usage, bill: said.bill })
 }
 
 fn complete(

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::block::{Kind, Open, text_of};
 use super::citation::cite;
 use super::response::{Specific, error_in_answer, refusal};
-use super::wire::{Frame, FrameDelta, Message, StopDetails, UsageWire, called_by_code, finish_reason};
+use super::wire::{Frame, FrameDelta, Message, Said, StopDetails, UsageWire, called_by_code, finish_reason};
 use crate::api::answer::{Assistant, Chunk, ChunkChoice, Delta, DeltaFunction, DeltaToolCall, FinishReason, WireUsage};
 use crate::error::{Error, Result};
 use crate::provider::citations::{Citations, Cited};
@@ -20,7 +20,6 @@ use crate::provider::fence::Unfence;
 use crate::provider::numbered::Numbered;
 use crate::provider::{AnswerContext, End, StreamOut, StreamTranslator, protocol};
 use crate::sse::{DONE, Event};
-use crate::usage::Usage;
 
 /// The translator of one stream.
 #[derive(Debug)]
@@ -40,7 +39,7 @@ pub(super) struct Translator {
     letters: usize,
     thoughts: Numbered,
     cited: Cited,
-    usage: Option<Usage>,
+    said: Option<Said>,
     stop_reason: Option<String>,
     stop_details: Option<StopDetails>,
     /// Takes the fence off an object that was only asked for in words.
@@ -63,7 +62,7 @@ impl Translator {
             letters: 0,
             thoughts: Numbered::new(),
             cited: Cited::new(),
-            usage: None,
+            said: None,
             stop_reason: None,
             stop_details: None,
             unfence: Unfence::default(),
@@ -89,11 +88,13 @@ impl Translator {
 
     fn count(&mut self, wire: Option<UsageWire>, out: &mut StreamOut) {
         let Some(wire) = wire else { return };
-        wire.apply(self.usage.get_or_insert_default());
+        let said = self.said.get_or_insert_default();
+        wire.apply(said);
+        out.usage = Some(said.usage());
+        out.bill.clone_from(&said.bill);
         self.specific.keep("server_tool_use", wire.server_tool_use);
         // A chunk has no place for the tier; the standard one needs none.
         self.specific.keep("service_tier", wire.service_tier.filter(|tier| tier != "standard").map(Value::from));
-        out.usage = self.usage;
     }
 
     fn block_start(&mut self, index: u64, raw: &RawValue, out: &mut StreamOut) -> Result<()> {
@@ -238,6 +239,7 @@ impl Translator {
     }
 
     fn message_delta(&mut self, frame: Frame<'_>, out: &mut StreamOut) {
+        let counted = frame.usage.is_some();
         self.count(frame.usage, out);
         self.specific.keep("context_management", frame.context_management);
         let Some(delta) = frame.delta else { return };
@@ -245,6 +247,7 @@ impl Translator {
         if let Some(reason) = delta.stop_reason {
             self.specific.keep_stop(Some(reason.as_str()), delta.stop_sequence);
             self.stop_reason = Some(reason.0.into_owned());
+            out.bill.closed |= counted;
         }
         self.stop_details = delta.stop_details.or(self.stop_details.take());
     }
@@ -268,7 +271,7 @@ impl Translator {
         let delta =
             Delta { refusal: refusal.as_deref(), provider_specific_fields: fields.as_ref(), ..Delta::default() };
         self.choice(delta, Some(finish), out)?;
-        if let Some(usage) = self.usage.filter(|_| self.context.include_usage) {
+        if let Some(usage) = self.said.as_ref().map(Said::usage).filter(|_| self.context.include_usage) {
             self.chunk(&[], Some(Some(usage.into())), out)?;
         }
         out.bytes.extend_from_slice(DONE);

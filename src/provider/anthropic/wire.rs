@@ -4,13 +4,13 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+pub(super) use crate::api::answer::lenient;
 use crate::api::answer::{FinishReason, count};
-use crate::usage::Usage;
+use crate::usage::{Bill, ServiceTier, Usage};
 
 /// The body of `POST /v1/messages`.
 #[derive(Debug, Serialize)]
@@ -376,6 +376,73 @@ pub(super) struct UsageWire {
     #[serde(default, deserialize_with = "lenient")]
     pub(super) service_tier: Option<String>,
     pub(super) server_tool_use: Option<Value>,
+    #[serde(default, deserialize_with = "lenient")]
+    cache_creation: Option<CacheCreation>,
+    #[serde(default, deserialize_with = "lenient")]
+    inference_geo: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    iterations: Option<Vec<Iteration>>,
+}
+
+/// How long what was written to a cache is kept.
+#[derive(Clone, Debug, Deserialize)]
+struct CacheCreation {
+    ephemeral_1h_input_tokens: Option<Count>,
+}
+
+/// One of the samplings that an answer was made of. Those of `message` are in the counts of the whole; an advisor's, which is
+/// another model, and compactions are not, and are billed beside them.
+#[derive(Clone, Debug, Deserialize)]
+struct Iteration {
+    #[serde(rename = "type", default)]
+    kind: String,
+    #[serde(default)]
+    model: Option<String>,
+    #[serde(flatten)]
+    counts: Counts,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Counts {
+    input_tokens: Option<Count>,
+    cache_creation_input_tokens: Option<Count>,
+    cache_read_input_tokens: Option<Count>,
+    output_tokens: Option<Count>,
+    #[serde(default, deserialize_with = "lenient")]
+    cache_creation: Option<CacheCreation>,
+}
+
+impl Counts {
+    fn to_usage(&self) -> Usage {
+        let count = |count: Option<Count>| count.map_or(0, |count| count.0);
+        Usage {
+            input: count(self.input_tokens),
+            cached_read: count(self.cache_read_input_tokens),
+            cache_write: count(self.cache_creation_input_tokens),
+            cache_write_1h: count(self.cache_creation.as_ref().and_then(|made| made.ephemeral_1h_input_tokens)),
+            output: count(self.output_tokens),
+            ..Usage::default()
+        }
+    }
+}
+
+/// What an answer has said of its bill so far.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Said {
+    /// The counts of the whole.
+    whole: Usage,
+    /// What the same model did beside them.
+    beside: Usage,
+    pub(super) bill: Bill,
+}
+
+impl Said {
+    /// The tokens of the model that was asked.
+    pub(super) fn usage(&self) -> Usage {
+        let mut usage = self.whole;
+        usage.add(&self.beside);
+        usage
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -385,7 +452,8 @@ struct OutputDetails {
 
 impl UsageWire {
     /// Replaces what this one knows.
-    pub(super) fn apply(&self, usage: &mut Usage) {
+    pub(super) fn apply(&self, said: &mut Said) {
+        let usage = &mut said.whole;
         let replace = |field: &mut u64, count: Option<Count>| *field = count.map_or(*field, |count| count.0);
         replace(&mut usage.input, self.input_tokens);
         replace(&mut usage.cache_write, self.cache_creation_input_tokens);
@@ -393,7 +461,34 @@ impl UsageWire {
         replace(&mut usage.output, self.output_tokens);
         let thinking = self.output_tokens_details.as_ref().and_then(|details| details.thinking_tokens);
         replace(&mut usage.reasoning, thinking);
+        let hour = self.cache_creation.as_ref().and_then(|made| made.ephemeral_1h_input_tokens);
+        replace(&mut usage.cache_write_1h, hour);
+        let searches = self.server_tool_use.as_ref().and_then(|tools| tools.get("web_search_requests")?.as_u64());
+        usage.web_searches = searches.unwrap_or(usage.web_searches);
+        if let Some(tier) = &self.service_tier {
+            // Its priority is capacity that was bought ahead.
+            let priority = tier == "priority";
+            said.bill.tier = if priority { ServiceTier::Committed } else { ServiceTier::from_word(tier) };
+        }
+        if let Some(region) = &self.inference_geo {
+            said.bill.regional = !matches!(region.as_str(), "" | "global" | "not_available");
+        }
+        if let Some(iterations) = &self.iterations {
+            (said.beside, said.bill.others) = beside(iterations);
+        }
     }
+}
+
+/// What is billed beside the counts of the whole: by the model that was asked, and by others.
+fn beside(iterations: &[Iteration]) -> (Usage, Vec<(String, Usage)>) {
+    let (mut own, mut others) = (Usage::default(), Vec::new());
+    for Iteration { model, counts, .. } in iterations.iter().filter(|iteration| iteration.kind != "message") {
+        match model {
+            None => own.add(&counts.to_usage()),
+            Some(model) => others.push((model.clone(), counts.to_usage())),
+        }
+    }
+    (own, others)
 }
 
 /// Why the answer ended. `tool_calls` says whether any call was made, for a reason that is missing.
@@ -407,28 +502,46 @@ pub(super) fn finish_reason(stop_reason: Option<&str>, tool_calls: bool) -> Fini
     }
 }
 
-/// A value that is not worth failing an answer for: what has another shape than expected is absent.
-pub(super) fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
-    Ok(serde_json::from_value(Value::deserialize(deserializer)?).ok())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_later_usage_replaces_only_what_it_names() {
-        let mut usage = Usage::default();
+        let mut said = Said::default();
         let start: UsageWire = serde_json::from_str(
             r#"{"input_tokens":10,"cache_read_input_tokens":80,"cache_creation_input_tokens":null,"output_tokens":1}"#,
         )
         .unwrap();
-        start.apply(&mut usage);
+        start.apply(&mut said);
         let end: UsageWire =
             serde_json::from_str(r#"{"output_tokens":42,"output_tokens_details":{"thinking_tokens":30}}"#).unwrap();
-        end.apply(&mut usage);
+        end.apply(&mut said);
+        let usage = said.usage();
         assert_eq!((usage.input, usage.cached_read, usage.cache_write), (10, 80, 0));
         assert_eq!((usage.output, usage.reasoning, usage.total_tokens()), (42, 30, 132));
+    }
+
+    #[test]
+    fn what_is_billed_beside_the_whole_is_counted_once_and_by_its_model() {
+        let wire: UsageWire = serde_json::from_str(
+            r#"{"input_tokens":30,"output_tokens":7,"cache_creation_input_tokens":9,"service_tier":"batch","inference_geo":"us",
+                "cache_creation":{"ephemeral_5m_input_tokens":4,"ephemeral_1h_input_tokens":5},
+                "server_tool_use":{"web_search_requests":2,"web_fetch_requests":1},
+                "iterations":[{"type":"message","input_tokens":10,"output_tokens":3},
+                    {"type":"advisor_message","model":"claude-opus-4-8","input_tokens":100,"output_tokens":50},
+                    {"type":"compaction","input_tokens":1000,"output_tokens":500},
+                    {"type":"message","input_tokens":20,"output_tokens":4}]}"#,
+        )
+        .unwrap();
+        let mut said = Said::default();
+        wire.apply(&mut said);
+        wire.apply(&mut said);
+        let usage = said.usage();
+        assert_eq!((usage.input, usage.output, usage.web_searches), (1030, 507, 2));
+        assert_eq!((usage.cache_write, usage.cache_write_1h), (9, 5));
+        let others = vec![("claude-opus-4-8".to_owned(), Usage { input: 100, output: 50, ..Usage::default() })];
+        assert_eq!(said.bill, Bill { tier: ServiceTier::Batch, regional: true, others, ..Bill::default() });
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::thinking;
-use super::wire::{finish_reason, tier, usage};
+use super::wire::{bill, finish_reason, tier, usage};
 use crate::api::answer::{AnswerFunction, AnswerMessage, AnswerToolCall, ChatCompletion, Choice};
 use crate::error::{Error, Result};
 use crate::provider::anthropic::response::unfence;
@@ -50,7 +50,7 @@ pub(super) fn answer(body: &[u8], context: &AnswerContext) -> Result<Answer> {
         service_tier: tier(&answer).map(str::to_owned),
     };
     let body = serde_json::to_vec(&completion).map_err(Error::internal)?;
-    Ok(Answer { body: body.into(), usage })
+    Ok(Answer { body: body.into(), usage, bill: bill(&answer) })
 }
 
 /// The blocks of an answer, sorted into OpenAI's places.

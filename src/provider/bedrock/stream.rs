@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::block::{Kind, Open};
 use super::response::{Specific, cite, is_server_tool, read_error};
-use super::wire::{finish_reason, tier, usage};
+use super::wire::{bill, finish_reason, tier, usage};
 use crate::api::answer::{Assistant, Chunk, ChunkChoice, Delta, DeltaFunction, DeltaToolCall, FinishReason, WireUsage};
 use crate::error::{Error, Result};
 use crate::eventstream::{ERROR, EXCEPTION};
@@ -191,6 +191,7 @@ impl Translator {
     fn metadata(&mut self, frame: &Map<String, Value>, out: &mut StreamOut) -> Result<()> {
         self.usage = usage(frame).or(self.usage);
         out.usage = self.usage;
+        out.bill = bill(frame);
         self.specific.keep_answer(frame);
         // A chunk has no place for the tier; the default one needs none.
         let tier = tier(frame).filter(|tier| *tier != "default").map(Value::from);

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::api::answer::{FinishReason, count};
-use crate::usage::Usage;
+use crate::api::answer::{FinishReason, count, lenient};
+use crate::usage::{Bill, ServiceTier, Usage};
 
 /// The body of `POST /model/{model}/converse` and `/converse-stream`.
 #[derive(Debug, Serialize)]
@@ -193,7 +193,7 @@ pub(super) struct InputSchema<'a> {
 }
 
 /// Converse's usage: `inputTokens` is without what the cache read or wrote; reasoning is not told apart.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct UsageWire {
     #[serde(deserialize_with = "count")]
@@ -204,11 +204,25 @@ pub(super) struct UsageWire {
     cache_read_input_tokens: u64,
     #[serde(deserialize_with = "count")]
     cache_write_input_tokens: u64,
+    #[serde(deserialize_with = "lenient")]
+    cache_details: Option<Vec<CacheDetail>>,
+}
+
+/// What was written to a cache, and for how long: `5m` or `1h`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct CacheDetail {
+    #[serde(default)]
+    ttl: String,
+    #[serde(default, deserialize_with = "count")]
+    input_tokens: u64,
 }
 
 impl From<UsageWire> for Usage {
     fn from(wire: UsageWire) -> Self {
+        let hour = wire.cache_details.iter().flatten().filter(|detail| detail.ttl == "1h");
         Self {
+            cache_write_1h: hour.map(|detail| detail.input_tokens).sum(),
             input: wire.input_tokens,
             cached_read: wire.cache_read_input_tokens,
             cache_write: wire.cache_write_input_tokens,
@@ -233,6 +247,11 @@ pub(super) fn finish_reason(stop_reason: Option<&str>, tool_calls: bool) -> Fini
         None if tool_calls => FinishReason::ToolCalls,
         _ => FinishReason::Stop,
     }
+}
+
+/// What the answer or `metadata` says of the bill beside the usage.
+pub(super) fn bill(holder: &Map<String, Value>) -> Bill {
+    Bill { tier: ServiceTier::from_word(tier(holder).unwrap_or_default()), ..Bill::default() }
 }
 
 /// OpenAI's word for a tier.

@@ -14,7 +14,7 @@ use crate::api::scan::Body;
 use crate::error::{Error, ErrorKind, Result};
 use crate::provider::warnings::Warnings;
 use crate::provider::{Answer, AnswerContext, Target, event_failure, protocol};
-use crate::usage::Usage;
+use crate::usage::{Bill, Usage};
 
 /// How many texts Cohere takes at once.
 const MAX_TEXTS: usize = 96;
@@ -110,7 +110,7 @@ pub(super) fn answer(body: &[u8], context: &AnswerContext) -> Result<Answer> {
         usage: json!({"prompt_tokens": tokens, "total_tokens": tokens}),
     };
     let body = serde_json::to_vec(&list).map_err(Error::internal)?;
-    Ok(Answer { body: body.into(), usage })
+    Ok(Answer { body: body.into(), usage, bill: Bill::default() })
 }
 
 /// OpenAI's answer.

@@ -8,6 +8,7 @@ use crate::api::answer::{AnswerFunction, AnswerMessage, AnswerToolCall, ChatComp
 use crate::error::{Error, Result};
 use crate::provider::citations::{CITATIONS, Citations};
 use crate::provider::{Answer, AnswerContext, ProviderMessage, event_failure, protocol};
+use crate::usage::Bill;
 
 /// Reads a whole answer.
 pub(super) fn answer(body: &[u8], context: &AnswerContext) -> Result<Answer> {
@@ -40,7 +41,7 @@ pub(super) fn answer(body: &[u8], context: &AnswerContext) -> Result<Answer> {
         service_tier: None,
     };
     let body = serde_json::to_vec(&completion).map_err(Error::internal)?;
-    Ok(Answer { body: body.into(), usage })
+    Ok(Answer { body: body.into(), usage, bill: Bill::default() })
 }
 
 fn message_of(said: Said, mut specific: Map<String, Value>) -> AnswerMessage {

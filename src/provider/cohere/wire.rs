@@ -4,10 +4,10 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 
+pub(super) use crate::api::answer::lenient;
 use crate::api::answer::{FinishReason, count};
 use crate::error::Error;
 use crate::provider::{ProviderMessage, event_failure};
@@ -295,11 +295,6 @@ impl Units {
 
 fn some_count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     count(deserializer).map(Some)
-}
-
-/// A value that is not worth failing an answer for: what has another shape than expected is absent.
-pub(super) fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
-    Ok(serde_json::from_value(Value::deserialize(deserializer)?).ok())
 }
 
 #[cfg(test)]

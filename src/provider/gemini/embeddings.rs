@@ -11,7 +11,7 @@ use super::warnings::{Warnings, is_neutral};
 use crate::api::scan::Body;
 use crate::error::{Error, ErrorKind, Result};
 use crate::provider::{Answer, AnswerContext, protocol};
-use crate::usage::Usage;
+use crate::usage::{Bill, Usage};
 
 /// What was asked, by Google's names.
 #[derive(Debug)]
@@ -144,7 +144,7 @@ pub(super) fn answer(body: &[u8], context: &AnswerContext) -> Result<Answer> {
         "model": text(&whole, "modelVersion").unwrap_or(&context.model),
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
     });
-    Ok(Answer { body: Bytes::from(made.to_string()), usage })
+    Ok(Answer { body: Bytes::from(made.to_string()), usage, bill: Bill::default() })
 }
 
 #[cfg(test)]

@@ -6,10 +6,11 @@ use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
 
 use super::read::{Call, Candidate, Piece, logprobs};
-use super::usage::UsageWire;
+use super::usage::{UsageWire, searches};
 use crate::api::answer::{AnswerFunction, AnswerMessage, AnswerToolCall, ChatCompletion, Choice, FinishReason};
 use crate::error::{Error, Result};
 use crate::provider::{Answer, AnswerContext, ProviderMessage, event_failure, protocol};
+use crate::usage::Usage;
 
 /// Reads a whole answer.
 pub(super) fn answer(body: &[u8], context: &AnswerContext) -> Result<Answer> {
@@ -18,6 +19,7 @@ pub(super) fn answer(body: &[u8], context: &AnswerContext) -> Result<Answer> {
     if let Some(error) = whole.get("error") {
         return Err(error_in_answer(error, context.provider));
     }
+    let web_searches = searches(&whole);
     let id = text(&whole, "responseId").unwrap_or(&context.id).to_owned();
     let mut choices = Vec::new();
     if let Some(Value::Array(candidates)) = whole.get_mut("candidates").map(Value::take) {
@@ -33,7 +35,8 @@ pub(super) fn answer(body: &[u8], context: &AnswerContext) -> Result<Answer> {
         choices.push(blocked(feedback));
     }
     let wire = usage_wire(&whole);
-    let usage = wire.as_ref().and_then(UsageWire::to_usage);
+    let usage = wire.as_ref().and_then(UsageWire::to_usage).map(|usage| Usage { web_searches, ..usage });
+    let bill = wire.as_ref().map(UsageWire::bill).unwrap_or_default();
     let completion = ChatCompletion {
         model: text(&whole, "modelVersion").unwrap_or(&context.model).to_owned(),
         id,
@@ -48,7 +51,7 @@ pub(super) fn answer(body: &[u8], context: &AnswerContext) -> Result<Answer> {
         }),
     };
     let body = serde_json::to_vec(&completion).map_err(Error::internal)?;
-    Ok(Answer { body: body.into(), usage })
+    Ok(Answer { body: body.into(), usage, bill })
 }
 
 fn choice(index: u32, candidate: &mut Map<String, Value>, answer: &str) -> Choice {

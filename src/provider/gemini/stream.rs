@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::read::{Call, Candidate, Piece, logprobs};
 use super::response::{block_message, error_in_answer, is_block, text, usage_wire};
-use super::usage::UsageWire;
+use super::usage::searches;
 use crate::api::answer::{Assistant, Chunk, ChunkChoice, Delta, DeltaFunction, DeltaToolCall, FinishReason, WireUsage};
 use crate::error::{Error, Result};
 use crate::provider::{AnswerContext, End, StreamOut, StreamTranslator, protocol};
@@ -25,6 +25,7 @@ pub(super) struct Translator {
     /// Whether a chunk was written, after which id and model stay.
     started: bool,
     usage: Option<Usage>,
+    searches: u64,
     /// Why the prompt was refused.
     blocked: Option<Value>,
     complete: bool,
@@ -42,7 +43,7 @@ impl Translator {
     /// A translator for a stream that has not begun.
     pub(super) const fn new(context: AnswerContext) -> Self {
         let candidates = BTreeMap::new();
-        Self { context, candidates, started: false, usage: None, blocked: None, complete: false }
+        Self { context, candidates, started: false, usage: None, searches: 0, blocked: None, complete: false }
     }
 
     fn candidate(&mut self, mut candidate: Map<String, Value>, out: &mut StreamOut) -> Result<()> {
@@ -90,6 +91,19 @@ impl Translator {
             extra_content: extra_content.as_ref(),
         };
         self.choice(candidate, Delta { tool_calls: Some(&[whole]), ..Delta::default() }, None, None, out)
+    }
+
+    /// Reads the usage and what it says of the bill; each stands for the whole answer so far.
+    fn count(&mut self, frame: &Map<String, Value>, out: &mut StreamOut) {
+        self.searches = self.searches.max(searches(frame));
+        if let Some(wire) = usage_wire(frame) {
+            self.usage = wire.to_usage().or(self.usage);
+            out.bill = wire.bill();
+        }
+        if let Some(usage) = &mut self.usage {
+            usage.web_searches = self.searches;
+            out.usage = self.usage;
+        }
     }
 
     /// Writes the last chunks.
@@ -172,10 +186,7 @@ impl StreamTranslator for Translator {
                 model.clone_into(&mut self.context.model);
             }
         }
-        if let Some(usage) = usage_wire(&frame).as_ref().and_then(UsageWire::to_usage) {
-            self.usage = Some(usage);
-            out.usage = Some(usage);
-        }
+        self.count(&frame, out);
         if let Some(feedback) = frame.get("promptFeedback").filter(|feedback| is_block(feedback)) {
             self.blocked = Some(feedback.clone());
             out.content = true;

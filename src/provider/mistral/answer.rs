@@ -117,8 +117,8 @@ impl SaidView<'_> {
 pub(super) fn chat(body: &Bytes, context: &AnswerContext) -> Result<Answer> {
     let view = View::read(body, context)?;
     let ours = if view.is_foreign() { rewrite(body, context, None)?.into() } else { body.clone() };
-    let Answer { body: ours, usage } = FORWARD.answer(ours, context)?;
-    Ok(Answer { usage: view.corrected(usage), body: ours })
+    let answer = FORWARD.answer(ours, context)?;
+    Ok(Answer { usage: view.corrected(answer.usage), ..answer })
 }
 
 /// An error in place of an embeddings answer.

@@ -12,7 +12,7 @@ use crate::api::scan::Body;
 use crate::error::{Error, ErrorKind, Result};
 use crate::provider::warnings::{Warnings, is_neutral};
 use crate::provider::{Answer, AnswerContext, Outgoing, Target, protocol};
-use crate::usage::Usage;
+use crate::usage::{Bill, Usage};
 
 /// What Ollama knows by the same name.
 const KNOWN: &[&str] = &["input", "dimensions", "truncate", "options", "keep_alive"];
@@ -89,7 +89,7 @@ pub(super) fn answer(body: &Bytes, context: &AnswerContext) -> Result<Answer> {
         usage: json!({"prompt_tokens": tokens, "total_tokens": tokens}),
     };
     let body = serde_json::to_vec(&list).map_err(Error::internal)?;
-    Ok(Answer { body: body.into(), usage })
+    Ok(Answer { body: body.into(), usage, bill: Bill::default() })
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use super::wire::{Line, Text};
 use crate::api::answer::{AnswerFunction, AnswerMessage, AnswerToolCall, ChatCompletion, Choice};
 use crate::error::{Error, Result};
 use crate::provider::{Answer, AnswerContext, ProviderMessage, event_failure, protocol};
+use crate::usage::Bill;
 
 /// Reads a whole answer.
 pub(super) fn answer(body: &[u8], context: &AnswerContext) -> Result<Answer> {
@@ -46,7 +47,7 @@ pub(super) fn answer(body: &[u8], context: &AnswerContext) -> Result<Answer> {
         service_tier: None,
     };
     let body = serde_json::to_vec(&completion).map_err(Error::internal)?;
-    Ok(Answer { body: body.into(), usage })
+    Ok(Answer { body: body.into(), usage, bill: Bill::default() })
 }
 
 /// An error that came with status 200, as the whole body or as a line of a stream.

@@ -76,6 +76,8 @@ pub static XAI: Provider = Provider {
         developer: false,
         // "Not supported by reasoning models", says its page on reasoning: an error, even for a value that asks for nothing.
         unsaid: &[("frequency_penalty", "0"), ("presence_penalty", "0")],
+        // `usage.cost_in_usd_ticks`.
+        reports_cost: true,
         ..OpenAi::PLAIN
     },
 };
@@ -92,6 +94,8 @@ pub static OPENROUTER: Provider = Provider {
         reasoning: "reasoning",
         // Its list of models is public, so it would say nothing about a key.
         probe: "/key",
+        // `usage.cost`, in credits of one dollar each.
+        reports_cost: true,
         ..OpenAi::PLAIN
     },
 };
@@ -140,6 +144,8 @@ pub static PERPLEXITY: Provider = Provider {
         developer: false,
         // Every recorded chunk has the usage so far, and the page has no `stream_options`.
         usage_unasked: true,
+        // `usage.cost.total_cost`.
+        reports_cost: true,
         ..OpenAi::PLAIN
     },
 };

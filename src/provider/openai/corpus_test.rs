@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::OPENAI;
 use super::compatible as row;
+use crate::api::answer::WireUsage;
 use crate::api::head::ChatHead;
 use crate::api::scan::Body;
 use crate::config::Secret;
@@ -254,6 +255,23 @@ fn forward(record: &Record, stream: &str, include_usage: bool, mut seed: u64) ->
     (out, Ok(end))
 }
 
+/// Whether this is a usage chunk of OpenAI's form.
+fn is_usage_chunk(chunk: &Value) -> bool {
+    list(&chunk["choices"]).is_empty() && !chunk["usage"].is_null()
+}
+
+/// The sum of usages that are told choice by choice, as llama.cpp does.
+fn told_apart(chunks: &[Value]) -> Option<Usage> {
+    let each: Vec<_> = chunks.iter().filter(|chunk| is_usage_chunk(chunk)).collect();
+    let mut sum = Usage::default();
+    for chunk in &each {
+        let [prompt, output, cached_read, cache_write, reasoning] = tokens(&chunk["usage"])?;
+        let input = prompt - cached_read - cache_write;
+        sum.add(&Usage { input, cached_read, cache_write, output, reasoning, ..Usage::default() });
+    }
+    (each.len() > 1).then_some(sum)
+}
+
 /// The blocks that the client should see, and how many of them are not as they came. `None` for a block that is new.
 fn expected(blocks: &[(String, String)], include_usage: bool, identity: &Value) -> Vec<(Value, Option<String>)> {
     let mut seen = Vec::new();
@@ -261,13 +279,19 @@ fn expected(blocks: &[(String, String)], include_usage: bool, identity: &Value) 
     let blocks = blocks.iter().take_while(|(data, _)| data != "[DONE]");
     let chunks: Vec<(Value, &String)> =
         blocks.map(|(data, block)| (serde_json::from_str(data).unwrap(), block)).collect();
-    for (original, block) in &chunks {
+    let values: Vec<Value> = chunks.iter().map(|(value, _)| value.clone()).collect();
+    let (sum, last) = (told_apart(&values), values.iter().rposition(is_usage_chunk));
+    for (at, (original, block)) in chunks.iter().enumerate() {
         let (choices, usage) = (list(&original["choices"]), &original["usage"]);
         let mut value = edited(original);
         if choices.is_empty() && !usage.is_null() {
             own_usage = true;
             if !include_usage {
                 continue;
+            }
+            if let Some(sum) = sum {
+                let whole = serde_json::to_value(WireUsage::from(sum)).unwrap();
+                value["usage"] = if Some(at) == last { whole } else { Value::Null };
             }
         } else if include_usage && !usage.is_null() {
             let mut chunk = identity.clone();
@@ -295,6 +319,7 @@ fn check_stream(record: &Record, stream: &str, counts: &mut Counts) {
     let values: Vec<Value> = blocks.iter().filter_map(|(data, _)| serde_json::from_str(data).ok()).collect();
     let last =
         values.iter().rev().find_map(|value| tokens(&value["usage"]).or_else(|| tokens(&value["x_groq"]["usage"])));
+    let last = told_apart(&values).map_or(last, |sum| Some(counted(sum)));
     let identity = identity(&values, "chat.completion.chunk", &context(record, false));
     for (include_usage, seed) in [(false, 1), (true, 2), (true, 3)] {
         let (out, end) = forward(record, stream, include_usage, seed);

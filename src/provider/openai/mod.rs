@@ -2,8 +2,10 @@
 //! only what must change is changed. Compatible providers are rows of constants over it: see [`compatible`].
 //!
 //! Invariant: a body that needs no change, in either direction, passes as the very same bytes. The changes to answers are
-//! listed in `choice`, `calls`, `identity`, `required`, `stream` and `usage`; OpenAI's own answers need none of them.
+//! listed in `choice`, `calls`, `identity`, `required`, `stream` and `usage`; OpenAI's own answers need none of them. What they
+//! say of the bill is read in `usage` and `bill`.
 
+mod bill;
 mod calls;
 mod choice;
 pub mod compatible;
@@ -77,6 +79,8 @@ pub struct OpenAi {
     /// `messages[0].content[0].cache_control`"), which clients send who also talk to others, and `max_tokens` for models that
     /// reason ("Use 'max_completion_tokens' instead").
     pub exacting: bool,
+    /// Whether its usage says what an answer costs, in dollars.
+    pub reports_cost: bool,
     /// The path of the request that shows whether a key works.
     pub probe: &'static str,
 }
@@ -110,6 +114,7 @@ impl OpenAi {
         json_object: true,
         tool_choice: Choices::All,
         exacting: false,
+        reports_cost: false,
         probe: "/models",
     };
 }
@@ -121,11 +126,15 @@ impl Dialect for OpenAi {
     }
 
     fn answer(&self, body: Bytes, context: &AnswerContext) -> Result<Answer> {
-        response::chat(&body, context)
+        response::chat(&body, context, self.reports_cost)
     }
 
     fn stream(&self, context: AnswerContext) -> Box<dyn StreamTranslator> {
-        Box::new(stream::Forwarder::new(context))
+        Box::new(stream::Forwarder::new(context, self.reports_cost))
+    }
+
+    fn reports_cost(&self) -> bool {
+        self.reports_cost
     }
 
     fn read_error(&self, body: &[u8]) -> ProviderMessage {
@@ -142,7 +151,7 @@ impl Dialect for OpenAi {
     }
 
     fn embeddings_answer(&self, body: Bytes, context: &AnswerContext) -> Result<Answer> {
-        response::embeddings(&body, context)
+        response::embeddings(&body, context, self.reports_cost)
     }
 }
 

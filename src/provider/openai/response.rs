@@ -11,9 +11,10 @@ use super::failure::{error_object, misplaced_error};
 use super::identity::{Identity, IdentityView};
 use super::required::settle_tier;
 use super::splice::Splice;
-use super::{Answer, AnswerContext, usage};
+use super::{Answer, AnswerContext, bill, usage};
 use crate::error::Result;
 use crate::provider::protocol;
+use crate::usage::Bill;
 
 /// What is looked at in an answer; everything else is skipped.
 #[derive(Deserialize)]
@@ -38,7 +39,7 @@ struct AnswerView<'a> {
 }
 
 /// A chat answer: it must have `choices`, or it is an error.
-pub(super) fn chat(body: &Bytes, context: &AnswerContext) -> Result<Answer> {
+pub(super) fn chat(body: &Bytes, context: &AnswerContext, reports_cost: bool) -> Result<Answer> {
     let view = view(body, context)?;
     let choices = view.choices.as_deref().unwrap_or_default();
     if choices.is_empty() {
@@ -55,11 +56,11 @@ pub(super) fn chat(body: &Bytes, context: &AnswerContext) -> Result<Answer> {
     let mut identity = Identity::new(context);
     identity.learn(said);
     identity.complete(said, "chat.completion", &mut splice);
-    Ok(answer(body, &view, splice))
+    Ok(answer(body, &view, splice, reports_cost))
 }
 
 /// An embeddings answer: it must have `data`.
-pub(super) fn embeddings(body: &Bytes, context: &AnswerContext) -> Result<Answer> {
+pub(super) fn embeddings(body: &Bytes, context: &AnswerContext, reports_cost: bool) -> Result<Answer> {
     let view = view(body, context)?;
     if view.data.is_none() {
         let error = misplaced_error(body, context.provider);
@@ -79,15 +80,20 @@ pub(super) fn embeddings(body: &Bytes, context: &AnswerContext) -> Result<Answer
     {
         splice.insert_after(inside, format!(",\"prompt_tokens\":{total}"));
     }
-    Ok(answer(body, &view, splice))
+    Ok(answer(body, &view, splice, reports_cost))
 }
 
-fn answer(body: &Bytes, view: &AnswerView<'_>, mut splice: Splice<'_>) -> Answer {
+fn answer(body: &Bytes, view: &AnswerView<'_>, mut splice: Splice<'_>, reports_cost: bool) -> Answer {
     let usage = view.usage.and_then(usage::read);
+    let mut bill = Bill::default();
+    bill::read_tier(view.service_tier, &mut bill);
+    if let Some(usage) = view.usage {
+        bill::read_usage(usage, reports_cost, &mut bill);
+    }
     if let Some(usage) = view.usage {
         usage::settle(usage, &mut splice);
     }
-    Answer { usage, body: splice.apply().map_or_else(|| body.clone(), Bytes::from) }
+    Answer { usage, bill, body: splice.apply().map_or_else(|| body.clone(), Bytes::from) }
 }
 
 fn view<'a>(body: &'a Bytes, context: &AnswerContext) -> Result<AnswerView<'a>> {
@@ -113,7 +119,7 @@ mod tests {
                 "logprobs":null,"message":{"role":"assistant","content":"x","refusal":null},"x":1}], "usage":{"prompt_tokens":10,"completion_tokens":2,"total_tokens":12,
                 "prompt_tokens_details":{"cached_tokens":4}}, "unknown": 1e999 }"#,
         );
-        let answer = chat(&body, &context("openai")).unwrap();
+        let answer = chat(&body, &context("openai"), false).unwrap();
         assert_eq!(answer.body.as_ptr(), body.as_ptr());
         let usage = answer.usage.unwrap();
         assert_eq!((usage.input, usage.cached_read, usage.output), (6, 4, 2));
@@ -122,7 +128,7 @@ mod tests {
     #[test]
     fn what_openai_requires_is_put_in_where_a_provider_leaves_it_out() {
         let body = Bytes::from_static(br#"{"choices":[{"message":{"content":"x"}}],"service_tier":"on_demand"}"#);
-        let answer: Value = serde_json::from_slice(&chat(&body, &context("groq")).unwrap().body).unwrap();
+        let answer: Value = serde_json::from_slice(&chat(&body, &context("groq"), false).unwrap().body).unwrap();
         let message = json!({"role": "assistant", "content": "x", "refusal": null});
         let choice = json!({"index": 0, "finish_reason": "stop", "logprobs": null, "message": message});
         let expected = json!({"id": "chatcmpl-test", "object": "chat.completion", "created": 1_700_000_000,
@@ -132,8 +138,9 @@ mod tests {
 
     #[test]
     fn what_is_no_completion_is_an_error_even_with_status_200() {
-        let kind =
-            |body: &'static str| chat(&Bytes::from_static(body.as_bytes()), &context("openai")).unwrap_err().kind();
+        let kind = |body: &'static str| {
+            chat(&Bytes::from_static(body.as_bytes()), &context("openai"), false).unwrap_err().kind()
+        };
         assert_eq!(kind("<html>"), ErrorKind::ProviderProtocol);
         assert_eq!(kind("{}"), ErrorKind::ProviderProtocol);
         assert_eq!(kind(r#"{"choices":[]}"#), ErrorKind::ProviderProtocol);
@@ -144,10 +151,10 @@ mod tests {
     #[test]
     fn an_embeddings_answer_has_what_openais_schema_requires() {
         let body = Bytes::from_static(br#"{"object":"list","data":[],"model":"m","usage":{"total_tokens": 12}}"#);
-        let answer = embeddings(&body, &context("voyage")).unwrap();
+        let answer = embeddings(&body, &context("voyage"), false).unwrap();
         let counted = r#"{"object":"list","data":[],"model":"m","usage":{"total_tokens": 12,"prompt_tokens":12}}"#;
         assert_eq!((answer.body.as_ref(), answer.usage.unwrap().input), (counted.as_bytes(), 12));
-        let nameless = embeddings(&Bytes::from_static(br#"{"data":[]}"#), &context("copilot")).unwrap();
+        let nameless = embeddings(&Bytes::from_static(br#"{"data":[]}"#), &context("copilot"), false).unwrap();
         assert_eq!(nameless.body, r#"{"object":"list","model":"model","data":[]}"#);
     }
 
@@ -156,7 +163,8 @@ mod tests {
         let body = Bytes::from_static(
             br#" {"created":null,"choices":[{"message":{"tool_calls":[{"function":{"name":"f","arguments":{"a":1}}}]},"finish_reason":"tool_calls"}]}"#,
         );
-        let answer: serde_json::Value = serde_json::from_slice(&chat(&body, &context("x")).unwrap().body).unwrap();
+        let answer: serde_json::Value =
+            serde_json::from_slice(&chat(&body, &context("x"), false).unwrap().body).unwrap();
         assert_eq!((&answer["id"], &answer["object"]), (&"chatcmpl-test".into(), &"chat.completion".into()));
         assert_eq!((&answer["created"], &answer["model"]), (&1_700_000_000.into(), &"model".into()));
         let call = &answer["choices"][0]["message"]["tool_calls"][0];
@@ -166,7 +174,7 @@ mod tests {
 
     #[test]
     fn an_error_in_the_place_of_an_answer_says_what_it_is() {
-        let error = chat(&Bytes::from_static(br#"{"detail":"no capacity"}"#), &context("x")).unwrap_err();
+        let error = chat(&Bytes::from_static(br#"{"detail":"no capacity"}"#), &context("x"), false).unwrap_err();
         assert_eq!(error.message(), "no capacity");
     }
 }

@@ -4,6 +4,7 @@
 //! * the usage chunk that this gateway asked for and the client did not is taken out;
 //! * usage that comes along with choices (DeepSeek, OpenRouter, Perplexity) is moved into the chunk without choices that OpenAI
 //!   documents, when the client asked for it and the provider sends none itself;
+//! * usage that a provider tells choice by choice (llama.cpp) is added up in its last chunk;
 //! * the counts of a usage object that a client adds up, where they follow another convention than OpenAI's (see `usage`);
 //! * a first chunk without an id (Azure's verdict on the prompt) waits for the chunk that has one, so that all have the same;
 //! * events without data, which are signs of life, are left out;
@@ -21,10 +22,11 @@ use super::failure::{error_object, misplaced_error};
 use super::identity::{Identity, IdentityView};
 use super::required::settle_tier;
 use super::splice::Splice;
-use super::{AnswerContext, usage};
+use super::{AnswerContext, bill, usage};
 use crate::error::Result;
 use crate::provider::{End, StreamOut, StreamTranslator, protocol};
 use crate::sse::{DONE, Event, write_data};
+use crate::usage::Usage;
 
 /// Forwards events and keeps account of them.
 #[derive(Debug)]
@@ -42,6 +44,18 @@ pub(super) struct Forwarder {
     owed: Option<String>,
     /// The provider sent a usage chunk of OpenAI's form.
     usage_chunk_seen: bool,
+    /// Whether its usage says what the answer costs.
+    reports_cost: bool,
+    /// The usage of the choices that had ended, where each is told when it ends.
+    parts: Option<Parts>,
+}
+
+/// The sum of usages that stand for some of the choices each.
+#[derive(Clone, Copy, Debug)]
+struct Parts {
+    sum: Usage,
+    /// Whether choices are left whose usage is to come.
+    unfinished: bool,
 }
 
 /// What is looked at in a chunk; everything else is skipped.
@@ -100,7 +114,7 @@ fn usage_chunk(usage: &str, identity: &Identity) -> String {
 }
 
 impl Forwarder {
-    pub(super) fn new(context: AnswerContext) -> Self {
+    pub(super) fn new(context: AnswerContext, reports_cost: bool) -> Self {
         Self {
             identity: Identity::new(&context),
             context,
@@ -110,7 +124,27 @@ impl Forwarder {
             ended: BTreeMap::new(),
             owed: None,
             usage_chunk_seen: false,
+            reports_cost,
+            parts: None,
         }
+    }
+
+    /// Reads the usage, wherever it stands. A usage chunk that comes while other choices go on is that of the ones which ended,
+    /// and so is every later one.
+    fn count(&mut self, chunk: &ChunkView<'_>, out: &mut StreamOut) {
+        bill::read_tier(chunk.service_tier, &mut out.bill);
+        let groq = chunk.x_groq.as_ref().and_then(|groq| groq.usage);
+        let Some(raw) = chunk.usage_beside().or(groq) else { return };
+        let Some(mut usage) = usage::read(raw) else { return };
+        bill::read_usage(raw, self.reports_cost, &mut out.bill);
+        let unfinished = self.ended.len() > 1 && self.ended.values().any(|ended| !ended);
+        if chunk.choices().is_empty() && (unfinished || self.parts.is_some()) {
+            self.parts.iter().for_each(|parts| usage.add(&parts.sum));
+            self.parts = Some(Parts { sum: usage, unfinished });
+        }
+        // What comes alone comes last.
+        out.bill.closed = chunk.choices().is_empty() && !self.parts.is_some_and(|parts| parts.unfinished);
+        out.usage = Some(usage);
     }
 
     /// The provider's error in a chunk, wherever it stands.
@@ -143,8 +177,9 @@ impl Forwarder {
     /// Forwards the event with what must change in it.
     fn forward(&mut self, event: &Event, chunk: &ChunkView<'_>, out: &mut StreamOut) {
         let alone = chunk.choices().is_empty();
+        let parts = self.parts.filter(|_| alone);
         if alone && chunk.usage.is_some() {
-            self.usage_chunk_seen = true;
+            self.usage_chunk_seen = !parts.is_some_and(|parts| parts.unfinished);
             self.owed = None;
             if !self.context.include_usage {
                 return;
@@ -154,10 +189,15 @@ impl Forwarder {
         if let Some(usage) = chunk.usage_beside().filter(|_| self.context.include_usage && !alone) {
             self.owed = Some(usage_chunk(&usage::settled(usage), &self.identity));
         }
-        match chunk.usage {
-            Some(usage) if self.context.include_usage && !alone => splice.replace(usage.get(), "null"),
-            Some(usage) => usage::settle(usage, &mut splice),
-            None => {}
+        match (chunk.usage, parts) {
+            (Some(usage), Some(Parts { sum, unfinished: true })) => {
+                self.owed = Some(usage_chunk(&usage::written(sum), &self.identity));
+                splice.replace(usage.get(), "null");
+            }
+            (Some(usage), Some(Parts { sum, .. })) => splice.replace(usage.get(), usage::written(sum)),
+            (Some(usage), None) if self.context.include_usage && !alone => splice.replace(usage.get(), "null"),
+            (Some(usage), None) => usage::settle(usage, &mut splice),
+            (None, _) => {}
         }
         for (place, choice) in chunk.choices().iter().enumerate() {
             choice.translate_piece(place, &self.context.id, &mut self.choices, &mut splice);
@@ -227,11 +267,11 @@ impl StreamTranslator for Forwarder {
         }
         let chunk: ChunkView<'_> = self.parse(event)?;
         // Before the error: OpenRouter bills what was generated until then in the same event.
-        let groq = chunk.x_groq.as_ref().and_then(|groq| groq.usage);
-        if let Some(usage) = chunk.usage_beside().or(groq).and_then(usage::read) {
-            out.usage = Some(usage);
+        self.count(&chunk, out);
+        if let Err(error) = self.check(event, &chunk) {
+            out.bill.closed |= chunk.usage.is_some();
+            return Err(error);
         }
-        self.check(event, &chunk)?;
         let first = !self.identified && self.held.is_none();
         if first && !chunk.identity().is_named() && chunk.choices().is_empty() && chunk.usage.is_none() {
             self.held = Some(event.clone());
@@ -273,7 +313,7 @@ mod tests {
     const USAGE: &str = r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"m","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4}}"#;
 
     fn forwarder(include_usage: bool) -> Forwarder {
-        Forwarder::new(AnswerContext { include_usage, ..context("openai") })
+        Forwarder::new(AnswerContext { include_usage, ..context("openai") }, false)
     }
 
     #[test]
@@ -391,6 +431,32 @@ mod tests {
         assert!(chunks[0]["prompt_filter_results"].is_array());
         let (out, _) = run(&mut forwarder(false), &[bare]);
         assert_eq!(self::chunks(&out)[0]["id"], "chatcmpl-test");
+    }
+
+    #[test]
+    fn usage_that_is_told_choice_by_choice_is_added_up() {
+        let piece = |index: u8, end: &str| {
+            format!(
+                r#"{{"id":"c","object":"chat.completion.chunk","created":7,"model":"m","choices":[{{"index":{index},"delta":{{"content":"a"}},"finish_reason":{end}}}]}}"#
+            )
+        };
+        let (one, other) = (piece(0, "null"), piece(1, "null"));
+        let (ended, other_ended) = (piece(0, "\"stop\""), piece(1, "\"stop\""));
+        let told = [one.as_str(), &other, &ended, USAGE, &other_ended, USAGE, "[DONE]"];
+        let (out, end) = run(&mut forwarder(true), &told);
+        assert_eq!((end, out.usage.unwrap().prompt_tokens(), out.usage.unwrap().output), (Ok(End::Complete), 6, 2));
+        let usages: Vec<_> = chunks(&out).into_iter().filter_map(|chunk| chunk["usage"].as_object().cloned()).collect();
+        assert_eq!(usages.len(), 1, "a client that takes the first or the last has the same");
+        assert_eq!((&usages[0]["prompt_tokens"], &usages[0]["total_tokens"]), (&6.into(), &8.into()));
+        assert!(out.bill.closed);
+
+        let (out, _) = run(&mut forwarder(true), &told[..5]);
+        assert_eq!((out.usage.unwrap().output, out.bill.closed), (1, false), "the other choice may have gone on");
+        assert_eq!(chunks(&out).last().unwrap()["usage"]["total_tokens"], 4, "what was told is not lost");
+        let (out, _) = run(&mut forwarder(false), &told);
+        assert_eq!((out.usage.unwrap().output, chunks(&out).len()), (2, 4), "a client that did not ask gets none");
+        let (out, _) = run(&mut forwarder(false), &[&one, &other, &ended, &other_ended, USAGE, "[DONE]"]);
+        assert_eq!(out.usage.unwrap().output, 1, "told once for all");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::splice::Splice;
-use crate::api::answer::{WireUsage, count};
+use crate::api::answer::{WireUsage, count, lenient};
 use crate::usage::Usage;
 
 /// What compatible providers say beside OpenAI's own counts.
@@ -31,6 +31,26 @@ struct Elsewhere {
     /// Copilot: the reasoning part of the completion.
     #[serde(default, deserialize_with = "count")]
     reasoning_tokens: u64,
+    #[serde(default, deserialize_with = "lenient")]
+    prompt_tokens_details: Option<Seen>,
+    #[serde(default, deserialize_with = "lenient")]
+    completion_tokens_details: Option<Seen>,
+    /// OpenRouter: the tools that it ran itself.
+    #[serde(default, deserialize_with = "lenient")]
+    server_tool_use_details: Option<ToolUse>,
+}
+
+/// What the details hold beside OpenAI's own counts.
+#[derive(Deserialize)]
+struct Seen {
+    #[serde(default, deserialize_with = "count")]
+    image_tokens: u64,
+}
+
+#[derive(Deserialize)]
+struct ToolUse {
+    #[serde(default, deserialize_with = "count")]
+    web_search_requests: u64,
 }
 
 /// Reads a usage object; `None` for anything that is none, and for one without any count.
@@ -66,6 +86,9 @@ pub(super) fn read(raw: &RawValue) -> Option<Usage> {
         reasoning: reasoning.max(thought_beside),
         audio_input: details.audio_tokens,
         audio_output: wire.completion_tokens_details.audio_tokens,
+        image_input: more.prompt_tokens_details.map_or(0, |seen| seen.image_tokens),
+        image_output: more.completion_tokens_details.map_or(0, |seen| seen.image_tokens),
+        web_searches: more.server_tool_use_details.map_or(0, |tools| tools.web_search_requests),
         ..Usage::default()
     })
 }
@@ -101,6 +124,11 @@ pub(super) fn settle(raw: &RawValue, splice: &mut Splice<'_>) {
             splice.replace(said, ours.to_string());
         }
     }
+}
+
+/// A usage object in OpenAI's own form.
+pub(super) fn written(usage: Usage) -> String {
+    serde_json::to_string(&WireUsage::from(usage)).unwrap_or_else(|_| "null".to_owned())
 }
 
 /// The text of a usage object with its counts put right.

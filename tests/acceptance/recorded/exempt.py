@@ -15,7 +15,7 @@ from .recording import Recording
 
 FILE = Path(__file__).resolve().parent / "exemptions.toml"
 # What the table judges. An entry without an aspect exempts the whole exchange, which is only for APIs that are not spoken.
-ASPECTS = ("text", "tools", "finish", "usage", "error", "shape", "request")
+ASPECTS = ("text", "tools", "finish", "usage", "cost", "error", "shape", "request")
 SELECTORS = ("ids", "provider", "endpoints", "request")
 
 

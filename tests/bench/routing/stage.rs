@@ -39,7 +39,7 @@ pub(crate) async fn group(providers: &[Provider]) -> Group {
                 cached_read: Money::per_token(input / 10.0),
                 ..Rates::default()
             };
-            let prices = Prices { base, tiers: Vec::new() };
+            let prices = Arc::new(Prices::flat(base).into());
             // Each its own model, as different providers have it: another tokenizer.
             let model = format!("model-{slot}");
             Candidate::new(Place { slot, rank: 0, revision: 1 }, "model", credential, model, Some(prices), &book)

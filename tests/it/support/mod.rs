@@ -12,6 +12,7 @@
 mod answer;
 mod hand;
 mod raw;
+mod scrape;
 mod server;
 mod tls;
 
@@ -34,6 +35,7 @@ use tempfile::TempDir;
 pub use answer::{Answer, EventStream, said};
 pub use hand::{Call, Hand};
 pub use raw::RawClient;
+pub use scrape::{Scrape, Series};
 use server::Running;
 pub use server::free_address;
 pub use tls::Authority;
@@ -236,7 +238,7 @@ pub fn provider_key(provider: &str) -> String {
 fn base_config(dir: &TempDir) -> Config {
     let text = format!(
         "data_dir = {:?}\n[metrics]\nenabled = false\n[security]\nallow_private_upstreams = [\"127.0.0.1\", \"localhost\"]\n\
-         [meter]\nbatch = \"1ms\"\n",
+         [meter]\nbatch = \"1ms\"\n[log]\naccess = \"off\"\n",
         dir.path()
     );
     Config::parse(&text, "test", std::iter::empty()).unwrap()

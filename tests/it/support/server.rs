@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use perpetuo::proxy::{self, Gateway, Signals};
+use perpetuo::proxy::{self, Gateway, Listeners, Signals};
 use reqwest::{Client, StatusCode};
 use tokio::sync::Notify;
 
@@ -37,7 +37,11 @@ impl Running {
     pub(super) fn start(gateway: &Arc<Gateway>) -> Self {
         let signal = Arc::new(Signal::default());
         let (gateway, stop) = (Arc::clone(gateway), Stop(Arc::clone(&signal)));
-        let thread = std::thread::spawn(move || proxy::serve(&gateway, stop));
+        let thread = std::thread::spawn(move || {
+            // A port that somebody else took meanwhile shows in who answers there.
+            let Ok(listeners) = Listeners::bind(&gateway.config()) else { return };
+            proxy::serve(&gateway, &Arc::new(listeners), stop).unwrap();
+        });
         Self { signal, thread: Some(thread) }
     }
 

@@ -49,6 +49,10 @@ class OpenAi(Wire):
         reading = read(recording.status, recording.text, recording.stream)
         for choice in reading.choices:
             _in_openais_words(choice, whole=not recording.stream)
+        # llama.cpp tells the usage of each choice when it ends.
+        each = [usage_of(chunk["usage"]) for chunk in reading.chunks if chunk.get("choices") == [] and chunk.get("usage")]
+        if recording.provider == "llamacpp" and len(reading.choices) > 1 and len(each) > 1:
+            reading.usage = Usage(**{name: sum(getattr(one, name) for one in each) for name in vars(each[0])})
         # Some end a stream with the connection; it is complete when every choice has told why it ended.
         ended = bool(reading.choices) and all(choice.finish for choice in reading.choices)
         reading.complete = reading.error is None and (reading.complete or ended)
