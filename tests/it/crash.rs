@@ -69,6 +69,7 @@ impl Found {
 }
 
 /// Kills and starts again; what was acknowledged before must be there after.
+#[expect(clippy::print_stdout, reason = "what was checked is the result of a long run")]
 async fn crash_loop(durability: &str, seed: u64) {
     let mut random = rand::rngs::StdRng::seed_from_u64(seed);
     let mut gateway = Furnished::start_with(
