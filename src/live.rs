@@ -1,7 +1,7 @@
 //! The requests under way, for whoever looks at them: who asks, for what, which attempt is running, what has come so far.
 //!
 //! Not here: what is over, which is in the ledger. Cheap on the request path: one insertion and one removal in one of
-//! [`SHARDS`] maps, a lock of the request's own for each attempt, and no lock for a piece of a stream. Invariants: whoever has
+//! `SHARDS` maps, a lock of the request's own for each attempt, and no lock for a piece of a stream. Invariants: whoever has
 //! a [`Ticket`] is listed, nobody else is; the table is bounded, and what finds no room is served all the same.
 
 use std::collections::HashMap;
