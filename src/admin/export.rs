@@ -36,7 +36,7 @@ enum Format {
 }
 
 /// The columns of the CSV.
-const COLUMNS: [&str; 34] = [
+const COLUMNS: [&str; 35] = [
     "cursor",
     "request_id",
     "created_at",
@@ -71,6 +71,7 @@ const COLUMNS: [&str; 34] = [
     "image_input_tokens",
     "image_output_tokens",
     "web_searches",
+    "upstream_request_id",
 ];
 
 /// What is asked for.
@@ -206,6 +207,7 @@ fn columns(attempt: &AttemptRecord) -> Vec<String> {
     row.extend([&attempt.why, &attempt.service_tier].map(|word| word.clone().unwrap_or_default()));
     let more = [usage.cache_write_1h, usage.cached_audio, usage.image_input, usage.image_output, usage.web_searches];
     row.extend(more.map(|count| count.to_string()));
+    row.push(attempt.upstream_request_id.clone().unwrap_or_default());
     row
 }
 

@@ -72,6 +72,8 @@ struct Try {
     cost_source: Option<CostSource>,
     why: Option<String>,
     service_tier: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream_request_id: Option<String>,
 }
 
 impl From<AttemptRecord> for Try {
@@ -92,6 +94,7 @@ impl From<AttemptRecord> for Try {
             cost_source: record.cost_source,
             why: record.why,
             service_tier: record.service_tier,
+            upstream_request_id: record.upstream_request_id,
         }
     }
 }

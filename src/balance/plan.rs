@@ -36,7 +36,7 @@ impl Planner {
     }
 
     /// The catalogue.
-    pub fn catalog(&self) -> &Catalog {
+    pub const fn catalog(&self) -> &Arc<Catalog> {
         &self.catalog
     }
 

@@ -1,10 +1,11 @@
-//! `perpetuo store`: checks the store on disk, and makes its rows anew. The gateway must not be running.
+//! `perpetuo store`: checks the store on disk, and makes tenants and sums anew. The gateway must not be running.
 
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Subcommand};
 use perpetuo::proxy::store_dir;
-use perpetuo::store::verify::{self, Rebuilt, Report};
+use perpetuo::store::rebuild::{self, Rebuilt};
+use perpetuo::store::verify::{self, Report};
 
 use super::{Outcome, load};
 
@@ -36,7 +37,7 @@ pub(super) fn run(args: &Args) -> Outcome {
         Action::Verify(place) => tell(&verify::verify(&store_dir(&load(place.config.as_ref())?))?),
         Action::Rebuild(place) => {
             let dir = store_dir(&load(place.config.as_ref())?);
-            tell_rebuilt(&verify::rebuild(&dir)?);
+            tell_rebuilt(&rebuild::rebuild(&dir)?);
             tell(&verify::verify(&dir)?)
         }
     }
@@ -44,7 +45,7 @@ pub(super) fn run(args: &Args) -> Outcome {
 
 fn tell(report: &Report) -> Outcome {
     println!(
-        "{} entries, {} of them requests, in {} segments ({} bytes); {} rows compared.",
+        "{} entries, {} of them requests, in {} segments ({} bytes); {} tenants and sums compared.",
         report.entries, report.requests, report.segments, report.bytes, report.rows
     );
     if report.lost > 0 {
@@ -62,8 +63,11 @@ fn tell_rebuilt(rebuilt: &Rebuilt) {
     for segment in &rebuilt.mended {
         println!("Mended: {segment}; what it was is kept as .damaged.");
     }
-    if let Some(aside) = &rebuilt.aside {
-        println!("The old rows are now at {}.", aside.display());
+    for lost in &rebuilt.lost {
+        println!("Lost for good: {lost}");
     }
-    println!("Made anew from the checkpoint, if there is one, and {} entries.", rebuilt.entries);
+    for aside in &rebuilt.aside {
+        println!("What was there is now at {}.", aside.display());
+    }
+    println!("Made anew from {} entries, and from what is kept of those before.", rebuilt.entries);
 }

@@ -196,7 +196,12 @@ impl Attempts {
             Connection::Failed => 2,
         };
         let (provider, kind) = (labels::provider(provider), CONNECTIONS.get(place).copied().unwrap_or(labels::OTHER));
-        let make = || self.connections.with_label_values(&[provider.text, kind]);
+        let series = |kind| self.connections.with_label_values(&[provider.text, kind]);
+        let make = || {
+            // A provider's series begin together, so that the first of each kind is a rise from zero.
+            CONNECTIONS.map(series);
+            series(kind)
+        };
         self.taken.with((provider.place, place), usize::MAX, make, IntCounter::inc);
     }
 

@@ -36,6 +36,7 @@ use http::{HeaderName, HeaderValue, Method};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+use crate::api::answer::{Chunk, ChunkChoice, WireUsage};
 use crate::api::chat::ChatRequest;
 use crate::api::head::ChatHead;
 use crate::api::scan::Body;
@@ -203,10 +204,41 @@ pub struct StreamOut {
     pub usage: Option<Usage>,
     /// What it says of the bill beside it.
     pub bill: Bill,
+    /// The answer may be all there: nothing is open, and the provider's last word is to be expected next.
+    pub written: bool,
     /// Bytes of generated text that passed, for an estimate when the provider's figure never comes.
     pub generated: u64,
+    /// Where a member can be added to the usage chunk in `bytes`, if there is one.
+    pub usage_end: Option<usize>,
     /// The stream said that it is complete; what follows is ignored.
     pub done: bool,
+}
+
+impl StreamOut {
+    /// Writes a chunk as one event, in place as `sse::write_data` would frame it.
+    pub(crate) fn chunk(
+        &mut self,
+        context: &AnswerContext,
+        choices: &[ChunkChoice<'_>],
+        usage: Option<Option<WireUsage>>,
+    ) -> Result<()> {
+        let AnswerContext { id, created, model, .. } = context;
+        let chunk = Chunk { id, object: "chat.completion.chunk", created: *created, model, choices, usage };
+        let begin = self.bytes.len();
+        self.bytes.extend_from_slice(b"data: ");
+        serde_json::to_writer(&mut self.bytes, &chunk).map_err(Error::internal)?;
+        self.bytes.extend_from_slice(b"\n\n");
+        if choices.is_empty() {
+            self.mark_usage_chunk(begin);
+        }
+        Ok(())
+    }
+
+    /// Notes that the event that was written from here on is the usage chunk.
+    pub(crate) fn mark_usage_chunk(&mut self, begin: usize) {
+        let event = self.bytes.get(begin..).unwrap_or_default().trim_ascii_end();
+        self.usage_end = event.ends_with(b"}").then(|| begin + event.len() - 1);
+    }
 }
 
 /// How a stream ended.

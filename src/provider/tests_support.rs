@@ -116,6 +116,24 @@ pub(crate) fn as_described(value: &mut Value, identity: &Value) {
     }
 }
 
+/// A usage object with OpenAI's details: what was cached and thought, and the sound that it tells.
+pub(crate) fn with_details(usage: &mut Value, cached: u64, reasoning: u64) {
+    let counts = [
+        ("prompt_tokens_details", "cached_tokens", Some(cached)),
+        ("prompt_tokens_details", "audio_tokens", None),
+        ("completion_tokens_details", "reasoning_tokens", Some(reasoning)),
+        ("completion_tokens_details", "audio_tokens", None),
+    ];
+    for (details, member, count) in counts {
+        if !usage[details].is_object() {
+            usage[details] = json!({});
+        }
+        let place = &mut usage[details][member];
+        let said = place.as_u64().unwrap_or(0);
+        *place = count.unwrap_or(said).into();
+    }
+}
+
 fn add_missing(value: &mut Value, members: &Value) {
     for (key, default) in members.as_object().into_iter().flatten() {
         if value.get(key).is_none() {

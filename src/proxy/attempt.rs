@@ -10,14 +10,13 @@ use bytes::Bytes;
 use http::{HeaderMap, header};
 use jiff::Timestamp;
 
-use super::context::Trace;
+use super::context::{Sent, Trace};
 use super::grants::Grants;
 use super::stream::LiveStream;
 use super::upstream::{Exchange, Upstream};
-use crate::api::answer::generated;
-use crate::api::embeddings;
 use crate::api::head::ChatHead;
 use crate::api::scan::Body;
+use crate::api::{answer, embeddings};
 use crate::balance::discovery::Resolver;
 use crate::balance::group::{Choice, UNRESOLVED};
 use crate::catalog::Kind;
@@ -27,6 +26,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::frames::Framing;
 use crate::provider::{Answer, AnswerContext, ChatCall, Failure, Outgoing, Target, failure, protocol};
 use crate::telemetry::TraceContext;
+use crate::usage::Bill;
 
 /// How much of an error body is read, and for how long: enough for its message, and to keep the connection.
 const ERROR_BODY: usize = 64 * 1024;
@@ -164,9 +164,11 @@ impl Attempts {
         stream: bool,
         trace: &mut Trace,
     ) -> Result<Exchange> {
-        let on_send = || trace.sent = Some(outgoing.body.clone());
+        let (body, ratio) = (&outgoing.body, trace.candidate.tokens.prompt_ratio());
+        let on_send = |sent: bool| trace.sent = sent.then(|| Sent::Body { body: body.clone(), ratio });
         let exchange = self.upstream.exchange(&credential.into(), address, outgoing, stream, on_send).await?;
         trace.status = exchange.status();
+        trace.upstream_request_id = exchange.request_id();
         Ok(exchange)
     }
 
@@ -175,15 +177,18 @@ impl Attempts {
         // Until it is whole, what came stands for what was generated.
         let came = if call.kind == Kind::Chat { &mut trace.generated } else { &mut vectors };
         let body = exchange.read_counting(self.limits.max_answer_bytes, self.timeouts.idle, came).await?;
-        self.upstream.finish(exchange).await;
         trace.generated = 0;
-        let answer = self.translate(call, choice, body)?;
-        if answer.usage.is_none() && call.kind == Kind::Chat {
-            trace.generated = generated(&answer.body);
+        // First of all the figure: the client may leave while the connection is given back.
+        let answer = self.translate(call, choice, body);
+        if let Ok(answer) = &answer {
+            trace.usage = answer.usage;
+            trace.bill = Bill { closed: answer.usage.is_some(), ..answer.bill.clone() };
+            if answer.usage.is_none() && call.kind == Kind::Chat {
+                trace.generated = answer::generated(&answer.body);
+            }
         }
-        trace.usage = answer.usage;
-        trace.bill.clone_from(&answer.bill);
-        Ok(Started::Whole(Box::new(answer)))
+        self.upstream.finish(exchange).await;
+        answer.map(|answer| Started::Whole(Box::new(answer)))
     }
 
     fn translate(&self, call: &Call, choice: &Choice, body: Bytes) -> Result<Answer> {

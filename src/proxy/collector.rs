@@ -67,7 +67,7 @@ impl Collector {
             tokio::net::lookup_host(name).await.map_err(|cause| unreachable(&cause))?.collect();
         let mut last = unreachable(&"its name has no address");
         for address in addresses {
-            match self.upstream.exchange(&route, address, request, false, || ()).await {
+            match self.upstream.exchange(&route, address, request, false, |_| ()).await {
                 Ok(exchange) => return Ok(exchange),
                 Err(error) => last = unreachable(&error.cause().unwrap_or(error.message())),
             }

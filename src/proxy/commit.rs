@@ -1,6 +1,7 @@
 //! From the commit point to the end: the head is written here and nowhere else, then the stream, and the end is told to both sides.
 //!
-//! Not here: what happens before there is content (`serve`, `race`). Invariant: a success is booked before its last byte goes out.
+//! Not here: what happens before there is content (`serve`, `race`). Invariants: a success is booked before its last byte goes
+//! out; the cost that a client reads is the one that is booked.
 
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,9 @@ use crate::config::Timeouts;
 use crate::error::{Error, Result};
 use crate::provider::Outgoing;
 
+/// How long the figure of an answer that is all there is waited for, once its client has left.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
 impl Serving<'_> {
     /// Commits: from here on the client has seen who answers.
     pub(super) async fn deliver(&mut self, started: Started, outgoing: &Outgoing) -> Result<()> {
@@ -28,11 +32,13 @@ impl Serving<'_> {
         {
             attempt.first_token(first, self.gateway.now());
         }
+        if matches!(started, Started::Whole(_)) {
+            self.settle(None);
+        }
         self.count_warnings(&outgoing.warnings);
         let head = respond::success_head(self.context, self.admitted.request.strategy, &outgoing.warnings, stream)?;
         match started {
             Started::Whole(answer) => {
-                self.settle(None);
                 self.gateway.finish(self.context).await;
                 self.context.keep_answer(&answer.body);
                 let written = respond::whole(self.session, head, answer.body).await;
@@ -73,12 +79,12 @@ impl Serving<'_> {
                 self.settle(None);
                 self.gateway.finish(self.context).await;
             }
+            live.add_to_usage(|| self.context.total().member());
             let piece = live.take();
             self.context.keep_answer(&piece);
             pace.tick(!piece.is_empty());
             if respond::piece(self.session, head.take(), piece, over).await.is_err() {
-                live.abort().await;
-                return Err(self.client_left());
+                return Err(self.left(live).await);
             }
             if over {
                 live.finish(&self.snapshot.attempts.upstream).await;
@@ -88,10 +94,7 @@ impl Serving<'_> {
                 biased;
                 step = step(&mut live, &self.snapshot.config.timeouts, self.admitted.call.deadline) => step,
                 () = halted(&mut halt) => Err(shutting_down()),
-                _ = self.session.downstream_session.read_body_or_idle(true) => {
-                    live.abort().await;
-                    return Err(self.client_left());
-                }
+                _ = self.session.downstream_session.read_body_or_idle(true) => return Err(self.left(live).await),
             };
             if let Some(trace) = self.context.traces.last_mut() {
                 live.report(trace);
@@ -101,6 +104,17 @@ impl Serving<'_> {
                 return Err(self.broken(live, error).await);
             }
         }
+    }
+
+    /// The client left a stream. The provider is told at once, unless it has said all but its figure: that one makes the bill
+    /// exact, and stops nothing that costs.
+    async fn left(&mut self, mut live: LiveStream) -> Error {
+        live.await_last_word(LAST_WORD).await;
+        if let Some(trace) = self.context.traces.last_mut().filter(|trace| trace.took.is_none()) {
+            live.report(trace);
+        }
+        live.abort().await;
+        self.client_left()
     }
 
     fn pace(&self) -> Pace {

@@ -22,11 +22,12 @@ use crate::error::Error;
 use crate::live::{Entry, Progress, Ticket};
 use crate::meter::{Priced, Tariff, Used, Why, price};
 use crate::metrics;
+use crate::money::Money;
 use crate::quota::{Reservation, Standing};
 use crate::shed::Permit;
 use crate::store::{AttemptRecord, Booking};
 use crate::telemetry::{Content, TraceContext};
-use crate::usage::{Bill, Usage, estimate_prompt, estimate_tokens};
+use crate::usage::{Bill, Certainty, Usage, estimate_prompt, estimate_tokens};
 
 /// One request.
 pub struct RequestContext {
@@ -42,6 +43,8 @@ pub struct RequestContext {
     pub asked: Option<Asked>,
     /// The attempts, in order.
     pub traces: Vec<Trace>,
+    /// The prices that hold for it, whatever is loaded meanwhile.
+    pub catalog: Option<Arc<Catalog>>,
     /// What the client was told, or would have been.
     pub error: Option<Error>,
     /// The status that the client saw.
@@ -97,6 +100,50 @@ pub struct Asked {
     pub stream: bool,
 }
 
+/// What a request costs, all its attempts together, as the ledger has it.
+#[derive(Clone, Copy, Debug)]
+pub struct Total {
+    /// The sum.
+    pub cost: Money,
+    /// As sure as the least sure attempt.
+    pub certainty: Certainty,
+}
+
+impl Total {
+    /// Dollars as a decimal without loss; `None` where an attempt has no known price, as then no sum is true.
+    pub fn cost_usd(&self) -> Option<String> {
+        (self.certainty != Certainty::Unpriced).then(|| self.cost.decimal())
+    }
+
+    /// The member of a stream's usage chunk that tells it.
+    pub fn member(&self) -> String {
+        let cost = self.cost_usd().map_or_else(|| "null".to_owned(), |cost| format!("\"{cost}\""));
+        format!(",\"perpetuo\":{{\"cost_usd\":{cost},\"cost_certainty\":\"{}\"}}", self.certainty.as_str())
+    }
+}
+
+/// A prompt that may have reached a provider.
+pub enum Sent {
+    /// Until the attempt is closed.
+    Body {
+        /// The request's body.
+        body: Bytes,
+        /// What this model's prompts had turned out to be of their estimates when it was sent.
+        ratio: f64,
+    },
+    /// Its tokens, estimated where the provider counted none.
+    Tokens(u64),
+}
+
+impl Sent {
+    fn tokens(&self) -> u64 {
+        match self {
+            Self::Body { body, ratio } => (estimate_prompt(body) as f64 * ratio).round() as u64,
+            Self::Tokens(tokens) => *tokens,
+        }
+    }
+}
+
 /// One attempt. Written by the attempt itself, so that it tells the truth even when the attempt is dropped half-way.
 pub struct Trace {
     /// Who was asked.
@@ -105,12 +152,12 @@ pub struct Trace {
     pub span_id: u64,
     /// When it began.
     pub started: Instant,
-    /// The request's body, once any of it may have reached the provider; until the attempt is closed.
-    pub sent: Option<Bytes>,
-    /// Tokens of that body, estimated where the provider counted none.
-    pub sent_tokens: Option<u64>,
+    /// The prompt, once any of it may have reached the provider.
+    pub sent: Option<Sent>,
     /// The provider's HTTP status.
     pub status: u16,
+    /// What the provider calls the request.
+    pub upstream_request_id: Option<String>,
     /// The newest figure of the provider.
     pub usage: Option<Usage>,
     /// What it says of the bill beside it.
@@ -144,8 +191,8 @@ impl Trace {
             span_id,
             started: Instant::now(),
             sent: None,
-            sent_tokens: None,
             status: 0,
+            upstream_request_id: None,
             usage: None,
             bill: Bill::default(),
             generated: 0,
@@ -161,39 +208,37 @@ impl Trace {
     /// Lets the body go, once its tokens are counted or estimated.
     pub fn let_go(&mut self) {
         let sent = self.sent.take().filter(|_| self.usage.is_none());
-        self.sent_tokens = self.sent_tokens.or(sent.as_deref().map(estimate_prompt));
+        self.sent = sent.map(|sent| Sent::Tokens(sent.tokens()));
     }
 
     /// The tokens of the model that was asked, and why they are estimated, where the provider did not say so itself.
     fn tokens(&self) -> (Usage, Option<Why>) {
         let why = || Some(Why::no_figure(self.error.as_ref().map(Error::kind)));
         if let Some(usage) = self.usage {
-            let cut_short = self.error.is_some() && self.generated > 0 && !self.bill.closed;
-            if !cut_short {
+            if self.error.is_none() || self.bill.closed {
                 return (usage, None);
             }
             return (Usage { output: usage.output.max(estimate_tokens(self.generated)), ..usage }, why());
         }
-        let sent = self.sent_tokens.or_else(|| self.sent.as_deref().map(estimate_prompt));
-        let Some(input) = sent.filter(|_| matches!(self.status, 0 | 200)) else {
+        let Some(sent) = self.sent.as_ref().filter(|_| matches!(self.status, 0 | 200)) else {
             // A provider that refuses or fails with a status charges nothing, and says nothing about tokens.
             return (Usage::default(), None);
         };
-        (Usage { input, output: estimate_tokens(self.generated), ..Usage::default() }, why())
+        (Usage { input: sent.tokens(), output: estimate_tokens(self.generated), ..Usage::default() }, why())
     }
 
     /// What the attempt used, all models together, and what that cost at this time.
-    pub fn priced(&self, date: Timestamp, catalog: &Catalog) -> (Usage, Priced) {
+    fn priced(&self, date: Timestamp, catalog: Option<&Catalog>) -> (Usage, Priced) {
         let (mut usage, estimated) = self.tokens();
         let provider = self.candidate.credential.provider.name;
         let own = self.candidate.prices.as_ref().map(|prices| prices.at(date));
-        let other = |model: &str| catalog.price(provider, model).map(|prices| prices.at(date));
+        let other = |model: &str| catalog?.price(provider, model).map(|prices| prices.at(date));
         let priced = price(&Used { usage: &usage, bill: &self.bill, estimated }, &Tariff { own, other: &other });
         self.bill.others.iter().for_each(|(_, more)| usage.add(more));
         (usage, priced)
     }
 
-    fn record(&self, number: u32, date: Timestamp, catalog: &Catalog) -> AttemptRecord {
+    fn record(&self, number: u32, date: Timestamp, catalog: Option<&Catalog>) -> AttemptRecord {
         let (usage, Priced { cost, certainty, source, why }) = self.priced(date, catalog);
         AttemptRecord {
             number,
@@ -212,6 +257,7 @@ impl Trace {
             cost_source: source,
             why: why.map(|why| why.as_str().to_owned()),
             service_tier: self.bill.tier.as_str().map(str::to_owned),
+            upstream_request_id: self.upstream_request_id.clone(),
         }
     }
 }
@@ -226,6 +272,7 @@ impl RequestContext {
             caller: None,
             asked: None,
             traces: Vec::new(),
+            catalog: None,
             error: None,
             status: 0,
             first_content: None,
@@ -258,6 +305,21 @@ impl RequestContext {
     /// Whose request it is; empty until the key was checked.
     pub fn workspace(&self) -> &str {
         self.caller.as_ref().map_or("", |caller| &caller.workspace.id)
+    }
+
+    /// What the request costs so far, by the figures that would be booked now.
+    pub fn total(&self) -> Total {
+        let mut total = Total { cost: Money::ZERO, certainty: Certainty::Exact };
+        for trace in &self.traces {
+            let (_, priced) = trace.priced(self.created_at, self.catalog.as_deref());
+            total.cost += priced.cost;
+            total.certainty = match (total.certainty, priced.certainty) {
+                (Certainty::Unpriced, _) | (_, Certainty::Unpriced) => Certainty::Unpriced,
+                (Certainty::Estimated, _) | (_, Certainty::Estimated) => Certainty::Estimated,
+                _ => Certainty::Exact,
+            };
+        }
+        total
     }
 
     /// What the gateway itself took of the time up to now: without what attempts took, which may have run beside each other, and
@@ -296,9 +358,8 @@ impl RequestContext {
         }
     }
 
-    /// The booking, for a request that got far enough to have an owner and a model. It is priced by what was valid when it came;
-    /// the catalogue knows the models that took part beside the one that was asked.
-    pub fn booking(&self, catalog: &Catalog) -> Option<Booking> {
+    /// The booking, for a request that got far enough to have an owner and a model. It is priced by what was valid when it came.
+    pub fn booking(&self) -> Option<Booking> {
         let (caller, asked) = (self.caller.as_ref()?, self.asked.as_ref()?);
         let last = self.traces.last();
         Some(Booking {
@@ -319,7 +380,7 @@ impl RequestContext {
             created_at: self.created_at,
             attempts: (1..)
                 .zip(&self.traces)
-                .map(|(number, trace)| trace.record(number, self.created_at, catalog))
+                .map(|(number, trace)| trace.record(number, self.created_at, self.catalog.as_deref()))
                 .collect(),
         })
     }

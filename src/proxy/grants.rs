@@ -84,7 +84,7 @@ impl Attempts {
         let request = grant.request(provider, now)?;
         let address = self.resolver.resolve(&grant.endpoint).await?;
         let route = Route { endpoint: &grant.endpoint, http2: None, provider };
-        let mut exchange = self.upstream.exchange(&route, address, &request, false, || ()).await?;
+        let mut exchange = self.upstream.exchange(&route, address, &request, false, |_| ()).await?;
         let (status, headers) = (exchange.status(), exchange.headers());
         let body = exchange.read_all(MAX_ANSWER, self.timeouts.idle).await;
         self.upstream.finish(exchange).await;

@@ -113,6 +113,7 @@ impl Gateway {
     async fn serve(&self, session: &mut Session, context: &mut RequestContext, planes: Planes) -> Result<()> {
         context.request_id = request_id(session);
         let snapshot = self.snapshot.load_full();
+        context.catalog = Some(Arc::clone(snapshot.planner.catalog()));
         context.trace = tell::trace(&session.req_header().headers, &snapshot.config);
         self.metrics.access.arrived(arrival(session));
         let keepalive = snapshot.config.server.max_keepalive.as_secs();
@@ -246,9 +247,7 @@ impl Gateway {
         if context.operation.is_some() {
             self.metrics.requests.overhead.observe(context.overhead().as_secs_f64());
         }
-        let Some(booking) = context.booking(self.snapshot.load().planner.catalog()) else {
-            return self.count_refused(context);
-        };
+        let Some(booking) = context.booking() else { return self.count_refused(context) };
         context.record = self.lasting.telemetry.listens().then(|| booking.clone());
         if let Some(reservation) = context.reservation.take() {
             reservation.settle(Amount { tokens: booking.tokens(), cost: booking.cost() });

@@ -116,7 +116,7 @@ impl Operations {
             let address = self.attempts.resolver.resolve(&credential.endpoint).await?;
             let authorized = self.attempts.authorized(credential, &outgoing).await?;
             let outgoing = authorized.as_ref().unwrap_or(&outgoing);
-            self.attempts.upstream.exchange(&credential.into(), address, outgoing, false, || ()).await
+            self.attempts.upstream.exchange(&credential.into(), address, outgoing, false, |_| ()).await
         };
         let mut exchange = match exchange.await {
             Ok(exchange) => exchange,

@@ -34,6 +34,9 @@ pub(super) fn success_head(
     stream: bool,
 ) -> Result<Head> {
     let mut head = head(200, if stream { "text/event-stream; charset=utf-8" } else { "application/json" }, context)?;
+    if !stream {
+        cost(&mut head, context)?;
+    }
     let mut set = |name: &'static str, text: &str| insert(&mut head, name, text);
     if stream {
         set("cache-control", "no-cache")?;
@@ -148,8 +151,18 @@ fn error_headers(head: &mut ResponseHeader, context: &RequestContext, error: &Er
     }
     if !context.traces.is_empty() {
         insert(head, "x-perpetuo-attempts", &context.traces.len().to_string())?;
+        cost(head, context)?;
     }
     Ok(())
+}
+
+/// What the request costs, and how sure that is. A sum without one of its parts would be no sum: then only the word.
+fn cost(head: &mut ResponseHeader, context: &RequestContext) -> Result<()> {
+    let total = context.total();
+    if let Some(cost) = total.cost_usd() {
+        insert(head, "x-perpetuo-cost-usd", &cost)?;
+    }
+    insert(head, "x-perpetuo-cost-certainty", total.certainty.as_str())
 }
 
 /// Rounded up: SDKs read nothing finer, and a client that comes too early is refused again.

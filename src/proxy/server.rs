@@ -143,7 +143,6 @@ impl Watch {
         let life = &*self.gateway.life;
         tell_supervisor(&[NotifyState::Stopping]);
         if drain {
-            tracing::info!(requests = life.counted(What::Requests), "draining; a second signal ends it at once");
             tokio::select! {
                 () = self.drain() => {}
                 _ = self.signals.stop() => tracing::warn!("a second signal; what still runs is ended"),
@@ -165,7 +164,9 @@ impl Watch {
         let life = &*self.gateway.life;
         // One that is being followed will know in a moment whether it is.
         let followed = matches!(life.decided().await, Phase::Replaced(_));
-        if !followed && life.draining() && !self.grace.is_zero() {
+        let drains = !followed && life.draining();
+        tracing::info!(requests = life.counted(What::Requests), "draining; a second signal ends it at once");
+        if drains && !self.grace.is_zero() {
             tokio::time::sleep(self.grace).await;
         }
         self.close();

@@ -2,7 +2,7 @@
 //!
 //! Not here: when the client's head is written (`serve`). Nothing is held back beyond the event that is being read.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -12,6 +12,9 @@ use crate::config::Limits;
 use crate::error::{Error, ErrorKind, Result};
 use crate::frames::{Decoder, Framing};
 use crate::provider::{End, StreamOut, StreamTranslator};
+
+/// Reads of a stream that nobody listens to any more.
+const MAX_LAST_READS: usize = 64;
 
 /// A stream that is being read.
 pub(super) struct LiveStream {
@@ -91,7 +94,32 @@ impl LiveStream {
 
     /// What is ready for the client.
     pub(super) fn take(&mut self) -> Bytes {
+        self.out.usage_end = None;
         std::mem::take(&mut self.out.bytes).into()
+    }
+
+    /// Adds a member to the usage chunk, if there is one in what is ready.
+    pub(super) fn add_to_usage(&mut self, member: impl FnOnce() -> String) {
+        if let Some(end) = self.out.usage_end.take().filter(|end| *end <= self.out.bytes.len()) {
+            self.out.bytes.splice(end..end, member().into_bytes());
+        }
+    }
+
+    /// Reads what has come already, and waits for the provider's last word where the answer may be all there. Nobody reads it:
+    /// it is for the bill.
+    pub(super) async fn await_last_word(&mut self, patience: Duration) {
+        let end = Instant::now() + patience;
+        for _ in 0..MAX_LAST_READS {
+            if self.out.bill.closed || self.out.done {
+                return;
+            }
+            let wait = if self.out.written { end.saturating_duration_since(Instant::now()) } else { Duration::ZERO };
+            let step = tokio::time::timeout(wait, self.step(patience)).await;
+            self.out.bytes.clear();
+            if !matches!(step, Ok(Ok(()))) {
+                return;
+            }
+        }
     }
 
     /// Writes what is known so far into the attempt's trace.

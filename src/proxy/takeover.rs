@@ -137,7 +137,7 @@ impl Takeover {
                     return self.hand_over(wire, version);
                 }
                 Ok(Message::Replace { program }) => {
-                    drop(predecessor);
+                    // Counted until it is answered: this process may have nothing else left to do by then.
                     let answer = self.replace(&program);
                     return wire.send(&answer);
                 }

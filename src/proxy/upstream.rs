@@ -28,12 +28,18 @@ use crate::provider::{Endpoint, Outgoing};
 const MAX_H2_STREAMS: usize = 100;
 /// Free tries on a fresh connection when a pooled one turned out to be closed.
 const STALE_RETRIES: usize = 3;
+/// A pooled connection that the provider closed breaks within a round trip. What breaks later broke under the request, which the
+/// provider may have worked on and may bill: it is not sent again here, where nobody would book it twice.
+const STALE_WITHIN: Duration = Duration::from_millis(250);
 /// Informational heads that are skipped before the answer counts as nonsense.
 const MAX_INFORMATIONAL: usize = 16;
 /// How long an upstream that stopped taking the body may need for its early answer.
 const EARLY_ANSWER: Duration = Duration::from_millis(200);
 /// How long the end of a response may lag behind its last event before the connection is given up.
 const LINGER: Duration = Duration::from_millis(200);
+
+/// Where providers say what they call a request: OpenAI's and most others' header, Anthropic's, Amazon's, Azure's.
+const REQUEST_IDS: [&str; 4] = ["x-request-id", "request-id", "x-amzn-requestid", "apim-request-id"];
 
 /// Where an exchange goes.
 pub(super) struct Route<'a> {
@@ -70,7 +76,8 @@ impl Upstream {
         Self { connector, timeouts, metrics }
     }
 
-    /// Sends a request and reads the head of its answer. `on_send` is called right before the first byte may leave.
+    /// Sends a request and reads the head of its answer. `on_send` is told `true` right before the first byte may leave, and
+    /// `false` when it turned out that the provider took none.
     ///
     /// Errors: `ProviderUnreachable`, `ProviderTimeout`.
     pub(super) async fn exchange(
@@ -79,23 +86,27 @@ impl Upstream {
         address: SocketAddr,
         request: &Outgoing,
         stream: bool,
-        mut on_send: impl FnMut(),
+        mut on_send: impl FnMut(bool),
     ) -> Result<Exchange> {
         let peer = self.peer(route, address);
         for _ in 0..STALE_RETRIES {
             let (mut session, reused) = self.connect(route, &peer).await?;
             session.set_read_timeout(None);
             session.set_write_timeout(Some(self.timeouts.idle));
-            on_send();
+            on_send(true);
+            let sent = Instant::now();
             match send(&mut session, route.endpoint, request, stream).await {
                 Ok(()) => return Ok(Exchange { session, peer }),
                 Err(cause) => {
                     session.shutdown().await;
                     self.remember(&cause, &peer);
-                    let stale = reused && matches!(cause.retry, RetryType::ReusedOnly | RetryType::Decided(true));
+                    let stale = reused
+                        && sent.elapsed() < STALE_WITHIN
+                        && matches!(cause.retry, RetryType::ReusedOnly | RetryType::Decided(true));
                     if !stale {
                         return Err(unreachable(&cause));
                     }
+                    on_send(false);
                 }
             }
         }
@@ -158,6 +169,14 @@ impl Exchange {
     /// The status of the answer.
     pub(super) fn status(&self) -> u16 {
         self.session.response_header().map_or(0, |head| head.status.as_u16())
+    }
+
+    /// What the provider calls the request, if that is short and plain.
+    pub(super) fn request_id(&self) -> Option<String> {
+        let headers = &self.session.response_header()?.headers;
+        let given = REQUEST_IDS.iter().find_map(|name| headers.get(*name))?.to_str().ok()?;
+        let sane = (1..=128).contains(&given.len()) && given.bytes().all(|byte| byte.is_ascii_graphic());
+        sane.then(|| given.to_owned())
     }
 
     /// The headers of the answer.

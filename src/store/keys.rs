@@ -142,11 +142,6 @@ pub(super) fn sums(kind: u8, workspace: &str, seconds: &Range<Option<i64>>) -> R
     Ok(range)
 }
 
-/// The workspace in a key, as bytes.
-pub(super) fn workspace(key: &[u8]) -> &[u8] {
-    key.split(|byte| *byte == 0).next().and_then(|head| head.get(1..)).unwrap_or_default()
-}
-
 /// The first second of these days, and the one after the last.
 pub(super) fn seconds(days: DayRange) -> Result<Range<Option<i64>>> {
     // The last of all days has no day after it; its end is the end of everything.
@@ -186,7 +181,6 @@ mod tests {
         assert!(keys.is_sorted());
         for (key, begin) in keys.iter().zip(seconds) {
             assert_eq!(read_sum(key).unwrap(), SumKey { begin, of: vec!["key", "one", "m"] });
-            assert_eq!(workspace(key), b"ws");
         }
     }
 

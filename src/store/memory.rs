@@ -10,6 +10,7 @@ use super::disk::MemoryDisk;
 use super::journal::{Journal, SEGMENT_BYTES};
 use super::ledger::Ledger;
 use super::rows::{Change, Rows, Visit};
+use super::sums::Sums;
 use crate::error::Result;
 
 /// A store that forgets everything when it is dropped.
@@ -27,10 +28,14 @@ impl MemoryStore {
 }
 
 impl Default for MemoryStore {
-    #[expect(clippy::expect_used, reason = "neither memory nor an empty journal can fail")]
+    #[expect(clippy::expect_used, reason = "memory can't fail")]
     fn default() -> Self {
         let journal = Journal::open(Arc::new(MemoryDisk::default()), SEGMENT_BYTES, 1);
-        journal.and_then(|journal| Self::over(MemoryRows::default(), journal)).expect("an empty store opens")
+        let opened = journal.and_then(|journal| {
+            let sums = Sums::open(Arc::new(MemoryDisk::default()))?;
+            Self::over(MemoryRows::default(), sums, journal)
+        });
+        opened.expect("an empty store opens")
     }
 }
 

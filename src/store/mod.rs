@@ -1,29 +1,46 @@
 //! What outlives the process: workspaces, credentials, virtual keys, the ledger and its roll-ups.
 //!
-//! [`Store`] is the contract. There is one of it, `ledger`: an append-only journal (`journal`) is what happened, and tenants and
-//! sums follow from it (`state`). On disk the sums lie in `sled`; `memory` is for tests and for embedders that want nothing on
-//! disk. One suite of tests runs on both. Not here: what anything costs (`meter`), who may do what (`admin`).
+//! [`Store`] is the contract. There is one of it, `ledger`: an append-only journal is what happened, and tenants and sums follow
+//! from it. Not here: what anything costs (`meter`), who may do what (`admin`).
+//!
+//! | module | what |
+//! | --- | --- |
+//! | `ledger` | the store: commits, applies, writes beside the writers (`job`), prunes (`pruned`) |
+//! | `journal` | what happened: segments, indexes, search, checkpoints, repair; `entry` is what it holds, `frame` how bytes are framed |
+//! | `sums` | what was used by minute, hour and day: files that are written once; `rollup` adds up |
+//! | `tenants` | workspaces, credentials, keys, in `rows` |
+//! | `sled`, `memory` | where all that lies: on disk, or nowhere, for tests and for embedders that want nothing on disk |
+//! | `verify`, `rebuild` | checks a store, makes it anew |
+//! | `carry`, `convert` | bring a store of the first, of the second layout over |
+//! | `keys`, `disk`, `records` | how keys order, files that can fail in tests, the records |
+//!
+//! One suite of tests runs on every store.
 //!
 //! Invariants: no secret arrives here in clear (provider keys are sealed, virtual keys are hashes); an appended booking is
 //! there once, with its roll-ups, or not at all; what was acknowledged is on disk.
-//!
-//! `entry` is what the journal holds, `keys` orders the rows, `rollup` sums, `verify` checks a store and makes it anew, `carry` brings
-//! one of the first layout over.
 
 mod carry;
+mod convert;
 mod disk;
 mod entry;
+#[cfg(test)]
+mod faults;
+mod frame;
+mod job;
 mod journal;
 mod keys;
 mod ledger;
 pub mod memory;
+mod pruned;
+pub mod rebuild;
 pub mod records;
 mod rollup;
 mod rows;
 pub mod sled;
-mod state;
 #[cfg(test)]
 pub(crate) mod suite;
+mod sums;
+mod tenants;
 #[cfg(test)]
 mod trials;
 pub mod verify;

@@ -138,6 +138,9 @@ pub struct AttemptRecord {
     /// The tier that the provider says it served from, where that is not the usual one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_tier: Option<String>,
+    /// What the provider calls the request: its `x-request-id` or the like, for its support and its books.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream_request_id: Option<String>,
 }
 
 /// One request of a client.

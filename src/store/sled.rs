@@ -1,7 +1,7 @@
-//! The store on disk: the journal in `journal/`, and what follows from it in `state/`, in sled.
+//! The store on disk: the journal in `journal/`, the sums in `sums/`, tenants in sled in `state/`.
 //!
-//! Not here: what a store does (`ledger`), how a store of an older layout is carried over (`carry`), how one is checked and made
-//! anew (`verify`). Invariants: one process at a time; nothing that holds data is deleted or begun anew.
+//! Not here: what a store does (`ledger`), how a store of an older layout is carried over (`carry`, `convert`), how one is checked
+//! (`verify`) and made anew (`rebuild`). Invariants: one process at a time; nothing that holds data is deleted or begun anew.
 //!
 //! Sled drops what it can't read at the end of its log and says nothing. The journal gives that again at the next opening.
 
@@ -14,25 +14,25 @@ use std::time::Duration;
 
 use sled::{Batch, Db};
 
-use super::carry;
 use super::disk::{Disk, RealDisk};
 use super::journal::{Journal, SEGMENT_BYTES};
 use super::ledger::Ledger;
 use super::rows::{Change, Rows, Visit};
-use super::state::State;
-use super::verify;
+use super::sums::Sums;
+use super::{carry, convert, rebuild, tenants};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The parts of a store's directory.
 pub(super) const JOURNAL: &str = "journal";
 pub(super) const STATE: &str = "state";
+pub(super) const SUMS: &str = "sums";
 const LOCK: &str = "lock";
 /// Waits for the lock: a process that ends may hold it for a moment, and so may sled's threads.
 const LOCK_TRIES: u32 = 40;
 const LOCK_WAIT: Duration = Duration::from_millis(50);
 
 /// Memory that sled may keep pages in; its own default of a gigabyte would make the gateway grow with its ledger.
-const CACHE_BYTES: u64 = 32 * 1024 * 1024;
+const CACHE_BYTES: u64 = 8 * 1024 * 1024;
 
 /// A store in a directory.
 pub type SledStore = Ledger<SledRows>;
@@ -50,37 +50,56 @@ impl SledStore {
     pub(super) fn open_with(dir: &Path, segment_bytes: u64) -> Result<Self> {
         let lock = lock(dir)?;
         carry::over(dir)?;
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(dir.join(JOURNAL)).map_err(|error| unreachable(dir, &error))?);
+        rebuild::finish(dir)?;
+        let disk = disk(dir, JOURNAL)?;
         let names = disk.list().map_err(|error| unreachable(dir, &error))?;
         let has_journal = names.iter().any(|name| name.ends_with(".journal"));
-        match (has_journal, dir.join(STATE).is_dir()) {
+        let there = |part: &str| dir.join(part).is_dir();
+        match (has_journal, there(STATE)) {
             (true, false) => {
-                tracing::warn!("the store's rows are missing; they are made anew from the journal");
-                verify::make_rows(dir, &*disk)?;
+                tracing::warn!("the store's tenants are missing; they are made anew from the journal");
+                rebuild::make(dir)?;
             }
             (false, true) => return Err(damaged(dir, "its journal is missing; restore it from a backup")),
             _ => {}
         }
-        let had_rows = dir.join(STATE).is_dir();
-        let journal = Journal::open(disk, segment_bytes, 1)?;
-        let rows = SledRows::open(&dir.join(STATE), Some(lock))?;
-        if had_rows && !State::<SledRows>::is_begun(&rows)? {
-            return Err(damaged(dir, "its rows are gone"));
+        let had_rows = there(STATE);
+        let mut rows = SledRows::open(&dir.join(STATE))?;
+        if tenants::has_sums(&rows)? {
+            convert::over(dir, rows)?;
+            rows = SledRows::open(&dir.join(STATE))?;
         }
-        Self::over(rows, journal)
+        if had_rows && !tenants::is_begun(&rows)? {
+            return Err(damaged(dir, "its tenants are gone"));
+        }
+        if has_journal && !there(SUMS) {
+            drop(rows);
+            tracing::warn!("the store's sums are missing; they are made anew from the journal");
+            rebuild::make(dir)?;
+            rows = SledRows::open(&dir.join(STATE))?;
+        }
+        rows.lock = Some(lock);
+        let sums = Sums::open(self::disk(dir, SUMS)?).map_err(|error| damaged(dir, error.message()))?;
+        let journal = Journal::open(disk, segment_bytes, 1)?;
+        Self::over(rows, sums, journal)
     }
+}
+
+/// The directory of a part of the store.
+pub(super) fn disk(dir: &Path, part: &str) -> Result<Arc<dyn Disk>> {
+    Ok(Arc::new(RealDisk::new(dir.join(part)).map_err(|error| unreachable(dir, &error))?))
 }
 
 /// Rows in sled.
 pub struct SledRows {
     db: Db,
     /// Keeps other processes out, longer than sled's own lock does; none where the caller does.
-    _lock: Option<File>,
+    lock: Option<File>,
 }
 
 impl SledRows {
-    pub(super) fn open(dir: &Path, lock: Option<File>) -> Result<Self> {
-        Ok(Self { db: open_when_free(dir)?, _lock: lock })
+    pub(super) fn open(dir: &Path) -> Result<Self> {
+        Ok(Self { db: open_when_free(dir)?, lock: None })
     }
 }
 

@@ -33,6 +33,7 @@ pub(crate) fn attempt(provider: &str, error: Option<&str>) -> AttemptRecord {
         cost_source: Some(CostSource::Catalogue),
         why: None,
         service_tier: None,
+        upstream_request_id: Some("req_1".into()),
     }
 }
 
@@ -327,6 +328,32 @@ fn bookings_from_many_threads_are_all_summed(store: &dyn Store) {
     assert!(store.healthy());
 }
 
+fn pages_are_in_order_and_whole_while_others_write(store: &dyn Store) {
+    let time = |n: u64| format!("2026-01-01T{:02}:{:02}:{:02}Z", n / 3600 % 24, n / 60 % 60, n % 60);
+    let write = |n: u64| {
+        let status = if n.is_multiple_of(3) { 502 } else { 200 };
+        store.append(&[Booking { status, ..booking("ws", &format!("{n:05}"), &time(n)) }]).unwrap();
+    };
+    (0..100).for_each(write);
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            (100..400).for_each(write);
+            done.store(true, std::sync::atomic::Ordering::SeqCst);
+        });
+        let mut before = 0;
+        while !done.load(std::sync::atomic::Ordering::SeqCst) {
+            let page = store.logs("ws", &LogQuery { page: 1, limit: 20, status: Some(502), ..query() }).unwrap();
+            assert!(page.total >= before && page.requests.len() as u64 == (page.total - 20).min(20));
+            assert!(ids(&page).is_sorted_by(|one, next| one > next), "newest first, none twice: {:?}", ids(&page));
+            assert!(page.requests.iter().all(|record| record.status == 502));
+            before = page.total;
+        }
+    });
+    let last = store.logs("ws", &LogQuery { page: 3, limit: 100, ..query() }).unwrap();
+    assert_eq!((last.total, ids(&last).len(), ids(&last)[99]), (400, 100, "00000"));
+}
+
 macro_rules! on_every_store {
     ($($test:ident)*) => {
         mod in_memory {
@@ -366,6 +393,7 @@ on_every_store! {
     a_piece_with_a_bad_booking_is_not_there_at_all
     pruning_removes_old_rows_of_every_workspace_and_no_sum
     bookings_from_many_threads_are_all_summed
+    pages_are_in_order_and_whole_while_others_write
 }
 
 mod reopened {

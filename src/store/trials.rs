@@ -1,150 +1,23 @@
-//! The store before disks that fail: full, broken, stuck, cut off in the middle, changed behind its back.
+//! The store before disks that changed behind its back: cut, damaged, missing, of an older layout.
 
-use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::disk::{Disk, DiskFile, MemoryDisk};
-use super::journal::{Journal, SEGMENT_BYTES};
-use super::ledger::Ledger;
-use super::memory::MemoryRows;
+use super::rebuild::{Rebuilt, rebuild};
 use super::sled::SledStore;
 use super::suite::{booking, workspace};
-use super::verify::{Rebuilt, rebuild, verify};
+use super::sums::{Merged, Sums, Writing, unpack};
+use super::verify::verify;
 use super::*;
 
-/// What is wrong with a disk.
-#[derive(Default)]
-struct Faults {
-    /// Bytes that can still be written; negative: no limit.
-    room: AtomicI64,
-    /// Whether syncing fails.
-    broken: AtomicBool,
-    /// Whether cutting fails too.
-    uncuttable: AtomicBool,
-    stuck: Mutex<bool>,
-    freed: Condvar,
-    /// Set once somebody waits for a stuck disk.
-    waited_for: AtomicBool,
-}
-
-impl Faults {
-    fn none() -> Arc<Self> {
-        Arc::new(Self { room: AtomicI64::new(-1), ..Self::default() })
-    }
-
-    fn heal(&self) {
-        self.room.store(-1, Ordering::SeqCst);
-        self.broken.store(false, Ordering::SeqCst);
-        self.uncuttable.store(false, Ordering::SeqCst);
-        *self.stuck.lock().unwrap() = false;
-        self.freed.notify_all();
-    }
-
-    /// How many of these bytes fit.
-    fn take(&self, bytes: usize) -> io::Result<usize> {
-        let room = self.room.load(Ordering::SeqCst);
-        if room < 0 {
-            return Ok(bytes);
-        }
-        let fits = (room as usize).min(bytes);
-        self.room.store(room - fits as i64, Ordering::SeqCst);
-        if fits == 0 { Err(io::ErrorKind::StorageFull.into()) } else { Ok(fits) }
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        let mut stuck = self.stuck.lock().unwrap();
-        while *stuck {
-            self.waited_for.store(true, Ordering::SeqCst);
-            stuck = self.freed.wait(stuck).unwrap();
-        }
-        if self.broken.load(Ordering::SeqCst) { Err(io::Error::other("EIO")) } else { Ok(()) }
-    }
-}
-
-/// A disk in memory that outlives its stores and has faults.
-#[derive(Clone)]
-struct FaultyDisk {
-    files: Arc<MemoryDisk>,
-    faults: Arc<Faults>,
-}
-
-struct FaultyFile {
-    file: Arc<dyn DiskFile>,
-    faults: Arc<Faults>,
-}
-
-impl FaultyDisk {
-    fn new() -> Self {
-        Self { files: Arc::default(), faults: Faults::none() }
-    }
-
-    /// A store on it, as a process that starts would have it: with no rows of its own.
-    fn open(&self, segment_bytes: u64) -> Result<Ledger<MemoryRows>> {
-        let journal = Journal::open(Arc::new(self.clone()), segment_bytes, 1)?;
-        Ledger::over(MemoryRows::default(), journal)
-    }
-
-    fn wrap(&self, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
-        Arc::new(FaultyFile { file, faults: Arc::clone(&self.faults) })
-    }
-}
-
-impl Disk for FaultyDisk {
-    fn place(&self) -> String {
-        "faulty".to_owned()
-    }
-    fn list(&self) -> io::Result<Vec<String>> {
-        self.files.list()
-    }
-    fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(self.wrap(self.files.create(name)?))
-    }
-    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(self.wrap(self.files.open(name)?))
-    }
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.files.rename(from, to)
-    }
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.files.remove(name)
-    }
-    fn sync(&self) -> io::Result<()> {
-        self.faults.sync()
-    }
-}
-
-impl DiskFile for FaultyFile {
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        let fits = self.faults.take(bytes.len())?;
-        self.file.write_at(&bytes[..fits], offset)
-    }
-    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.file.read_at(bytes, offset)
-    }
-    fn sync(&self) -> io::Result<()> {
-        self.faults.sync()
-    }
-    fn set_len(&self, length: u64) -> io::Result<()> {
-        if self.faults.uncuttable.load(Ordering::SeqCst) {
-            return Err(io::Error::other("EIO"));
-        }
-        self.file.set_len(length)
-    }
-    fn length(&self) -> io::Result<u64> {
-        self.file.length()
-    }
-}
-
-fn numbered(number: usize) -> Booking {
+pub(super) fn numbered(number: usize) -> Booking {
     booking("ws", &format!("r{number:03}"), "2026-01-01T00:00:00Z")
 }
 
 /// The requests in a store, in the order of booking, after a check that log and sums say the same.
-fn requests(store: &dyn Store) -> Vec<String> {
+pub(super) fn requests(store: &dyn Store) -> Vec<String> {
     let mut ids = Vec::new();
     let mut attempts = 0;
     store
@@ -160,100 +33,8 @@ fn requests(store: &dyn Store) -> Vec<String> {
     ids
 }
 
-fn expected(numbers: impl IntoIterator<Item = usize>) -> Vec<String> {
+pub(super) fn expected(numbers: impl IntoIterator<Item = usize>) -> Vec<String> {
     numbers.into_iter().map(|number| format!("r{number:03}")).collect()
-}
-
-#[test]
-fn a_full_disk_takes_nothing_by_half_and_everything_once_when_there_is_room_again() {
-    for room in [0, 1, 50, 200, 500] {
-        let disk = FaultyDisk::new();
-        let store = disk.open(SEGMENT_BYTES).unwrap();
-        store.append(&[numbered(0)]).unwrap();
-        disk.faults.room.store(room, Ordering::SeqCst);
-        let batch: Vec<Booking> = (1..20).map(numbered).collect();
-        for _ in 0..3 {
-            assert!(store.append(&batch).is_err());
-        }
-        assert!(!store.healthy());
-        assert_eq!(requests(&store), expected([0]));
-        disk.faults.heal();
-        assert!(store.healthy());
-        store.append(&batch).unwrap();
-        assert_eq!(requests(&store), expected(0..20));
-        drop(store);
-        assert_eq!(requests(&disk.open(SEGMENT_BYTES).unwrap()), expected(0..20));
-    }
-}
-
-#[test]
-fn a_commit_whose_sync_failed_is_not_there_and_not_there_twice_after_it_was_tried_again() {
-    let disk = FaultyDisk::new();
-    let store = disk.open(SEGMENT_BYTES).unwrap();
-    store.append(&[numbered(0)]).unwrap();
-    disk.faults.broken.store(true, Ordering::SeqCst);
-    disk.faults.uncuttable.store(true, Ordering::SeqCst);
-    assert!(store.append(&[numbered(1), numbered(2)]).is_err());
-    assert!(store.append(&[numbered(1), numbered(2)]).is_err());
-    disk.faults.heal();
-    store.append(&[numbered(1)]).unwrap();
-    store.append(&[numbered(2)]).unwrap();
-    assert_eq!(requests(&store), expected(0..3));
-    drop(store);
-    assert_eq!(requests(&disk.open(SEGMENT_BYTES).unwrap()), expected(0..3));
-}
-
-#[test]
-fn what_was_written_can_be_read_while_the_disk_is_stuck_and_the_stuck_commit_comes_through() {
-    let disk = FaultyDisk::new();
-    let store = disk.open(SEGMENT_BYTES).unwrap();
-    store.append(&[numbered(0)]).unwrap();
-    *disk.faults.stuck.lock().unwrap() = true;
-    std::thread::scope(|scope| {
-        let stuck = scope.spawn(|| store.append(&[numbered(1)]));
-        while !disk.faults.waited_for.load(Ordering::SeqCst) {
-            std::thread::yield_now();
-        }
-        assert_eq!(requests(&store), expected([0]));
-        disk.faults.heal();
-        stuck.join().unwrap().unwrap();
-    });
-    assert_eq!(requests(&store), expected([0, 1]));
-}
-
-#[test]
-fn a_full_disk_at_the_turn_of_a_segment_loses_nothing() {
-    let disk = FaultyDisk::new();
-    let store = disk.open(1000).unwrap();
-    let mut written = 0;
-    for number in 0..60 {
-        disk.faults.room.store((number as i64 * 37) % 400, Ordering::SeqCst);
-        if store.append(&[numbered(number)]).is_err() {
-            disk.faults.heal();
-            store.append(&[numbered(number)]).unwrap();
-        }
-        written += 1;
-        disk.faults.heal();
-    }
-    assert_eq!(requests(&store), expected(0..written));
-    drop(store);
-    assert_eq!(requests(&disk.open(1000).unwrap()), expected(0..written));
-}
-
-#[test]
-fn rows_that_are_behind_or_torn_are_brought_up_and_nothing_counts_twice() {
-    let disk = FaultyDisk::new();
-    let store = disk.open(SEGMENT_BYTES).unwrap();
-    (0..5).for_each(|number| store.append(&[numbered(number)]).unwrap());
-    drop(store);
-    // A fold that was cut: the rows are there, the number that promises them is not.
-    let rows = MemoryRows::default();
-    let journal = || Journal::open(Arc::new(disk.clone()), SEGMENT_BYTES, 1).unwrap();
-    let copied = Ledger::over(MemoryRows::default(), journal()).unwrap();
-    let all = copied.rows_for_test();
-    rows::Rows::apply(&rows, all.into_iter().filter(|(key, _)| !key.starts_with(b"\0")).collect()).unwrap();
-    let store = Ledger::over(rows, journal()).unwrap();
-    assert_eq!(requests(&store), expected(0..5));
 }
 
 /// A store on a real disk in small files, with a workspace and so many requests.
@@ -282,9 +63,9 @@ fn a_whole_store_is_found_whole_and_a_rebuild_of_it_changes_nothing() {
     let report = verify(dir.path()).unwrap();
     assert_eq!((report.problems.clone(), report.requests, report.entries), (Vec::<String>::new(), 40, 41));
     assert!(report.segments > 2 && report.rows > 5, "{report:?}");
-    let Rebuilt { entries, mended, aside } = rebuild(dir.path()).unwrap();
-    assert_eq!((entries, mended.len()), (41, 0));
-    assert!(aside.unwrap().join("db").exists(), "the old rows are kept");
+    let Rebuilt { entries, mended, lost, aside } = rebuild(dir.path()).unwrap();
+    assert_eq!((entries, mended.len(), lost.len(), aside.len()), (41, 0, 0, 2));
+    assert!(aside.iter().any(|old| old.join("db").exists()), "what was there is kept");
     assert_eq!(verify(dir.path()).unwrap(), report);
     assert_eq!(requests(&reopened(dir.path())), expected(0..40));
 }
@@ -308,16 +89,58 @@ fn rows_that_are_gone_or_damaged_are_refused_or_made_anew_but_never_begun_anew()
 }
 
 #[test]
-fn rows_that_say_something_else_than_the_journal_are_found_and_healed() {
+fn sums_that_say_something_else_than_the_journal_are_found_and_healed() {
     let dir = filled(10);
-    let db = sled::open_when_free(&dir.path().join("state")).unwrap();
-    let (key, _) = db.scan_prefix(b"p").next().unwrap().unwrap();
-    db.remove(&key).unwrap();
-    drop(db);
+    let disk = sled::disk(dir.path(), sled::SUMS).unwrap();
+    let run = Sums::read_only(Arc::clone(&disk)).unwrap().runs().remove(0);
+    let mut rows = Merged::new(std::slice::from_ref(&run)).unwrap();
+    let mut writing = Writing::begin(&*disk, run.of).unwrap();
+    rows.next().unwrap().unwrap();
+    while let Some((key, value)) = rows.next().unwrap() {
+        writing.add(&key, &value).unwrap();
+    }
+    writing.finish().unwrap();
     let problems = verify(dir.path()).unwrap().problems;
     assert!(problems.iter().any(|problem| problem.contains("is missing")), "{problems:?}");
     rebuild(dir.path()).unwrap();
     assert_eq!(verify(dir.path()).unwrap().problems, Vec::<String>::new());
+}
+
+#[test]
+fn sums_that_are_gone_or_damaged_are_told_and_made_anew() {
+    let dir = filled(30);
+    let sums = dir.path().join("sums");
+    let run = files(&sums, ".sums").remove(0);
+    let whole = std::fs::read(&run).unwrap();
+    for at in [30, whole.len() - 5] {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x10;
+        std::fs::write(&run, bytes).unwrap();
+        assert_ne!(verify(dir.path()).unwrap().problems, Vec::<String>::new(), "{at}");
+    }
+    let error = SledStore::open(dir.path()).err().unwrap();
+    assert!(error.message().contains("perpetuo store rebuild"), "{error}");
+    rebuild(dir.path()).unwrap();
+    assert_eq!(requests(&reopened(dir.path())), expected(0..30));
+    std::fs::remove_dir_all(sums).unwrap();
+    assert_eq!(requests(&reopened(dir.path())), expected(0..30));
+    assert_eq!(verify(dir.path()).unwrap().problems, Vec::<String>::new());
+}
+
+#[test]
+fn of_sums_whose_segments_are_gone_a_rebuild_keeps_what_can_be_read() {
+    let dir = filled(40);
+    let store = reopened(dir.path());
+    store.prune(&Keep { log_bytes: 4000, ..Keep::logs_since(jiff::Timestamp::MIN) }).unwrap();
+    drop(store);
+    let run = files(&dir.path().join("sums"), ".sums").remove(0);
+    let mut bytes = std::fs::read(&run).unwrap();
+    let end = bytes.len() - 3;
+    bytes[end] ^= 1;
+    std::fs::write(&run, bytes).unwrap();
+    let rebuilt = rebuild(dir.path()).unwrap();
+    assert!(rebuilt.lost.len() == 1 && rebuilt.lost[0].contains("blocks of it can be read"), "{rebuilt:?}");
+    assert_eq!(reopened(dir.path()).rollups("ws", DayRange::default()).unwrap()[0].1.attempts, 40);
 }
 
 #[test]
@@ -377,6 +200,40 @@ fn after_old_segments_were_removed_a_rebuild_begins_with_the_checkpoint() {
     std::fs::write(&checkpoint, bytes).unwrap();
     assert!(verify(dir.path()).unwrap().problems.iter().any(|problem| problem.contains("checkpoint")));
     assert!(rebuild(dir.path()).is_err() && dir.path().join("state/db").exists(), "the good rows stay");
+}
+
+/// The same store as the second layout had it: sums among the tenants, each with the number of its last entry.
+fn second_layout(dir: &Path, is_torn: bool) {
+    let through = Sums::read_only(sled::disk(dir, sled::SUMS).unwrap()).unwrap().through();
+    let mut merged = Merged::new(&Sums::read_only(sled::disk(dir, sled::SUMS).unwrap()).unwrap().runs()).unwrap();
+    let db = sled::open_when_free(&dir.join("state")).unwrap();
+    while let Some((key, value)) = merged.next().unwrap() {
+        let Rollup { attempts, errors, usage, cost, latency, .. } = unpack(&value).unwrap();
+        let tokens = [usage.input, usage.cached_read, usage.cache_write, usage.output, usage.reasoning, 0, 0];
+        let latency = (latency.count, latency.sum_ms, latency.buckets.into_iter().collect::<Vec<_>>());
+        let sum = (through + u64::from(is_torn), [attempts, errors, 0, 0], tokens, cost, latency);
+        db.insert(key, serde_json::to_vec(&sum).unwrap()).unwrap();
+    }
+    db.insert(b"\0format", b"2").unwrap();
+    db.flush().unwrap();
+    std::fs::remove_dir_all(dir.join("sums")).unwrap();
+}
+
+#[test]
+fn a_store_of_the_second_layout_is_carried_over_once_and_kept() {
+    for is_torn in [false, true] {
+        let dir = filled(30);
+        second_layout(dir.path(), is_torn);
+        assert!(!verify(dir.path()).unwrap().problems.is_empty());
+        for _ in 0..2 {
+            let store = reopened(dir.path());
+            assert_eq!(requests(&store), expected(0..30));
+            assert_eq!(store.tenancy().unwrap().workspaces, [workspace("ws")]);
+        }
+        let kept = |number| dir.path().join(format!("state-before-{number}")).join("db").exists();
+        assert_eq!((kept(1), kept(2)), (true, false));
+        assert_eq!(verify(dir.path()).unwrap().problems, Vec::<String>::new());
+    }
 }
 
 proptest! {

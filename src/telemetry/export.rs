@@ -100,7 +100,7 @@ impl Exporter {
     pub(super) fn send(&self, end: Arc<RequestEnd>) {
         let spans = otlp::count(&end);
         let sender = self.sender.read().unwrap_or_else(PoisonError::into_inner);
-        if !sender.as_ref().is_some_and(|sender| sender.try_send(end).is_ok()) {
+        if sender.as_ref().is_none_or(|sender| sender.try_send(end).is_err()) {
             drop(sender);
             self.losses.count(spans, &"the queue is full");
         }

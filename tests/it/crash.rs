@@ -1,13 +1,14 @@
 //! `kill -9` at random points under load, again and again: the store opens every time, nothing that was acknowledged is
 //! missing, nothing is there twice, and the totals are the sum of the records.
 //!
-//! A few rounds in every run; `PERPETUO_CRASHES=100 cargo test --test it crash` for more (of each kind). With `durability = "sync"` a whole
+//! A few rounds in every run; `PERPETUO_CRASHES=200 cargo test --test it crash -- --nocapture` for more (of each
+//! kind), and for what was checked. With `durability = "sync"` a whole
 //! answer is an acknowledgement; with `"batch"` what a report showed before the kill is one.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use perpetuo::simulator::Behaviour;
 use rand::{Rng, SeedableRng};
@@ -40,20 +41,35 @@ async fn client(url: String, key: String, stop: Arc<AtomicBool>, answered: Answe
     }
 }
 
-/// Everything in the ledger: request ids, and the tokens of all.
-async fn ledger(gateway: &Furnished) -> (Vec<String>, u64) {
-    let url = gateway.site.url(&format!("/workspaces/{}/logs/export", gateway.workspace));
-    let answer = reqwest::Client::new().get(url).bearer_auth(&gateway.token).send().await.unwrap();
-    assert_eq!(answer.status(), 200);
-    let lines = answer.text().await.unwrap();
-    let records: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let cursors: Vec<u64> = records.iter().map(|record| record["cursor"].as_str().unwrap().parse().unwrap()).collect();
-    assert!(cursors.is_sorted_by(|one, next| one < next), "cursors rise");
-    let ids = records.iter().map(|record| record["request_id"].as_str().unwrap().to_owned()).collect();
-    (ids, records.iter().map(|record| record["tokens"].as_u64().unwrap()).sum())
+/// What was found in the ledger so far.
+#[derive(Default)]
+struct Found {
+    /// The last line that was read.
+    cursor: u64,
+    ids: BTreeSet<String>,
+    tokens: u64,
+}
+
+impl Found {
+    /// Reads what came after the last time; nothing may be there twice.
+    async fn go_on(&mut self, gateway: &Furnished) {
+        let path = format!("/workspaces/{}/logs/export?cursor={}", gateway.workspace, self.cursor);
+        let answer =
+            reqwest::Client::new().get(gateway.site.url(&path)).bearer_auth(&gateway.token).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        for line in answer.text().await.unwrap().lines() {
+            let record: Value = serde_json::from_str(line).unwrap();
+            let cursor = record["cursor"].as_str().unwrap().parse().unwrap();
+            assert!(cursor > self.cursor, "cursors rise");
+            self.cursor = cursor;
+            self.tokens += record["tokens"].as_u64().unwrap();
+            assert!(self.ids.insert(record["request_id"].as_str().unwrap().to_owned()), "there twice: {line}");
+        }
+    }
 }
 
 /// Kills and starts again; what was acknowledged before must be there after.
+#[expect(clippy::print_stdout, reason = "what was checked is the result of a long run")]
 async fn crash_loop(durability: &str, seed: u64) {
     let mut random = rand::rngs::StdRng::seed_from_u64(seed);
     let mut gateway = Furnished::start_with(
@@ -62,7 +78,8 @@ async fn crash_loop(durability: &str, seed: u64) {
     )
     .await;
     let answered = Answered::default();
-    let mut known: BTreeSet<String> = BTreeSet::new();
+    let (mut known, mut found) = (BTreeSet::new(), Found::default());
+    let mut starts = Duration::ZERO;
     for round in 0..rounds() {
         let stop = Arc::new(AtomicBool::new(false));
         let clients: Vec<_> = (0..6)
@@ -74,7 +91,9 @@ async fn crash_loop(durability: &str, seed: u64) {
         // The moment of the crash is what is varied here; nothing is awaited by it.
         tokio::time::sleep(Duration::from_millis(random.random_range(5..250))).await;
         if durability == "batch" {
-            known.extend(ledger(&gateway).await.0);
+            let mut shown = Found { cursor: found.cursor, ..Found::default() };
+            shown.go_on(&gateway).await;
+            known.extend(shown.ids);
             tokio::time::sleep(Duration::from_millis(random.random_range(0..40))).await;
         }
         gateway.process.kill_9();
@@ -85,18 +104,34 @@ async fn crash_loop(durability: &str, seed: u64) {
         if durability == "sync" {
             known.extend(answered.lock().unwrap().iter().cloned());
         }
+        let start = Instant::now();
         gateway.process = gateway.site.serve().await;
-        let (ids, tokens) = ledger(&gateway).await;
-        let there: BTreeSet<String> = ids.iter().cloned().collect();
-        assert_eq!(there.len(), ids.len(), "round {round}: nothing is there twice");
-        let missing: Vec<_> = known.difference(&there).collect();
+        starts += start.elapsed();
+        found.go_on(&gateway).await;
+        let missing: Vec<_> = known.difference(&found.ids).collect();
         assert!(missing.is_empty(), "round {round}: acknowledged and gone: {missing:?}");
-        assert_eq!(gateway.usage().await["total_tokens"], tokens, "round {round}: totals are the sum of the records");
+        assert_eq!(
+            gateway.usage().await["total_tokens"],
+            found.tokens,
+            "round {round}: totals are the sum of the records"
+        );
     }
     assert!(!known.is_empty());
+    let mut all = Found::default();
+    all.go_on(&gateway).await;
+    assert!(all.ids == found.ids && all.tokens == found.tokens, "what was read in parts is what is there");
     gateway.process.kill_9();
     let output = gateway.site.run(&["store", "verify"]);
     assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+    println!(
+        "{durability}: {} kills; {} acknowledged requests, each of them there once; {} records, whose {} tokens are the totals; \
+         {:.0} ms to start on average; the store is whole",
+        rounds(),
+        known.len(),
+        all.ids.len(),
+        all.tokens,
+        starts.as_secs_f64() * 1e3 / f64::from(rounds()),
+    );
 }
 
 /// `kill -9` at random moments: the store opens, nothing that a report showed is lost, nothing is there twice.

@@ -63,7 +63,7 @@ impl Load {
 /// Every fourth one speaks HTTP/2.
 async fn worker(number: usize, url: String, key: String, stop: Arc<AtomicBool>) -> Vec<String> {
     let mut client = reqwest::Client::builder();
-    if number % 4 == 0 {
+    if number.is_multiple_of(4) {
         client = client.http2_prior_knowledge();
     }
     let client = client.build().unwrap();

@@ -25,6 +25,7 @@ mod limits;
 mod metering;
 mod metrics;
 mod process;
+mod reconcile;
 mod resilience;
 mod routing;
 mod secrets;

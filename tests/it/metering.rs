@@ -13,7 +13,7 @@ use perpetuo::usage::{Certainty, CostSource, Usage};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Scrape, World, free_address, hello, hello_stream};
+use crate::support::{Answer, Hand, Scrape, World, free_address, hello, hello_stream, within};
 
 /// A request whose prompt the simulators count as 100 tokens, and answer with 12.
 fn hundred(model: &str, stream: bool) -> Value {
@@ -77,8 +77,9 @@ async fn what_the_client_reads_is_what_is_billed() {
     ];
     world.add("openai", &openai, |_| ());
     world.add("anthropic", &anthropic, |_| ());
-    for model in ["gpt-4o", "claude-sonnet-4-6"] {
-        let whole = served(&world, &hundred(model, false)).await.json()["usage"].clone();
+    for (place, model) in ["gpt-4o", "claude-sonnet-4-6"].into_iter().enumerate() {
+        let answer = served(&world, &hundred(model, false)).await;
+        let whole = answer.json()["usage"].clone();
         let mut body = hundred(model, true);
         body["stream_options"] = json!({"include_usage": true});
         let events = served(&world, &body).await.events();
@@ -87,8 +88,79 @@ async fn what_the_client_reads_is_what_is_billed() {
             let counts = [&usage["prompt_tokens"], &usage["completion_tokens"], &usage["total_tokens"]];
             assert_eq!(counts, [&json!(100), &json!(12), &json!(112)], "{model}: {usage}");
             assert_eq!(usage["prompt_tokens_details"]["cached_tokens"], 64, "{model}: {usage}");
+            assert_eq!(usage["completion_tokens_details"]["reasoning_tokens"], 0, "{model}: {usage}");
         }
+        let cost = world.booked(2 * place + 2).await.pop().unwrap().cost().decimal();
+        let headers = ["x-perpetuo-cost-usd", "x-perpetuo-cost-certainty"].map(|name| answer.header(name).to_owned());
+        assert_eq!(headers, [cost.as_str(), "exact"], "{model}");
+        assert_eq!(last["perpetuo"], json!({"cost_usd": cost, "cost_certainty": "exact"}), "{model}: {last}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cost_that_nobody_knows_is_not_told() {
+    let world = World::plain().await;
+    let openai = simulator(Behaviour::new("openai")).await;
+    world.add("openai", &openai, |_| ());
+    let answer = served(&world, &hundred("openai/nobody-knows", false)).await;
+    assert_eq!(answer.header("x-perpetuo-cost-certainty"), "unpriced");
+    assert!(answer.headers.get("x-perpetuo-cost-usd").is_none());
+    let mut body = hundred("openai/nobody-knows", true);
+    body["stream_options"] = json!({"include_usage": true});
+    let events = served(&world, &body).await.events();
+    let last: Value = serde_json::from_str(&events[events.len() - 2]).unwrap();
+    assert_eq!(last["perpetuo"], json!({"cost_usd": null, "cost_certainty": "unpriced"}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_figure_that_comes_after_the_client_left_is_still_the_bill() {
+    let (hand, world) = (Hand::start().await, World::plain().await);
+    world.add_at("openai", &hand.url(), |_| ());
+    let asked = world.chat_request(world.client()).json(&hundred("gpt-4o", true)).send();
+    let asked = tokio::spawn(asked);
+    let mut call = hand.request().await;
+    call.send_stream_head().await;
+    let chunk = |delta: Value, finish: Value| {
+        let choice = json!({"index": 0, "delta": delta, "finish_reason": finish});
+        json!({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]})
+            .to_string()
+    };
+    call.send_event(&chunk(json!({"role": "assistant", "content": "hi"}), Value::Null)).await;
+    call.send_event(&chunk(json!({}), json!("stop"))).await;
+    let mut answer = within("a head", asked).await.unwrap().unwrap();
+    let mut read = String::new();
+    while !read.contains("\"stop\"") {
+        read += std::str::from_utf8(&within("a chunk", answer.chunk()).await.unwrap().unwrap()).unwrap();
+    }
+    drop(answer);
+    let usage = json!({"prompt_tokens": 31, "completion_tokens": 7, "total_tokens": 38});
+    let figure = json!({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [], "usage": usage});
+    call.send_event(&figure.to_string()).await;
+    let record = world.booking().await;
+    let attempt = only_attempt(&record);
+    assert_eq!((record.client_gone, attempt.certainty), (true, Certainty::Exact));
+    assert_eq!(attempt.usage, Usage { input: 31, output: 7, ..Usage::default() });
+    assert_eq!(attempt.cost, Money(31 * 2_500_000 + 7 * 10_000_000));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_without_a_figure_is_estimated_by_what_it_says() {
+    let text = "word".repeat(30);
+    let answer = json!({"id": "a", "object": "chat.completion", "created": 1, "model": "gpt-4o", "choices": [
+        {"index": 0, "finish_reason": "stop", "logprobs": null, "message": {"role": "assistant", "content": text}}]});
+    let raw = Step::Raw {
+        status: 200,
+        content_type: "application/json".to_owned(),
+        chunks: vec![(Duration::ZERO, answer.to_string().into())],
+    };
+    let openai = simulator(Behaviour::new("o").script([raw])).await;
+    let world = World::plain().await;
+    world.add("openai", &openai, |_| ());
+    served(&world, &hello("gpt-4o")).await;
+    let record = world.booking().await;
+    let attempt = only_attempt(&record);
+    assert_eq!((attempt.certainty, attempt.usage.output), (Certainty::Estimated, 30));
+    assert_eq!(attempt.upstream_request_id.as_deref(), Some("req_sim00000000"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,6 +243,8 @@ async fn every_attempt_of_a_request_stands_in_its_record() {
     assert!(halved.usage.input > 0 && halved.cost > Money::ZERO);
     let last = &record.attempts[3];
     assert_eq!(record.cost(), halved.cost + last.cost);
+    let told = ["x-perpetuo-cost-usd", "x-perpetuo-cost-certainty"].map(|name| answer.header(name).to_owned());
+    assert_eq!(told, [record.cost().decimal().as_str(), "estimated"], "the whole request, failed attempts included");
     assert_eq!((record.provider.as_deref(), record.status, &record.error), (Some("openai"), 200, &None));
     assert_eq!(record.model_served.as_deref(), Some(last.model.as_str()));
 }

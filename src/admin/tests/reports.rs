@@ -27,6 +27,7 @@ fn attempt(number: u32, provider: &str, status: u16, input: u64) -> AttemptRecor
         cost_source: None,
         why: None,
         service_tier: None,
+        upstream_request_id: None,
     }
 }
 

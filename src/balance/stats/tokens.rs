@@ -37,7 +37,12 @@ impl Default for ModelStats {
 impl ModelStats {
     /// Prompt tokens to expect for this estimate.
     pub fn prompt(&self, estimated: u64) -> f64 {
-        estimated as f64 * self.prompt_ratio.get().unwrap_or(1.0)
+        estimated as f64 * self.prompt_ratio()
+    }
+
+    /// What this model's prompts turned out to be of their estimates.
+    pub fn prompt_ratio(&self) -> f64 {
+        self.prompt_ratio.get().unwrap_or(1.0)
     }
 
     /// Completion tokens to expect for this key, within what the client allows.

@@ -13,7 +13,7 @@ use super::block::{Kind, Open, text_of};
 use super::citation::cite;
 use super::response::{Specific, error_in_answer, refusal};
 use super::wire::{Frame, FrameDelta, Message, Said, StopDetails, UsageWire, called_by_code, finish_reason};
-use crate::api::answer::{Assistant, Chunk, ChunkChoice, Delta, DeltaFunction, DeltaToolCall, FinishReason, WireUsage};
+use crate::api::answer::{Assistant, ChunkChoice, Delta, DeltaFunction, DeltaToolCall, FinishReason};
 use crate::error::{Error, Result};
 use crate::provider::citations::{Citations, Cited};
 use crate::provider::fence::Unfence;
@@ -127,6 +127,7 @@ impl Translator {
                 }
             }
         }
+        out.written = false;
         let text = text_of(&block, if kind == Kind::Thinking { "thinking" } else { "text" }).to_owned();
         let signature = text_of(&block, "signature").to_owned();
         let open = Open { block, kind, text, signature, json: String::new(), citations: Vec::new(), start };
@@ -210,6 +211,7 @@ impl Translator {
 
     fn block_stop(&mut self, index: u64, out: &mut StreamOut) -> Result<()> {
         let Some(open) = self.open.remove(&index) else { return Ok(()) };
+        out.written = self.open.is_empty();
         let citations = open.citations.clone();
         let (kind, start, no_input) = (open.kind, open.start, open.json.is_empty());
         let block = open.into_block();
@@ -272,7 +274,7 @@ impl Translator {
             Delta { refusal: refusal.as_deref(), provider_specific_fields: fields.as_ref(), ..Delta::default() };
         self.choice(delta, Some(finish), out)?;
         if let Some(usage) = self.said.as_ref().map(Said::usage).filter(|_| self.context.include_usage) {
-            self.chunk(&[], Some(Some(usage.into())), out)?;
+            out.chunk(&self.context, &[], Some(Some(usage.into())))?;
         }
         out.bytes.extend_from_slice(DONE);
         out.done = true;
@@ -293,17 +295,7 @@ impl Translator {
         out.content = true;
         let choice = ChunkChoice { index: 0, delta, logprobs: None, finish_reason: finish };
         let usage = self.context.include_usage.then_some(None);
-        self.chunk(&[choice], usage, out)
-    }
-
-    fn chunk(&self, choices: &[ChunkChoice<'_>], usage: Option<Option<WireUsage>>, out: &mut StreamOut) -> Result<()> {
-        let AnswerContext { id, created, model, .. } = &self.context;
-        let chunk = Chunk { id, object: "chat.completion.chunk", created: *created, model, choices, usage };
-        // Written in place, as `sse::write_data` would frame it.
-        out.bytes.extend_from_slice(b"data: ");
-        serde_json::to_writer(&mut out.bytes, &chunk).map_err(Error::internal)?;
-        out.bytes.extend_from_slice(b"\n\n");
-        Ok(())
+        out.chunk(&self.context, &[choice], usage)
     }
 }
 

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::block::{Kind, Open};
 use super::response::{Specific, cite, is_server_tool, read_error};
 use super::wire::{bill, finish_reason, tier, usage};
-use crate::api::answer::{Assistant, Chunk, ChunkChoice, Delta, DeltaFunction, DeltaToolCall, FinishReason, WireUsage};
+use crate::api::answer::{Assistant, ChunkChoice, Delta, DeltaFunction, DeltaToolCall, FinishReason};
 use crate::error::{Error, Result};
 use crate::eventstream::{ERROR, EXCEPTION};
 use crate::provider::citations::{Citations, Cited};
@@ -19,7 +19,7 @@ use crate::provider::fence::Unfence;
 use crate::provider::numbered::Numbered;
 use crate::provider::{AnswerContext, End, StreamOut, StreamTranslator, event_failure, protocol};
 use crate::sse::{DONE, Event};
-use crate::usage::Usage;
+use crate::usage::{Bill, Usage};
 
 /// The translator of one stream.
 #[derive(Debug)]
@@ -185,13 +185,14 @@ impl Translator {
         self.specific.keep_answer(frame);
         self.stop_reason = frame.get("stopReason").and_then(Value::as_str).map(str::to_owned);
         self.stopped = true;
+        out.written = true;
         Ok(())
     }
 
     fn metadata(&mut self, frame: &Map<String, Value>, out: &mut StreamOut) -> Result<()> {
         self.usage = usage(frame).or(self.usage);
         out.usage = self.usage;
-        out.bill = bill(frame);
+        out.bill = Bill { closed: self.stopped && self.usage.is_some(), ..bill(frame) };
         self.specific.keep_answer(frame);
         // A chunk has no place for the tier; the default one needs none.
         let tier = tier(frame).filter(|tier| *tier != "default").map(Value::from);
@@ -213,7 +214,7 @@ impl Translator {
         let delta = Delta { provider_specific_fields: fields.as_ref(), ..Delta::default() };
         self.choice(delta, Some(finish), out)?;
         if let Some(usage) = self.usage.filter(|_| self.context.include_usage) {
-            self.chunk(&[], Some(Some(usage.into())), out)?;
+            out.chunk(&self.context, &[], Some(Some(usage.into())))?;
         }
         out.bytes.extend_from_slice(DONE);
         out.done = true;
@@ -238,16 +239,7 @@ impl Translator {
         out.content = true;
         let choice = ChunkChoice { index: 0, delta, logprobs: None, finish_reason: finish };
         let usage = self.context.include_usage.then_some(None);
-        self.chunk(&[choice], usage, out)
-    }
-
-    fn chunk(&self, choices: &[ChunkChoice<'_>], usage: Option<Option<WireUsage>>, out: &mut StreamOut) -> Result<()> {
-        let AnswerContext { id, created, model, .. } = &self.context;
-        let chunk = Chunk { id, object: "chat.completion.chunk", created: *created, model, choices, usage };
-        out.bytes.extend_from_slice(b"data: ");
-        serde_json::to_writer(&mut out.bytes, &chunk).map_err(Error::internal)?;
-        out.bytes.extend_from_slice(b"\n\n");
-        Ok(())
+        out.chunk(&self.context, &[choice], usage)
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::citation::cite;
 use super::response::{said, text_of};
 use super::wire::{Ending, Frame, LogProb, logprobs};
-use crate::api::answer::{Assistant, Chunk, ChunkChoice, Delta, DeltaFunction, DeltaToolCall, FinishReason, WireUsage};
+use crate::api::answer::{Assistant, ChunkChoice, Delta, DeltaFunction, DeltaToolCall, FinishReason};
 use crate::error::{Error, Result};
 use crate::provider::citations::{Citations, Cited};
 use crate::provider::numbered::Numbered;
@@ -157,6 +157,7 @@ impl Translator {
         let usage = end.billed();
         // What an answer cost that ended in an error is owed all the same.
         out.usage = usage.or(out.usage);
+        out.bill.closed = usage.is_some();
         let finish = end.finish(self.calls > 0, self.context.provider)?;
         while let Some(index) = self.open.keys().next().copied() {
             self.call_end(index, out)?;
@@ -171,7 +172,7 @@ impl Translator {
         let fields = Some(&fields).filter(|fields| !fields.is_empty());
         self.choice(Delta { provider_specific_fields: fields, ..Delta::default() }, None, Some(finish), out)?;
         if let Some(usage) = usage.filter(|_| self.context.include_usage) {
-            self.chunk(&[], Some(Some(usage.into())), out)?;
+            out.chunk(&self.context, &[], Some(Some(usage.into())))?;
         }
         out.bytes.extend_from_slice(DONE);
         out.done = true;
@@ -202,17 +203,7 @@ impl Translator {
         out.content = true;
         let choice = ChunkChoice { index: 0, delta, logprobs, finish_reason };
         let usage = self.context.include_usage.then_some(None);
-        self.chunk(&[choice], usage, out)
-    }
-
-    fn chunk(&self, choices: &[ChunkChoice<'_>], usage: Option<Option<WireUsage>>, out: &mut StreamOut) -> Result<()> {
-        let AnswerContext { id, created, model, .. } = &self.context;
-        let chunk = Chunk { id, object: "chat.completion.chunk", created: *created, model, choices, usage };
-        // Written in place, as `sse::write_data` would frame it.
-        out.bytes.extend_from_slice(b"data: ");
-        serde_json::to_writer(&mut out.bytes, &chunk).map_err(Error::internal)?;
-        out.bytes.extend_from_slice(b"\n\n");
-        Ok(())
+        out.chunk(&self.context, &[choice], usage)
     }
 }
 

@@ -10,12 +10,12 @@ use serde_json::{Map, Value, json};
 
 use super::read::{Call, Candidate, Piece, logprobs};
 use super::response::{block_message, error_in_answer, is_block, text, usage_wire};
-use super::usage::searches;
-use crate::api::answer::{Assistant, Chunk, ChunkChoice, Delta, DeltaFunction, DeltaToolCall, FinishReason, WireUsage};
-use crate::error::{Error, Result};
+use super::usage::{UsageWire, searches};
+use crate::api::answer::{Assistant, ChunkChoice, Delta, DeltaFunction, DeltaToolCall, FinishReason};
+use crate::error::Result;
 use crate::provider::{AnswerContext, End, StreamOut, StreamTranslator, protocol};
 use crate::sse::{DONE, Event};
-use crate::usage::Usage;
+use crate::usage::{Bill, Usage};
 
 /// The translator of one stream.
 #[derive(Debug)]
@@ -93,16 +93,27 @@ impl Translator {
         self.choice(candidate, Delta { tool_calls: Some(&[whole]), ..Delta::default() }, None, None, out)
     }
 
-    /// Reads the usage and what it says of the bill; each stands for the whole answer so far.
-    fn count(&mut self, frame: &Map<String, Value>, out: &mut StreamOut) {
+    /// Reads the usage and what it says of the bill; each stands for the whole answer so far. Returns whether there was any.
+    fn count(&mut self, frame: &Map<String, Value>, out: &mut StreamOut) -> bool {
         self.searches = self.searches.max(searches(frame));
-        if let Some(wire) = usage_wire(frame) {
-            self.usage = wire.to_usage().or(self.usage);
-            out.bill = wire.bill();
+        let wire = usage_wire(frame);
+        let counted = wire.as_ref().and_then(UsageWire::to_usage);
+        self.usage = counted.or(self.usage);
+        if let Some(wire) = wire {
+            out.bill = Bill { closed: out.bill.closed, ..wire.bill() };
         }
         if let Some(usage) = &mut self.usage {
             usage.web_searches = self.searches;
             out.usage = self.usage;
+        }
+        counted.is_some()
+    }
+
+    /// Whether every candidate has said why it ended, or the prompt was refused.
+    fn is_over(&self) -> bool {
+        match self.candidates.len() {
+            0 => self.blocked.is_some(),
+            _ => self.candidates.values().all(|state| state.candidate.is_finished()),
         }
     }
 
@@ -130,7 +141,7 @@ impl Translator {
             self.choice(index, delta, None, Some(finish), out)?;
         }
         if let Some(usage) = self.usage.filter(|_| self.context.include_usage) {
-            self.chunk(&[], Some(Some(usage.into())), out)?;
+            out.chunk(&self.context, &[], Some(Some(usage.into())))?;
         }
         out.bytes.extend_from_slice(DONE);
         out.done = true;
@@ -153,17 +164,7 @@ impl Translator {
         out.content = true;
         let choice = ChunkChoice { index, delta, logprobs, finish_reason };
         let usage = self.context.include_usage.then_some(None);
-        self.chunk(&[choice], usage, out)
-    }
-
-    fn chunk(&self, choices: &[ChunkChoice<'_>], usage: Option<Option<WireUsage>>, out: &mut StreamOut) -> Result<()> {
-        let AnswerContext { id, created, model, .. } = &self.context;
-        let chunk = Chunk { id, object: "chat.completion.chunk", created: *created, model, choices, usage };
-        // Written in place, as `sse::write_data` would frame it.
-        out.bytes.extend_from_slice(b"data: ");
-        serde_json::to_writer(&mut out.bytes, &chunk).map_err(Error::internal)?;
-        out.bytes.extend_from_slice(b"\n\n");
-        Ok(())
+        out.chunk(&self.context, &[choice], usage)
     }
 }
 
@@ -186,7 +187,7 @@ impl StreamTranslator for Translator {
                 model.clone_into(&mut self.context.model);
             }
         }
-        self.count(&frame, out);
+        let counted = self.count(&frame, out);
         if let Some(feedback) = frame.get("promptFeedback").filter(|feedback| is_block(feedback)) {
             self.blocked = Some(feedback.clone());
             out.content = true;
@@ -198,6 +199,9 @@ impl StreamTranslator for Translator {
                 }
             }
         }
+        out.written = self.is_over();
+        // Every frame counts what was generated so far.
+        out.bill.closed = out.written && (counted || out.bill.closed);
         Ok(())
     }
 
@@ -205,12 +209,8 @@ impl StreamTranslator for Translator {
         if self.complete {
             return End::Complete;
         }
-        let over = match self.candidates.len() {
-            0 => self.blocked.is_some(),
-            _ => self.candidates.values().all(|state| state.candidate.is_finished()),
-        };
         // Writing to memory can't fail; if it did, the stream would be as good as cut.
-        if over && self.finish(out).is_ok() { End::Complete } else { End::Truncated }
+        if self.is_over() && self.finish(out).is_ok() { End::Complete } else { End::Truncated }
     }
 }
 

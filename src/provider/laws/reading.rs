@@ -48,6 +48,12 @@ pub(super) fn read(bytes: &[u8]) -> Said {
         let chunk: Value = serde_json::from_str(data).unwrap_or_else(|cause| panic!("{cause}: {data}"));
         if let Some(usage) = chunk["usage"].as_object() {
             let count = |name: &str| usage.get(name).and_then(Value::as_u64).unwrap_or(0);
+            for (details, members) in [("prompt", ["cached", "audio"]), ("completion", ["reasoning", "audio"])] {
+                for member in members {
+                    let place = format!("/usage/{details}_tokens_details/{member}_tokens");
+                    assert!(chunk.pointer(&place).is_some_and(Value::is_u64), "no {place} in {data}");
+                }
+            }
             said.usage = Some(["prompt_tokens", "completion_tokens", "total_tokens"].map(count));
         }
         for choice in chunk["choices"].as_array().into_iter().flatten() {

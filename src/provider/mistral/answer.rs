@@ -10,12 +10,10 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::{FORWARD, error};
-use crate::api::answer::count;
 use crate::error::{Error, Result};
 use crate::provider::citations::CITATIONS;
 use crate::provider::numbered::Numbered;
 use crate::provider::{Answer, AnswerContext, Dialect as _, ProviderMessage, event_failure, protocol};
-use crate::usage::Usage;
 
 /// What is looked at in an answer or a chunk; everything else is skipped.
 #[derive(Deserialize)]
@@ -84,25 +82,6 @@ impl<'a> View<'a> {
     fn choices(&self) -> impl Iterator<Item = &ChoiceView<'a>> {
         self.choices.iter().flatten()
     }
-
-    /// With what the cache gave, which older answers count in a member of their own.
-    pub(super) fn corrected(&self, usage: Option<Usage>) -> Option<Usage> {
-        let mut usage = usage?;
-        let own = self.usage.and_then(|raw| serde_json::from_str::<OwnUsage>(raw.get()).ok()).unwrap_or_default();
-        let cached = own.num_cached_tokens;
-        if usage.cached_read == 0 && cached <= usage.input {
-            usage.input -= cached;
-            usage.cached_read = cached;
-        }
-        Some(usage)
-    }
-}
-
-/// What OpenAI's usage object does not have.
-#[derive(Default, Deserialize)]
-struct OwnUsage {
-    #[serde(default, deserialize_with = "count")]
-    num_cached_tokens: u64,
 }
 
 impl SaidView<'_> {
@@ -117,8 +96,7 @@ impl SaidView<'_> {
 pub(super) fn chat(body: &Bytes, context: &AnswerContext) -> Result<Answer> {
     let view = View::read(body, context)?;
     let ours = if view.is_foreign() { rewrite(body, context, None)?.into() } else { body.clone() };
-    let answer = FORWARD.answer(ours, context)?;
-    Ok(Answer { usage: view.corrected(answer.usage), ..answer })
+    FORWARD.answer(ours, context)
 }
 
 /// An error in place of an embeddings answer.
@@ -250,7 +228,9 @@ mod tests {
         let body = Bytes::from_static(
             br#"{ "id":"a","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"logprobs":null,
                 "message":{"role":"assistant","refusal":null,"content":"hi","tool_calls":null},"finish_reason":"stop"}],
-                "usage":{"prompt_tokens":10,"completion_tokens":2,"total_tokens":12,"num_cached_tokens":4} }"#,
+                "usage":{"prompt_tokens":10,"completion_tokens":2,"total_tokens":12,"num_cached_tokens":4,
+                "prompt_tokens_details":{"cached_tokens":4,"audio_tokens":0},
+                "completion_tokens_details":{"reasoning_tokens":0,"audio_tokens":0}} }"#,
         );
         let answer = chat(&body, &context("mistral")).unwrap();
         assert_eq!(answer.body.as_ptr(), body.as_ptr());

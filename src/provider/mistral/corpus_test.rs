@@ -94,7 +94,9 @@ fn usage(value: &Value) -> [u64; 4] {
 /// The usage object that a client gets: the prompt's count holds the sound.
 fn told(recorded: &Value) -> Value {
     let mut told = recorded.clone();
-    told["prompt_tokens"] = usage(recorded)[0].into();
+    let [prompt, .., cached] = usage(recorded);
+    told["prompt_tokens"] = prompt.into();
+    crate::provider::tests_support::with_details(&mut told, cached, 0);
     told
 }
 

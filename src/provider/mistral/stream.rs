@@ -61,9 +61,6 @@ impl StreamTranslator for Translator {
         } else {
             self.forward.event(event, out)?;
         }
-        if has_usage {
-            out.usage = view.corrected(out.usage);
-        }
         Ok(())
     }
 
@@ -89,7 +86,7 @@ mod tests {
 
     const ROLE: &str = r#"{"id":"a","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#;
     const HELLO: &str = r#"{"id":"a","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":"Hello"},"finish_reason":null}],"p":"abc"}"#;
-    const STOP: &str = r#"{"id":"a","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":""},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4},"p":"a"}"#;
+    const STOP: &str = r#"{"id":"a","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":""},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4,"prompt_tokens_details":{"cached_tokens":0,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":0,"audio_tokens":0}},"p":"a"}"#;
 
     fn translator(include_usage: bool) -> Translator {
         Translator::new(AnswerContext { include_usage, ..context("mistral") })
@@ -115,7 +112,9 @@ mod tests {
         let chunks = chunks(&out);
         assert_eq!(chunks.len(), 4);
         assert_eq!((&chunks[2]["usage"], &chunks[2]["choices"][0]["finish_reason"]), (&Value::Null, &json!("stop")));
-        let usage = json!({"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4});
+        let usage = json!({"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4,
+            "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0}});
         assert_eq!(
             chunks[3],
             json!({"id": "a", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [], "usage": usage})

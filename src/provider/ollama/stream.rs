@@ -2,8 +2,8 @@
 
 use super::response::error_in_answer;
 use super::wire::{Line, SaidCall, Text};
-use crate::api::answer::{Assistant, Chunk, ChunkChoice, Delta, DeltaFunction, DeltaToolCall, FinishReason, WireUsage};
-use crate::error::{Error, Result};
+use crate::api::answer::{Assistant, ChunkChoice, Delta, DeltaFunction, DeltaToolCall, FinishReason};
+use crate::error::Result;
 use crate::provider::{AnswerContext, End, StreamOut, StreamTranslator, protocol};
 use crate::sse::{DONE, Event};
 
@@ -70,9 +70,10 @@ impl Translator {
 
     fn finish(&mut self, line: &Line<'_>, out: &mut StreamOut) -> Result<()> {
         out.usage = line.usage();
+        out.bill.closed = out.usage.is_some();
         self.choice(Delta::default(), None, Some(line.finish(self.calls > 0)), out)?;
         if let Some(usage) = out.usage.filter(|_| self.context.include_usage) {
-            self.chunk(&[], Some(Some(usage.into())), out)?;
+            out.chunk(&self.context, &[], Some(Some(usage.into())))?;
         }
         out.bytes.extend_from_slice(DONE);
         out.done = true;
@@ -94,17 +95,7 @@ impl Translator {
         }
         out.content = true;
         let choice = ChunkChoice { index: 0, delta, logprobs, finish_reason };
-        self.chunk(&[choice], self.context.include_usage.then_some(None), out)
-    }
-
-    fn chunk(&self, choices: &[ChunkChoice<'_>], usage: Option<Option<WireUsage>>, out: &mut StreamOut) -> Result<()> {
-        let AnswerContext { id, created, model, .. } = &self.context;
-        let chunk = Chunk { id, object: "chat.completion.chunk", created: *created, model, choices, usage };
-        // Written in place, as `sse::write_data` would frame it.
-        out.bytes.extend_from_slice(b"data: ");
-        serde_json::to_writer(&mut out.bytes, &chunk).map_err(Error::internal)?;
-        out.bytes.extend_from_slice(b"\n\n");
-        Ok(())
+        out.chunk(&self.context, &[choice], self.context.include_usage.then_some(None))
     }
 }
 

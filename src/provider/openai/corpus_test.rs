@@ -17,7 +17,7 @@ use crate::api::head::ChatHead;
 use crate::api::scan::Body;
 use crate::config::Secret;
 use crate::frames::{Decoder, Framing};
-use crate::provider::tests_support::{as_described, identity, with_moments};
+use crate::provider::tests_support::{as_described, identity, with_details, with_moments};
 use crate::provider::{
     AnswerContext, ChatCall, End, Endpoint, Failure, Outgoing, Provider, StreamOut, Target, failure,
 };
@@ -155,19 +155,18 @@ fn counted(usage: Usage) -> [u64; 5] {
 
 /// The counts that a client adds up, by OpenAI's convention.
 fn settle(usage: &mut Value) {
-    let Some([prompt, completion, ..]) = tokens(usage) else { return };
+    let Some([prompt, completion, cached, _, reasoning]) = tokens(usage) else { return };
     let counts = [("prompt_tokens", prompt), ("completion_tokens", completion), ("total_tokens", prompt + completion)];
     for (name, count) in counts {
-        if let Some(said) = usage.get_mut(name) {
-            *said = count.into();
-        }
+        usage[name] = count.into();
     }
+    with_details(usage, cached, reasoning);
 }
 
 /// The edits inside choices and of usage, made on a parsed answer or chunk.
 fn edited(original: &Value) -> Value {
     let mut value = original.clone();
-    if let Some(usage) = value.get_mut("usage") {
+    if let Some(usage) = value.get_mut("usage").filter(|_| original.get("choices").is_some()) {
         settle(usage);
     }
     for choice in value.get_mut("choices").and_then(Value::as_array_mut).into_iter().flatten() {

@@ -56,6 +56,9 @@ pub(super) fn chat(body: &Bytes, context: &AnswerContext, reports_cost: bool) ->
     let mut identity = Identity::new(context);
     identity.learn(said);
     identity.complete(said, "chat.completion", &mut splice);
+    if let Some(usage) = view.usage {
+        usage::settle(usage, &mut splice);
+    }
     Ok(answer(body, &view, splice, reports_cost))
 }
 
@@ -74,24 +77,18 @@ pub(super) fn embeddings(body: &Bytes, context: &AnswerContext, reports_cost: bo
     if view.model.is_none() {
         splice.open(format!("\"model\":{}", Value::from(context.model.as_str())));
     }
-    if let Some(usage) = view.usage
-        && let Some(total) = usage::lone_total(usage)
-        && let Some(inside) = usage.get().strip_suffix('}')
-    {
-        splice.insert_after(inside, format!(",\"prompt_tokens\":{total}"));
+    if let Some(usage) = view.usage {
+        usage::settle_prompt(usage, &mut splice);
     }
     Ok(answer(body, &view, splice, reports_cost))
 }
 
-fn answer(body: &Bytes, view: &AnswerView<'_>, mut splice: Splice<'_>, reports_cost: bool) -> Answer {
+fn answer(body: &Bytes, view: &AnswerView<'_>, splice: Splice<'_>, reports_cost: bool) -> Answer {
     let usage = view.usage.and_then(usage::read);
     let mut bill = Bill::default();
     bill::read_tier(view.service_tier, &mut bill);
     if let Some(usage) = view.usage {
         bill::read_usage(usage, reports_cost, &mut bill);
-    }
-    if let Some(usage) = view.usage {
-        usage::settle(usage, &mut splice);
     }
     Answer { usage, bill, body: splice.apply().map_or_else(|| body.clone(), Bytes::from) }
 }
@@ -117,7 +114,8 @@ mod tests {
         let body = Bytes::from_static(
             br#"{ "id":"a","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"finish_reason":"stop",
                 "logprobs":null,"message":{"role":"assistant","content":"x","refusal":null},"x":1}], "usage":{"prompt_tokens":10,"completion_tokens":2,"total_tokens":12,
-                "prompt_tokens_details":{"cached_tokens":4}}, "unknown": 1e999 }"#,
+                "prompt_tokens_details":{"cached_tokens":4,"audio_tokens":0},
+                "completion_tokens_details":{"reasoning_tokens":0,"audio_tokens":0}}, "unknown": 1e999 }"#,
         );
         let answer = chat(&body, &context("openai"), false).unwrap();
         assert_eq!(answer.body.as_ptr(), body.as_ptr());
@@ -152,7 +150,7 @@ mod tests {
     fn an_embeddings_answer_has_what_openais_schema_requires() {
         let body = Bytes::from_static(br#"{"object":"list","data":[],"model":"m","usage":{"total_tokens": 12}}"#);
         let answer = embeddings(&body, &context("voyage"), false).unwrap();
-        let counted = r#"{"object":"list","data":[],"model":"m","usage":{"total_tokens": 12,"prompt_tokens":12}}"#;
+        let counted = r#"{"object":"list","data":[],"model":"m","usage":{"prompt_tokens":12,"total_tokens": 12}}"#;
         assert_eq!((answer.body.as_ref(), answer.usage.unwrap().input), (counted.as_bytes(), 12));
         let nameless = embeddings(&Bytes::from_static(br#"{"data":[]}"#), &context("copilot"), false).unwrap();
         assert_eq!(nameless.body, r#"{"object":"list","model":"model","data":[]}"#);

@@ -5,7 +5,7 @@
 //! * usage that comes along with choices (DeepSeek, OpenRouter, Perplexity) is moved into the chunk without choices that OpenAI
 //!   documents, when the client asked for it and the provider sends none itself;
 //! * usage that a provider tells choice by choice (llama.cpp) is added up in its last chunk;
-//! * the counts of a usage object that a client adds up, where they follow another convention than OpenAI's (see `usage`);
+//! * the counts of a usage object, where they follow another convention than OpenAI's or are left out (see `usage`);
 //! * a first chunk without an id (Azure's verdict on the prompt) waits for the chunk that has one, so that all have the same;
 //! * events without data, which are signs of life, are left out;
 //! * `[DONE]` is added when the connection ends after a finish reason.
@@ -130,21 +130,20 @@ impl Forwarder {
     }
 
     /// Reads the usage, wherever it stands. A usage chunk that comes while other choices go on is that of the ones which ended,
-    /// and so is every later one.
-    fn count(&mut self, chunk: &ChunkView<'_>, out: &mut StreamOut) {
+    /// and so is every later one. Returns whether there was any.
+    fn count(&mut self, chunk: &ChunkView<'_>, out: &mut StreamOut) -> bool {
         bill::read_tier(chunk.service_tier, &mut out.bill);
         let groq = chunk.x_groq.as_ref().and_then(|groq| groq.usage);
-        let Some(raw) = chunk.usage_beside().or(groq) else { return };
-        let Some(mut usage) = usage::read(raw) else { return };
+        let Some(raw) = chunk.usage_beside().or(groq) else { return false };
+        let Some(mut usage) = usage::read(raw) else { return false };
         bill::read_usage(raw, self.reports_cost, &mut out.bill);
         let unfinished = self.ended.len() > 1 && self.ended.values().any(|ended| !ended);
         if chunk.choices().is_empty() && (unfinished || self.parts.is_some()) {
             self.parts.iter().for_each(|parts| usage.add(&parts.sum));
             self.parts = Some(Parts { sum: usage, unfinished });
         }
-        // What comes alone comes last.
-        out.bill.closed = chunk.choices().is_empty() && !self.parts.is_some_and(|parts| parts.unfinished);
         out.usage = Some(usage);
+        true
     }
 
     /// The provider's error in a chunk, wherever it stands.
@@ -165,13 +164,24 @@ impl Forwarder {
         chunk.choices().iter().try_for_each(|choice| choice.check(provider))
     }
 
-    fn account(&mut self, chunk: &ChunkView<'_>, out: &mut StreamOut) {
+    fn account(&mut self, chunk: &ChunkView<'_>, counted: bool, out: &mut StreamOut) {
+        let before = out.generated;
         for choice in chunk.choices() {
             let generated = choice.generated();
             out.generated += generated as u64;
             *self.ended.entry(choice.index()).or_default() |= choice.has_ended();
             out.content |= generated > 0 || choice.has_ended();
         }
+        out.written = self.all_ended();
+        // What comes alone comes last. Some providers count as they go, and choices may come one after the other.
+        let unfinished = self.parts.is_some_and(|parts| parts.unfinished);
+        let last = (chunk.choices().is_empty() || out.written) && !unfinished;
+        out.bill.closed = last && (counted || (out.bill.closed && out.generated == before));
+    }
+
+    /// Whether every choice that has begun has told why it ended.
+    fn all_ended(&self) -> bool {
+        !self.ended.is_empty() && self.ended.values().all(|ended| *ended)
     }
 
     /// Forwards the event with what must change in it.
@@ -206,9 +216,13 @@ impl Forwarder {
         if chunk.choices.is_some() {
             self.identity.complete(chunk.identity(), "chat.completion.chunk", &mut splice);
         }
+        let begin = out.bytes.len();
         match splice.apply() {
             None => write_raw(out, &event.raw),
             Some(data) => write_line(out, data),
+        }
+        if alone && chunk.usage.is_some() && !parts.is_some_and(|parts| parts.unfinished) {
+            out.mark_usage_chunk(begin);
         }
     }
 
@@ -226,7 +240,9 @@ impl Forwarder {
     /// Writes the usage chunk if the provider did not.
     fn settle(&mut self, out: &mut StreamOut) {
         if let Some(chunk) = self.owed.take().filter(|_| !self.usage_chunk_seen) {
+            let begin = out.bytes.len();
             write_line(out, chunk.into_bytes());
+            out.mark_usage_chunk(begin);
         }
     }
 }
@@ -267,9 +283,9 @@ impl StreamTranslator for Forwarder {
         }
         let chunk: ChunkView<'_> = self.parse(event)?;
         // Before the error: OpenRouter bills what was generated until then in the same event.
-        self.count(&chunk, out);
+        let counted = self.count(&chunk, out);
         if let Err(error) = self.check(event, &chunk) {
-            out.bill.closed |= chunk.usage.is_some();
+            out.bill.closed |= counted;
             return Err(error);
         }
         let first = !self.identified && self.held.is_none();
@@ -282,7 +298,7 @@ impl StreamTranslator for Forwarder {
         }
         self.release(out)?;
         self.identified = true;
-        self.account(&chunk, out);
+        self.account(&chunk, counted, out);
         self.forward(event, &chunk, out);
         Ok(())
     }
@@ -291,7 +307,7 @@ impl StreamTranslator for Forwarder {
         if out.done {
             return End::Complete;
         }
-        if self.ended.is_empty() || self.ended.values().any(|ended| !ended) {
+        if !self.all_ended() {
             return End::Truncated;
         }
         self.settle(out);
@@ -310,7 +326,7 @@ mod tests {
     const ROLE: &str = r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#;
     const HELLO: &str = r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"m","choices":[{"index":0,"delta":{"content":"Hello"},"finish_reason":null}],"usage":null}"#;
     const STOP: &str = r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
-    const USAGE: &str = r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"m","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4}}"#;
+    const USAGE: &str = r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"m","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4,"prompt_tokens_details":{"cached_tokens":0,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":0,"audio_tokens":0}}}"#;
 
     fn forwarder(include_usage: bool) -> Forwarder {
         Forwarder::new(AnswerContext { include_usage, ..context("openai") }, false)
@@ -357,13 +373,13 @@ mod tests {
         assert_eq!(kind("{not json"), ErrorKind::ProviderProtocol);
     }
 
-    const LAST: &str = r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4,"cost":0.01}}"#;
+    const LAST: &str = r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4,"cost":0.01,"prompt_tokens_details":{"cached_tokens":0,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":0,"audio_tokens":0}}}"#;
 
     #[test]
     fn usage_beside_choices_is_moved_to_where_openai_documents_it() {
         let (out, end) = run(&mut forwarder(true), &[ROLE, HELLO, LAST, "[DONE]"]);
         let moved = r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":null}"#;
-        let chunk = r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"m","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4,"cost":0.01}}"#;
+        let chunk = r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"m","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4,"cost":0.01,"prompt_tokens_details":{"cached_tokens":0,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":0,"audio_tokens":0}}}"#;
         let expected = [ROLE, HELLO, moved, chunk, "[DONE]"].map(|data| format!("data: {data}\n\n")).concat();
         assert_eq!(String::from_utf8(out.bytes).unwrap(), expected);
         assert_eq!((end, out.usage.unwrap().output), (Ok(End::Complete), 1));
@@ -377,7 +393,7 @@ mod tests {
             [HELLO, LAST, "[DONE]"].map(|data| format!("data: {data}\n\n")).concat()
         );
         let (out, _) = run(&mut forwarder(true), &[HELLO, LAST, USAGE, "[DONE]"]);
-        assert_eq!(String::from_utf8(out.bytes).unwrap().matches("prompt_tokens").count(), 1);
+        assert_eq!(String::from_utf8(out.bytes).unwrap().matches("\"prompt_tokens\":").count(), 1);
     }
 
     #[test]
@@ -431,6 +447,25 @@ mod tests {
         assert!(chunks[0]["prompt_filter_results"].is_array());
         let (out, _) = run(&mut forwarder(false), &[bare]);
         assert_eq!(self::chunks(&out)[0]["id"], "chatcmpl-test");
+    }
+
+    #[test]
+    fn a_figure_is_the_last_one_where_nothing_can_follow_that_costs() {
+        let counts_as_it_goes =
+            HELLO.replace(r#""usage":null"#, r#""usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4}"#);
+        let other = HELLO.replace("\"index\":0", "\"index\":1");
+        let table: [(&[&str], bool); 6] = [
+            (&[HELLO, LAST], true),
+            (&[HELLO, STOP, USAGE], true),
+            (&[HELLO, STOP], false),
+            (&[ROLE, &counts_as_it_goes], false),
+            (&[HELLO, &other, LAST], false),
+            (&[HELLO, LAST, &other], false),
+        ];
+        for (events, closed) in table {
+            let (out, _) = run(&mut forwarder(true), events);
+            assert_eq!(out.bill.closed, closed, "{events:?}");
+        }
     }
 
     #[test]

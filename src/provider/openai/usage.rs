@@ -1,15 +1,16 @@
 //! The usage object as compatible providers write it: OpenAI's counts, and where else they put the same ones.
 //!
 //! OpenAI's convention: the completion holds the reasoning, the prompt what was cached and what was heard, the total is their
-//! sum. What is booked follows it, and what the client reads is put right where a provider counts otherwise.
+//! sum. What is booked follows it, and what the client reads is put right where a provider counts otherwise, and completed
+//! where it leaves the details out.
 //!
 //! Invariant: [`Usage::prompt_tokens`] of the result is the provider's `prompt_tokens`, whatever its details claim; only sound
 //! that the total shows to stand beside it is added.
 
 use serde::Deserialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::choice::present;
 use super::splice::Splice;
 use crate::api::answer::{WireUsage, count, lenient};
 use crate::usage::Usage;
@@ -23,6 +24,9 @@ struct Elsewhere {
     /// Moonshot and Hugging Face's router: the same.
     #[serde(default, deserialize_with = "count")]
     cached_tokens: u64,
+    /// Mistral: the same.
+    #[serde(default, deserialize_with = "count")]
+    num_cached_tokens: u64,
     /// Servers that speak Anthropic's API, too: the same, and what was written.
     #[serde(default, deserialize_with = "count")]
     cache_read_input_tokens: u64,
@@ -61,8 +65,13 @@ pub(super) fn read(raw: &RawValue) -> Option<Usage> {
         return None;
     }
     let details = wire.prompt_tokens_details;
-    let cached =
-        first([details.cached_tokens, more.prompt_cache_hit_tokens, more.cached_tokens, more.cache_read_input_tokens]);
+    let cached = first([
+        details.cached_tokens,
+        more.prompt_cache_hit_tokens,
+        more.cached_tokens,
+        more.num_cached_tokens,
+        more.cache_read_input_tokens,
+    ]);
     let written = first([details.cache_write_tokens, more.cache_creation_input_tokens]);
     let reasoning = first([wire.completion_tokens_details.reasoning_tokens, more.reasoning_tokens]);
     // Embeddings of Voyage have a total and nothing else.
@@ -98,32 +107,102 @@ fn first<const N: usize>(counts: [u64; N]) -> u64 {
     counts.into_iter().find(|count| *count > 0).unwrap_or(0)
 }
 
-/// The three counts that a client adds up, as they stand there.
+/// What OpenAI's object has, as it stands there.
 #[derive(Deserialize)]
-struct Sums<'a> {
-    #[serde(borrow)]
+struct Said<'a> {
+    #[serde(borrow, default, deserialize_with = "present")]
     prompt_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     completion_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     total_tokens: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    prompt_tokens_details: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    completion_tokens_details: Option<&'a RawValue>,
 }
 
-/// Puts those of the three counts right, inside the text that this object is a piece of, that differ from what is booked: a
-/// client's own sums must agree with its bill. Whatever else the object says stays.
+/// Those of a details object that are looked at.
+#[derive(Default, Deserialize)]
+struct SaidDetails<'a> {
+    #[serde(borrow, default, deserialize_with = "present")]
+    cached_tokens: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    reasoning_tokens: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    audio_tokens: Option<&'a RawValue>,
+}
+
+/// A count: its name, what the provider says, what is booked.
+type Count<'a> = (&'static str, Option<&'a RawValue>, u64);
+
+/// Makes the usage object of a chat, inside the text that it is a piece of, say in OpenAI's shape what is booked: a client's
+/// own sums must agree with its bill. Whatever else the object says stays.
 pub(super) fn settle(raw: &RawValue, splice: &mut Splice<'_>) {
     let Some(booked) = read(raw) else { return };
-    let Ok(sums) = serde_json::from_str::<Sums<'_>>(raw.get()) else { return };
-    let counts = [
-        (sums.prompt_tokens, booked.prompt_tokens()),
-        (sums.completion_tokens, booked.output),
-        (sums.total_tokens, booked.total_tokens()),
+    let Ok(said) = serde_json::from_str::<Said<'_>>(raw.get()) else { return };
+    let mut missing = counted(
+        [
+            ("prompt_tokens", said.prompt_tokens, booked.prompt_tokens()),
+            ("completion_tokens", said.completion_tokens, booked.output),
+            ("total_tokens", said.total_tokens, booked.total_tokens()),
+        ],
+        splice,
+    );
+    let [prompt, completion] = [said.prompt_tokens_details, said.completion_tokens_details]
+        .map(|details| details.filter(|raw| raw.get().starts_with('{')))
+        .map(|details| details.and_then(|raw| serde_json::from_str::<SaidDetails<'_>>(raw.get()).ok()))
+        .map(Option::unwrap_or_default);
+    let cached = [
+        ("cached_tokens", prompt.cached_tokens, booked.cached_read),
+        ("audio_tokens", prompt.audio_tokens, booked.audio_input),
     ];
-    for (said, ours) in counts.into_iter().filter_map(|(said, ours)| Some((said?.get(), ours))) {
-        if said.parse() != Ok(ours) {
-            splice.replace(said, ours.to_string());
+    let thought = [
+        ("reasoning_tokens", completion.reasoning_tokens, booked.reasoning),
+        ("audio_tokens", completion.audio_tokens, booked.audio_output),
+    ];
+    missing.extend(settle_details("prompt_tokens_details", said.prompt_tokens_details, cached, splice));
+    missing.extend(settle_details("completion_tokens_details", said.completion_tokens_details, thought, splice));
+    splice.insert_inside(raw.get(), &missing);
+}
+
+/// The same of embeddings, whose usage has a prompt and a total.
+pub(super) fn settle_prompt(raw: &RawValue, splice: &mut Splice<'_>) {
+    let booked = read(raw).unwrap_or_default();
+    let Ok(said) = serde_json::from_str::<Said<'_>>(raw.get()) else { return };
+    let prompt = ("prompt_tokens", said.prompt_tokens, booked.prompt_tokens());
+    let total = ("total_tokens", said.total_tokens, booked.total_tokens());
+    let missing = counted([prompt, total], splice);
+    splice.insert_inside(raw.get(), &missing);
+}
+
+/// Puts those right that differ from what is booked; gives those that are missing.
+fn counted<const N: usize>(counts: [Count<'_>; N], splice: &mut Splice<'_>) -> Vec<String> {
+    let mut missing = Vec::new();
+    for (name, said, ours) in counts {
+        match said.map(RawValue::get) {
+            None => missing.push(format!("\"{name}\":{ours}")),
+            Some(said) if said.parse() == Ok(ours) => {}
+            Some(said) => splice.replace(said, ours.to_string()),
         }
     }
+    missing
+}
+
+/// Does the same inside a details object; gives the whole object where there is none.
+fn settle_details(
+    name: &str,
+    said: Option<&RawValue>,
+    counts: [Count<'_>; 2],
+    splice: &mut Splice<'_>,
+) -> Option<String> {
+    let missing = counted(counts, splice);
+    match said.map(RawValue::get) {
+        None => return Some(format!("\"{name}\":{{{}}}", missing.join(","))),
+        Some(object) if object.starts_with('{') => splice.insert_inside(object, &missing),
+        Some(other) => splice.replace(other, format!("{{{}}}", missing.join(","))),
+    }
+    None
 }
 
 /// A usage object in OpenAI's own form.
@@ -137,15 +216,6 @@ pub(super) fn settled(raw: &RawValue) -> String {
     settle(raw, &mut splice);
     let changed = splice.apply().and_then(|text| String::from_utf8(text).ok());
     changed.unwrap_or_else(|| raw.get().to_owned())
-}
-
-/// The total of a usage object that lacks `prompt_tokens`, which OpenAI's schema requires even of embeddings.
-pub(super) fn lone_total(raw: &RawValue) -> Option<u64> {
-    let usage: Value = serde_json::from_str(raw.get()).ok()?;
-    if usage.get("prompt_tokens").is_some() {
-        return None;
-    }
-    usage.get("total_tokens")?.as_u64()
 }
 
 #[cfg(test)]
@@ -190,35 +260,47 @@ mod tests {
         assert_eq!((usage.input, usage.cached_read, usage.audio_input, usage.total_tokens()), (377, 9, 375, 401));
     }
 
+    fn settled_text(text: &str) -> String {
+        settled(serde_json::from_str(text).unwrap())
+    }
+
     #[test]
-    fn a_client_reads_the_sums_that_are_booked() {
-        let settled = |text: &str| super::settled(serde_json::from_str(text).unwrap());
+    fn a_client_reads_the_counts_that_are_booked() {
+        let details = |cached: u64, heard: u64, thought: u64| {
+            format!(
+                r#""prompt_tokens_details":{{"cached_tokens":{cached},"audio_tokens":{heard}}},"completion_tokens_details":{{"reasoning_tokens":{thought},"audio_tokens":0}}"#
+            )
+        };
         let table = [
             // xAI, Google's compatible address, Mistral: beside the completion, in the total alone, beside the prompt.
             (
-                r#"{ "prompt_tokens":12, "completion_tokens":1,"total_tokens":303,"x":1e2,"completion_tokens_details":{"reasoning_tokens":290}}"#,
-                r#"{ "prompt_tokens":12, "completion_tokens":291,"total_tokens":303,"x":1e2,"completion_tokens_details":{"reasoning_tokens":290}}"#,
+                r#"{ "prompt_tokens":12, "completion_tokens":1,"total_tokens":303,"x":1e2,"prompt_tokens_details":null,"completion_tokens_details":{"reasoning_tokens":290}}"#.to_owned(),
+                r#"{ "prompt_tokens":12, "completion_tokens":291,"total_tokens":303,"x":1e2,"prompt_tokens_details":{"cached_tokens":0,"audio_tokens":0},"completion_tokens_details":{"audio_tokens":0,"reasoning_tokens":290}}"#.to_owned(),
             ),
             (
-                r#"{"completion_tokens":6,"prompt_tokens":66,"total_tokens":100}"#,
-                r#"{"completion_tokens":34,"prompt_tokens":66,"total_tokens":100}"#,
+                r#"{"completion_tokens":6,"prompt_tokens":66,"total_tokens":100}"#.to_owned(),
+                format!(r#"{{{},"completion_tokens":34,"prompt_tokens":66,"total_tokens":100}}"#, details(0, 0, 28)),
             ),
             (
-                r#"{"prompt_tokens":11,"total_tokens":401,"completion_tokens":15,"prompt_tokens_details":{"audio_tokens":375}}"#,
-                r#"{"prompt_tokens":386,"total_tokens":401,"completion_tokens":15,"prompt_tokens_details":{"audio_tokens":375}}"#,
+                r#"{"prompt_tokens":11,"total_tokens":401,"completion_tokens":15,"prompt_tokens_details":{"audio_tokens":375},"completion_tokens_details":{}}"#.to_owned(),
+                r#"{"prompt_tokens":386,"total_tokens":401,"completion_tokens":15,"prompt_tokens_details":{"cached_tokens":0,"audio_tokens":375},"completion_tokens_details":{"reasoning_tokens":0,"audio_tokens":0}}"#.to_owned(),
             ),
-            // A total that is no sum.
+            // DeepSeek: the cache by another name. A total that is no sum.
             (
-                r#"{"prompt_tokens":5,"completion_tokens":2,"total_tokens":0}"#,
-                r#"{"prompt_tokens":5,"completion_tokens":2,"total_tokens":7}"#,
+                format!(r#"{{"prompt_tokens":5,"completion_tokens":2,"total_tokens":0,"prompt_cache_hit_tokens":4,{}}}"#, details(0, 0, 0)),
+                format!(r#"{{"prompt_tokens":5,"completion_tokens":2,"total_tokens":7,"prompt_cache_hit_tokens":4,{}}}"#, details(4, 0, 0)),
+            ),
+            (
+                r#"{"prompt_tokens":3,"completion_tokens":2}"#.to_owned(),
+                format!(r#"{{"total_tokens":5,{},"prompt_tokens":3,"completion_tokens":2}}"#, details(0, 0, 0)),
             ),
         ];
         for (theirs, ours) in table {
-            assert_eq!(settled(theirs), ours);
-            assert_eq!(settled(ours), ours, "what is right stays as it is");
+            assert_eq!(settled_text(&theirs), ours);
+            assert_eq!(settled_text(&ours), ours, "what is right stays as it is");
         }
-        for other in ["7", "{}", "null", r#"{"prompt_tokens":null}"#, r#"{"prompt_tokens":3,"completion_tokens":2}"#] {
-            assert_eq!(settled(other), other);
+        for other in ["7", "{}", "null", r#"{"prompt_tokens":null}"#] {
+            assert_eq!(settled_text(other), other);
         }
     }
 

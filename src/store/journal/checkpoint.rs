@@ -1,4 +1,5 @@
-//! A checkpoint: all tenants and sums as of an entry, so that the segments up to it are needed no more.
+//! A checkpoint: all tenants as of an entry, and what was removed, so that the segments up to it are needed no more. Those of the
+//! second layout have the sums too.
 //!
 //! `{number of the entry}.checkpoint` is a header and a frame for each row, then an empty row that says it is complete. It is
 //! written under another name and renamed, so one that is there is whole unless the disk changed it.

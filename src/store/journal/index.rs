@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::frame::{u16_at, u32_at, u64_at};
 use crate::error::{Error, Result};
@@ -100,7 +100,7 @@ impl Names {
 }
 
 /// How many records of a block have this provider and status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct Group {
     pub(super) provider: u16,
     pub(super) status: u16,
@@ -108,13 +108,13 @@ pub(super) struct Group {
 }
 
 /// The index of a segment, in memory.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq)]
 pub(super) struct Index {
     names: Names,
     workspaces: BTreeMap<String, Workspace>,
 }
 
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq)]
 struct Workspace {
     marks: Arc<Vec<Mark>>,
     /// How many there are of each provider and status.
@@ -131,6 +131,17 @@ impl Workspace {
 }
 
 impl Index {
+    /// One with these providers, and no record yet.
+    pub(super) fn of(names: Names) -> Self {
+        Self { names, workspaces: BTreeMap::new() }
+    }
+
+    /// Puts a workspace's records, which are ordered.
+    pub(super) fn put(&mut self, workspace: String, marks: Vec<Mark>, groups: &[Group]) {
+        let counts = groups.iter().map(|group| ((group.provider, group.status), group.count)).collect();
+        self.workspaces.insert(workspace, Workspace { marks: Arc::new(marks), counts });
+    }
+
     /// Adds a record, whose frame begins at this place.
     pub(super) fn add(&mut self, record: Brief<'_>, offset: u32) {
         let provider = self.names.number(record.provider);

@@ -1,8 +1,9 @@
 //! The journal: what happened, in order, in files that only grow. Everything else in the store can be made anew from it.
 //!
 //! It is cut into segments, `{number of its first entry}.journal`. A commit is one write and one sync; several entries share it.
-//! A closed segment has its `.index` beside it (`sidecar`); the index of the last one is in memory. `frame` is the form of an
-//! entry, `walk` reads a segment through, `search` finds a page of the request log.
+//! A closed segment has its `.index` beside it (`sidecar`); the index of the last one is in memory, and noted on disk now and then,
+//! so that a start reads no more than what came after (`open`). `walk` reads a segment through, `search` finds a page of the
+//! request log, `checkpoint` keeps what follows from segments that are gone, `repair` judges and mends.
 //!
 //! Not here: what an entry means (`entry`), what follows from it (`state`).
 //!
@@ -10,35 +11,37 @@
 //! may be committed again; only the end of the last segment is ever cut.
 
 pub(super) mod checkpoint;
-mod frame;
 mod index;
+mod open;
 pub(super) mod repair;
 mod search;
 mod sidecar;
 mod walk;
 
 use std::io;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use super::disk::{Disk, DiskFile, read_all, read_up_to, write_all};
+use super::disk::{Disk, DiskFile, read_up_to, write_all};
 use super::entry::{self, Codec, Entry};
+use super::frame;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::told;
-use frame::{BadHeader, FILE_HEADER, FRAME_HEADER, Frame, MAX_FRAMES};
-use frame::{Content, header, read_header};
+use frame::{FILE_HEADER, FRAME_HEADER, Frame, MAX_FRAMES};
 pub(super) use index::Brief;
 use index::Index;
+use open::{begin_segment, check_follows, drop_unborn, open_active, open_closed, segment_numbers};
 pub(super) use search::{Found, Wanted};
 use search::{Part, search};
 use sidecar::Sidecar;
-use walk::Tail;
 
 /// Bytes after which a segment is closed.
 pub(super) const SEGMENT_BYTES: u64 = 32 * 1024 * 1024;
 /// A segment that can't be closed grows on up to here, and no further.
 const MAX_SEGMENT_BYTES: u64 = 1024 * 1024 * 1024;
+/// Bytes after which the index of the segment that is written is noted: what a start after a crash reads at most.
+const NOTE_BYTES: u64 = 4 * 1024 * 1024;
 /// Bytes that are read where a frame is expected; most are smaller.
 const READ_AHEAD: usize = 1024;
 
@@ -52,6 +55,8 @@ pub(super) struct Journal {
     segment_bytes: u64,
     segments: RwLock<Segments>,
     writer: Mutex<Writer>,
+    /// Held while the index of the segment that is written is noted.
+    noting: Mutex<()>,
     /// Whether the last commit failed.
     failing: AtomicBool,
 }
@@ -74,6 +79,14 @@ struct Active {
     first: u64,
     file: Arc<dyn DiskFile>,
     index: Index,
+    noted: Noted,
+}
+
+/// Up to where the index on disk goes: a place between two commits, and the number of the entry that begins there.
+#[derive(Clone, Copy)]
+struct Noted {
+    end: u64,
+    next: u64,
 }
 
 struct Writer {
@@ -108,11 +121,11 @@ impl Journal {
         let begin = drop_unborn(&*disk, &mut firsts)?.unwrap_or(begin);
         let last = firsts.pop();
         for first in firsts {
-            let next = closed.last().map_or(first, |before: &Arc<Closed>| before.sidecar.directory.last + 1);
+            let next = closed.last().map_or(first, |before: &Arc<Closed>| before.sidecar.head.last + 1);
             check_follows(&*disk, next, first)?;
             closed.push(Arc::new(open_closed(&*disk, &codec, first)?));
         }
-        let next = closed.last().map(|before| before.sidecar.directory.last + 1);
+        let next = closed.last().map(|before| before.sidecar.head.last + 1);
         let (active, writer) = match last {
             None => begin_segment(&*disk, begin)?,
             Some(first) => {
@@ -121,7 +134,8 @@ impl Journal {
             }
         };
         let segments = RwLock::new(Segments { closed, active });
-        Ok(Self { disk, codec, segment_bytes, segments, writer: Mutex::new(writer), failing: AtomicBool::new(false) })
+        let (writer, noting, failing) = (Mutex::new(writer), Mutex::default(), AtomicBool::new(false));
+        Ok(Self { disk, codec, segment_bytes, segments, writer, noting, failing })
     }
 
     /// Commits entries, all or none, and gives the number of the first; on disk when it returns.
@@ -175,7 +189,7 @@ impl Journal {
 
     /// A page of the log of a workspace.
     pub(super) fn search(&self, workspace: &str, wanted: &Wanted<'_>) -> Result<Found> {
-        search(&self.parts(workspace, wanted.provider), wanted)
+        search(&self.parts(workspace, wanted)?, wanted)
     }
 
     /// The entries at these places.
@@ -190,16 +204,17 @@ impl Journal {
     /// Shows every entry from this number on, in order.
     pub(super) fn replay(&self, from: u64, visit: &mut dyn FnMut(u64, Entry<'static>) -> Result<()>) -> Result<()> {
         let mut decoder = self.codec.decoder()?;
-        for (first, last, file) in self.files() {
-            if last.is_some_and(|last| last < from) {
-                continue;
-            }
-            let bytes = read_all(&*file).map_err(|error| unreadable(&error))?;
-            let walked = walk::walk(&bytes, first, &mut |frame, _| {
+        for segment in self.files().into_iter().filter(|segment| segment.last.is_none_or(|last| last >= from)) {
+            // What lies before is known, and need not be read.
+            let known = Some(segment.noted).filter(|noted| noted.next <= from);
+            let Noted { end, next } = known.unwrap_or(Noted { end: FILE_HEADER as u64, next: segment.first });
+            let length = segment.file.length().map_err(|error| unreadable(&error))?.saturating_sub(end);
+            let bytes = read_up_to(&*segment.file, end, length as usize).map_err(|error| unreadable(&error))?;
+            let walked = walk::walk_from(&bytes, 0, next, &mut |frame, _| {
                 if frame.sequence < from { Ok(()) } else { visit(frame.sequence, decoder.decode(frame.payload)?) }
             })?;
-            if last.is_some_and(|last| walked.next <= last) {
-                return Err(damaged(&*self.disk, &segment_name(first), walked.end));
+            if segment.last.is_some_and(|last| walked.next <= last) {
+                return Err(damaged(&*self.disk, &segment_name(segment.first), end as usize + walked.end));
             }
         }
         Ok(())
@@ -214,7 +229,7 @@ impl Journal {
         visit: &mut dyn FnMut(u64, Entry<'static>) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
         let mut decoder = self.codec.decoder()?;
-        for part in self.parts(workspace, wanted.provider) {
+        for part in self.parts(workspace, wanted)? {
             let places = search::places(&part, wanted)?;
             let number = |offset: u32| read_frame(&*part.file, u64::from(offset), |frame| Ok(frame.sequence));
             for offset in skip_to(&places, after, number)? {
@@ -254,7 +269,7 @@ impl Journal {
     /// The closed segments, the oldest first.
     pub(super) fn closed(&self) -> Vec<Kept> {
         let kept = |closed: &Arc<Closed>| {
-            let directory = &closed.sidecar.directory;
+            let directory = &closed.sidecar.head;
             Kept {
                 first: closed.first,
                 last: directory.last,
@@ -265,32 +280,82 @@ impl Journal {
         self.segments.read().unwrap_or_else(PoisonError::into_inner).closed.iter().map(kept).collect()
     }
 
-    /// How many records came before this moment, of all workspaces.
-    pub(super) fn records_before(&self, moment: i64) -> Result<u64> {
+    /// How many records of all workspaces are of this time, in milliseconds: in all segments, or in those up to this number.
+    pub(super) fn count(&self, time: Range<i64>, through: Option<u64>) -> Result<u64> {
         let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
-        let mut blocks = Vec::new();
-        for closed in &segments.closed {
-            blocks.extend(closed.sidecar.workspaces().filter_map(|workspace| closed.sidecar.block(workspace)));
-        }
-        let index = &segments.active.index;
-        blocks.extend(index.workspaces().filter_map(|(workspace, ..)| index.block(workspace)));
+        let (closed, index) = (segments.closed.clone(), through.is_none().then(|| segments.active.index.clone()));
         drop(segments);
-        blocks.iter().map(|block| Ok(block.before(moment)? as u64)).sum()
+        let of = |block: &index::Block| -> Result<u64> {
+            Ok(block.before(time.end)?.saturating_sub(block.before(time.start)?) as u64)
+        };
+        let mut count = 0;
+        for closed in closed.iter().filter(|closed| through.is_none_or(|last| closed.sidecar.head.last <= last)) {
+            if closed.sidecar.head.span.is_some_and(|(oldest, newest)| newest >= time.start && oldest < time.end) {
+                for (_, block) in closed.sidecar.workspaces()? {
+                    count += of(&block)?;
+                }
+            }
+        }
+        let index = index.unwrap_or_default();
+        for block in index.workspaces().filter_map(|(name, ..)| index.block(name)) {
+            count += of(&block)?;
+        }
+        Ok(count)
     }
 
-    /// Removes the oldest segments up to this sequence number.
+    /// Removes the oldest segments up to this sequence number. Only one may remove at a time.
     pub(super) fn remove_through(&self, last: u64) -> Result<()> {
-        let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
-        while let Some(oldest) = segments.closed.first().filter(|oldest| oldest.sidecar.directory.last <= last) {
-            let first = oldest.first;
+        loop {
+            let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+            let oldest = segments.closed.first().filter(|oldest| oldest.sidecar.head.last <= last);
+            let Some(first) = oldest.map(|oldest| oldest.first) else { break };
+            drop(segments);
             // The index first: a segment without one is whole, an index without a segment is litter.
             match self.disk.remove(&index_name(first)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unwritable(&error)),
                 _ => self.disk.remove(&segment_name(first)).map_err(|error| unwritable(&error))?,
             }
-            segments.closed.remove(0);
+            self.segments.write().unwrap_or_else(PoisonError::into_inner).closed.remove(0);
         }
         self.disk.sync().map_err(|error| unwritable(&error))
+    }
+
+    /// Notes the index of the segment that is written, where much came since the last time.
+    pub(super) fn note_index(&self) -> Result<()> {
+        self.note_after(NOTE_BYTES)
+    }
+
+    /// Leaves the journal so that the next start reads nothing again.
+    pub(super) fn close(&self) -> Result<()> {
+        self.note_after(1)
+    }
+
+    fn note_after(&self, bytes: u64) -> Result<()> {
+        let _one = self.noting.lock().unwrap_or_else(PoisonError::into_inner);
+        // Copied under the lock and written without it. A segment that was closed meanwhile has its own index by then.
+        let writer = self.writer();
+        let (end, next) = (writer.end, writer.next);
+        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        if end < segments.active.noted.end + bytes {
+            return Ok(());
+        }
+        let (first, index) = (segments.active.first, segments.active.index.clone());
+        drop(segments);
+        drop(writer);
+        Sidecar::note(&*self.disk, &index, next - 1, end)?;
+        // Named under the lock, lest it replace the whole one.
+        let _writer = self.writer();
+        let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
+        if segments.active.first == first {
+            Sidecar::name_noted(&*self.disk, &index_name(first))?;
+            segments.active.noted = Noted { end, next };
+        }
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> u64 {
+        self.writer().end
     }
 
     pub(super) fn disk(&self) -> &dyn Disk {
@@ -339,34 +404,49 @@ impl Journal {
     }
 
     /// A workspace's records in each segment that can have some of this provider.
-    fn parts(&self, workspace: &str, provider: Option<&str>) -> Vec<Part> {
+    fn parts(&self, workspace: &str, wanted: &Wanted<'_>) -> Result<Vec<Part>> {
         let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
-        let known = |names: &index::Names| match provider {
+        let known = |names: &index::Names| match wanted.provider {
             None => Some(None),
             Some(name) => names.find(name).map(Some),
         };
-        let mut parts = Vec::with_capacity(segments.closed.len() + 1);
-        for closed in &segments.closed {
-            let (block, provider) = (closed.sidecar.block(workspace), known(closed.sidecar.names()));
-            let part = |(block, provider)| Part { block, provider, file: Arc::clone(&closed.file) };
-            parts.extend(block.zip(provider).map(part));
-        }
+        let closed = segments.closed.clone();
         let active = &segments.active;
-        let found = active.index.block(workspace).zip(known(active.index.names()));
-        parts.extend(found.map(|(block, provider)| Part { block, provider, file: Arc::clone(&active.file) }));
-        parts
+        let written = active.index.block(workspace).zip(known(active.index.names()));
+        let written = written.map(|(block, provider)| Part { block, provider, file: Arc::clone(&active.file) });
+        drop(segments);
+        let mut parts = Vec::with_capacity(closed.len() + 1);
+        for closed in closed.iter().filter(|closed| closed.sidecar.head.span.is_some_and(|span| wanted.overlaps(span)))
+        {
+            let Some(provider) = known(closed.sidecar.names()) else { continue };
+            let part = |block| Part { block, provider, file: Arc::clone(&closed.file) };
+            parts.extend(closed.sidecar.block(workspace)?.map(part));
+        }
+        parts.extend(written);
+        Ok(parts)
     }
 
-    /// First number, last number and file of each segment, the oldest first. The segment that is written has no last one.
-    fn files(&self) -> Vec<(u64, Option<u64>, Arc<dyn DiskFile>)> {
+    /// All segments, the oldest first.
+    fn files(&self) -> Vec<Segment> {
         let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
-        let closed = segments.closed.iter();
-        let mut files: Vec<_> = closed
-            .map(|closed| (closed.first, Some(closed.sidecar.directory.last), Arc::clone(&closed.file)))
-            .collect();
-        files.push((segments.active.first, None, Arc::clone(&segments.active.file)));
-        files
+        let closed = segments.closed.iter().map(|closed| Segment {
+            first: closed.first,
+            last: Some(closed.sidecar.head.last),
+            file: Arc::clone(&closed.file),
+            noted: Noted { end: FILE_HEADER as u64, next: closed.first },
+        });
+        let active = &segments.active;
+        let (first, file, noted) = (active.first, Arc::clone(&active.file), active.noted);
+        closed.chain([Segment { first, last: None, file, noted }]).collect()
     }
+}
+
+/// A segment, for who reads it through. The one that is written has no last number.
+struct Segment {
+    first: u64,
+    last: Option<u64>,
+    file: Arc<dyn DiskFile>,
+    noted: Noted,
 }
 
 /// The places from the first one on whose number lies after this one. Numbers rise with places.
@@ -394,105 +474,6 @@ fn segment_name(first: u64) -> String {
 
 fn index_name(first: u64) -> String {
     format!("{first:020}.index")
-}
-
-/// The first numbers of the segments, in order.
-fn segment_numbers(disk: &dyn Disk) -> Result<Vec<u64>> {
-    let names = disk.list().map_err(|error| unreadable(&error))?;
-    let numbers = names.iter().filter_map(|name| name.strip_suffix(".journal")?.parse().ok());
-    let mut numbers: Vec<u64> = numbers.collect();
-    numbers.sort_unstable();
-    Ok(numbers)
-}
-
-/// A last segment that has not even a header was about to be made when the process died. Gives its number.
-fn drop_unborn(disk: &dyn Disk, firsts: &mut Vec<u64>) -> Result<Option<u64>> {
-    let Some(last) = firsts.last().copied() else { return Ok(None) };
-    let file = disk.open(&segment_name(last)).map_err(|error| unreadable(&error))?;
-    let bytes = read_up_to(&*file, 0, FILE_HEADER + 1).map_err(|error| unreadable(&error))?;
-    if bytes.len() <= FILE_HEADER && read_header(Content::Journal, &bytes) == Err(BadHeader::Damaged) {
-        disk.remove(&segment_name(last)).map_err(|error| unwritable(&error))?;
-        return Ok(firsts.pop());
-    }
-    Ok(None)
-}
-
-fn check_follows(disk: &dyn Disk, expected: u64, first: u64) -> Result<()> {
-    if expected == first {
-        return Ok(());
-    }
-    let text = format!("the entries {expected} to {} are missing", first.saturating_sub(1));
-    Err(broken(disk, &text))
-}
-
-fn begin_segment(disk: &dyn Disk, first: u64) -> Result<(Active, Writer)> {
-    let begin = || {
-        let file = disk.create(&segment_name(first))?;
-        write_all(&*file, &header(Content::Journal, first), 0)?;
-        file.sync()?;
-        disk.sync()?;
-        Ok(file)
-    };
-    let file = begin().map_err(|error| unwritable(&error))?;
-    let writer = Writer { end: FILE_HEADER as u64, next: first, failed: false };
-    Ok((Active { first, file, index: Index::default() }, writer))
-}
-
-fn open_segment(disk: &dyn Disk, first: u64) -> Result<Arc<dyn DiskFile>> {
-    let name = segment_name(first);
-    let file = disk.open(&name).map_err(|error| unreadable(&error))?;
-    let head = read_up_to(&*file, 0, FILE_HEADER).map_err(|error| unreadable(&error))?;
-    match read_header(Content::Journal, &head) {
-        Ok(number) if number == first => Ok(file),
-        Err(BadHeader::Newer) => Err(newer(disk)),
-        _ => Err(damaged(disk, &name, 0)),
-    }
-}
-
-fn open_closed(disk: &dyn Disk, codec: &Codec, first: u64) -> Result<Closed> {
-    let file = open_segment(disk, first)?;
-    let length = file.length().map_err(|error| unreadable(&error))?;
-    if let Some(sidecar) = Sidecar::open(disk, &index_name(first)) {
-        if sidecar.directory.length != length {
-            return Err(damaged(disk, &segment_name(first), sidecar.directory.length.min(length) as usize));
-        }
-        return Ok(Closed { first, file, sidecar });
-    }
-    let (index, walked) = index_segment(&*file, codec, first)?;
-    if walked.tail != Tail::Clean {
-        return Err(damaged(disk, &segment_name(first), walked.end));
-    }
-    let sidecar = Sidecar::write(disk, &index_name(first), &index, walked.next - 1, length)?;
-    Ok(Closed { first, file, sidecar })
-}
-
-fn open_active(disk: &dyn Disk, codec: &Codec, first: u64) -> Result<(Active, Writer)> {
-    let file = open_segment(disk, first)?;
-    let (index, walked) = index_segment(&*file, codec, first)?;
-    match walked.tail {
-        Tail::Clean => {}
-        Tail::Damaged => return Err(damaged(disk, &segment_name(first), walked.end)),
-        Tail::Torn => {
-            tracing::warn!(at = walked.end, "the last commit of the journal was never finished; it is cut off");
-            file.set_len(walked.end as u64).and_then(|()| file.sync()).map_err(|error| unwritable(&error))?;
-        }
-    }
-    let writer = Writer { end: walked.end as u64, next: walked.next, failed: false };
-    Ok((Active { first, file, index }, writer))
-}
-
-/// Reads a segment through.
-fn index_segment(file: &dyn DiskFile, codec: &Codec, first: u64) -> Result<(Index, walk::Walked)> {
-    let bytes = read_all(file).map_err(|error| unreadable(&error))?;
-    let mut index = Index::default();
-    let mut decoder = codec.decoder()?;
-    let walked = walk::walk(&bytes, first, &mut |frame, at| {
-        if let Some(mark) = decoder.mark(frame.payload)? {
-            index.add(mark.brief(), at as u32);
-        }
-        Ok(())
-    })?;
-    Ok((index, walked))
 }
 
 fn read_frame<T>(file: &dyn DiskFile, offset: u64, take: impl FnOnce(&Frame<'_>) -> Result<T>) -> Result<T> {

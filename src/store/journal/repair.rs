@@ -5,9 +5,10 @@
 
 use super::frame::{Content, FILE_HEADER, Frame, header, read_header};
 use super::index::Index;
+use super::open::segment_numbers;
 use super::sidecar::Sidecar;
 use super::walk::{self, Tail, Walked};
-use super::{index_name, next_after, segment_name, segment_numbers, unreadable, unwritable};
+use super::{index_name, next_after, segment_name, unreadable, unwritable};
 use crate::error::Result;
 use crate::store::disk::{Disk, read_all, write_all};
 use crate::store::entry::{Codec, Decoder, Entry};
@@ -29,6 +30,11 @@ pub(in crate::store) struct Inspected {
 
 /// Shows an entry and its number.
 pub(in crate::store) type Show<'v> = &'v mut dyn FnMut(u64, Entry<'static>) -> Result<()>;
+
+/// The number of the first entry that is there.
+pub(in crate::store) fn first(disk: &dyn Disk) -> Result<Option<u64>> {
+    Ok(segment_numbers(disk)?.first().copied())
+}
 
 /// Reads the whole journal through, shows every entry that stands where it should, and notes what does not.
 pub(in crate::store) fn inspect(disk: &dyn Disk, show: Show<'_>) -> Result<Inspected> {
@@ -70,9 +76,12 @@ fn inspect_segment(
     }
     let mut index = Index::default();
     let mut unreadable = None;
+    let sidecar = Sidecar::open(disk, &index_name(first));
+    // The index of the last segment is of what was there when it was noted.
+    let indexed = sidecar.as_ref().filter(|_| is_last).map_or(u64::MAX, |sidecar| sidecar.head.length);
     let walked = walk::walk(bytes, first, &mut |frame, at| match decoder.decode(frame.payload) {
         Ok(entry) => {
-            if let Some(brief) = entry.brief() {
+            if let Some(brief) = entry.brief().filter(|_| (at as u64) < indexed) {
                 index.add(brief, at as u32);
             }
             found.entries += 1;
@@ -90,22 +99,29 @@ fn inspect_segment(
     if let Some(problem) = unreadable {
         return Ok(Err(problem));
     }
-    Ok(judge(disk, (first, is_last), &walked, &index))
+    Ok(judge(sidecar, (first, is_last), &walked, &index))
 }
 
-fn judge(disk: &dyn Disk, (first, is_last): (u64, bool), walked: &Walked, index: &Index) -> Result<(), String> {
+fn judge(
+    sidecar: Option<Sidecar>,
+    (first, is_last): (u64, bool),
+    walked: &Walked,
+    index: &Index,
+) -> Result<(), String> {
     let name = segment_name(first);
     if walked.tail == Tail::Damaged || (walked.tail == Tail::Torn && !is_last) {
         return Err(format!("{name} can't be read from byte {} on", walked.end));
     }
-    let Some(sidecar) = Sidecar::open(disk, &index_name(first)) else { return Ok(()) };
-    let whole = sidecar.directory.last + 1 == walked.next && sidecar.directory.length == walked.end as u64;
+    let Some(sidecar) = sidecar else { return Ok(()) };
+    let (next, length) = (sidecar.head.last + 1, sidecar.head.length);
+    let at_its_end = next == walked.next && length == walked.end as u64;
+    let whole = at_its_end || (is_last && next <= walked.next && length <= walked.end as u64);
     if whole && sidecar.says(index) {
         Ok(())
     } else if whole {
         Err(format!("{} does not say what its segment holds; delete it, and it is made anew", index_name(first)))
     } else {
-        Err(format!("{name} ends too early: entry {} of {}", walked.next.saturating_sub(1), sidecar.directory.last))
+        Err(format!("{name} ends too early: entry {} of {}", walked.next.saturating_sub(1), sidecar.head.last))
     }
 }
 
@@ -143,8 +159,8 @@ fn whole(disk: &dyn Disk, first: u64, is_last: bool) -> Result<Option<u64>> {
         readable &= decoder.decode(frame.payload).is_ok();
         Ok(())
     })?;
-    let ended_early =
-        Sidecar::open(disk, &index_name(first)).is_some_and(|side| side.directory.last + 1 != walked.next);
+    let ended_early = Sidecar::open(disk, &index_name(first))
+        .is_some_and(|side| side.head.last + 1 > walked.next || (!is_last && side.head.last + 1 != walked.next));
     let fine = match walked.tail {
         Tail::Clean => true,
         Tail::Torn => is_last,
@@ -160,7 +176,7 @@ fn mend(disk: &dyn Disk, first: u64, follows: Option<u64>) -> Result<u64> {
     let mut kept = Vec::new();
     let mut next = first;
     // Of the file before it was damaged, the index knows the end.
-    let end = Sidecar::open(disk, &index_name(first)).map(|sidecar| sidecar.directory.last + 1);
+    let end = Sidecar::open(disk, &index_name(first)).map(|sidecar| sidecar.head.last + 1);
     walk::salvage(&bytes, &mut |frame, _| {
         let follows_on = frame.sequence >= next && decoder.decode(frame.payload).is_ok();
         if follows_on {

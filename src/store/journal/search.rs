@@ -30,6 +30,13 @@ pub(in crate::store) struct Wanted<'q> {
     pub(in crate::store) rows: u64,
 }
 
+impl Wanted<'_> {
+    /// Whether a segment with records of this time can have what is wanted.
+    pub(super) fn overlaps(&self, (oldest, newest): (i64, i64)) -> bool {
+        self.from.is_none_or(|from| newest >= from) && self.until.is_none_or(|until| oldest < until)
+    }
+}
+
 /// A workspace's records in one segment, and the segment.
 pub(super) struct Part {
     pub(super) block: Block,

@@ -33,7 +33,12 @@ pub(super) type Visit<'v> = &'v mut dyn FnMut(&Frame<'_>, usize) -> Result<()>;
 
 /// Walks a segment, given as a whole, from its header to its first flaw. `next` is the number that its first frame has.
 pub(super) fn walk(bytes: &[u8], next: u64, visit: Visit<'_>) -> Result<Walked> {
-    let mut walked = Walked { end: FILE_HEADER.min(bytes.len()), next, tail: Tail::Clean };
+    walk_from(bytes, FILE_HEADER, next, visit)
+}
+
+/// Walks from this place on, where a commit begins.
+pub(super) fn walk_from(bytes: &[u8], start: usize, next: u64, visit: Visit<'_>) -> Result<Walked> {
+    let mut walked = Walked { end: start.min(bytes.len()), next, tail: Tail::Clean };
     while let Some(end) = commit(bytes, &mut walked, visit)? {
         walked.end = end;
     }

@@ -58,18 +58,18 @@ fn a_pipe_that_nobody_reads_costs_lines_and_no_time() {
     let folder = tempfile::tempdir().unwrap();
     let ((path, mut reader), dropped) = (pipe(folder.path()), counter());
     let outlet = outlet(&Destination::File(path), (64, 1 << 30), &dropped);
-    let line = "x".repeat(1000);
-    // More than a pipe, a buffer and the queue hold: were one of these calls to wait, the test would never end.
+    let line = "x".repeat(10_000);
+    // The queue alone holds more than a pipe does: were one of these calls to wait, the test would never end.
     for _ in 0..2000 {
-        outlet.send(line.clone(), 1000);
+        outlet.send(line.clone(), 10_000);
     }
     let lost = dropped.get();
     assert!((1000..2000).contains(&lost), "{lost}");
     assert!(!outlet.close(Duration::from_millis(10)), "and the end does not wait for ever");
 
-    let mut whole = vec![0; 1001 * usize::try_from(2000 - lost).unwrap()];
+    let mut whole = vec![0; 10_001 * usize::try_from(2000 - lost).unwrap()];
     reader.read_exact(&mut whole).unwrap();
-    assert!(whole.chunks(1001).all(|chunk| chunk.ends_with(b"x\n")), "what was kept comes once somebody reads");
+    assert!(whole.chunks(10_001).all(|chunk| chunk.ends_with(b"x\n")), "what was kept comes once somebody reads");
     assert!(outlet.close(PATIENCE));
     assert_eq!(dropped.get(), lost);
 }

@@ -16,6 +16,8 @@ ELSEWHERE = {
     "$": {"id", "object", "created", "model"},
     "$.choices[]": {"finish_reason"},
     "$.usage": {"prompt_tokens", "completion_tokens", "total_tokens"},
+    "$.usage.prompt_tokens_details": {"cached_tokens"},
+    "$.usage.completion_tokens_details": {"reasoning_tokens"},
 }
 # Service tiers by other names: Groq's, Anthropic's and Google's.
 TIERS = {"on_demand": "default", "performance": "priority", "standard": "default", "provisioned": "scale"}
@@ -65,6 +67,8 @@ def same(value: Any, recorded: Any, path: str) -> bool:
     if path.endswith(".annotations"):
         # Those of other types stand aside, where they are judged as citations.
         return value == [annotation for annotation in recorded if annotation.get("type") == "url_citation"]
+    if path.endswith("_tokens_details"):
+        return recorded is None
     if path.endswith((".tool_calls[].id", ".reasoning_content", ".delta", ".message")):
         return not recorded
     return False

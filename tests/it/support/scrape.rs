@@ -14,7 +14,7 @@ pub struct Scrape {
 }
 
 /// One figure.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Series {
     /// As it stands there, with `_bucket`, `_sum` or `_count` for a histogram.
     pub name: String,

@@ -1,4 +1,4 @@
-//! One entry of the journal as bytes, and the header of its files.
+//! A piece of a file with its checksum, and the header of a file: entries of the journal, rows of a checkpoint, blocks of sums.
 //!
 //! ```text
 //! header  magic 8 | format 4 | first sequence number 8 | CRC-32 of the 20 bytes before 4
@@ -22,6 +22,7 @@ pub(super) const MAX_FRAMES: usize = u16::MAX as usize;
 pub(super) enum Content {
     Journal,
     Checkpoint,
+    Sums,
 }
 
 impl Content {
@@ -29,6 +30,7 @@ impl Content {
         match self {
             Self::Journal => b"PERPJRNL",
             Self::Checkpoint => b"PERPCKPT",
+            Self::Sums => b"PERPSUMS",
         }
     }
 }
