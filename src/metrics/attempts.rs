@@ -199,7 +199,7 @@ impl Attempts {
         let series = |kind| self.connections.with_label_values(&[provider.text, kind]);
         let make = || {
             // A provider's series begin together, so that the first of each kind is a rise from zero.
-            CONNECTIONS.map(series);
+            CONNECTIONS.into_iter().for_each(|kind| drop(series(kind)));
             series(kind)
         };
         self.taken.with((provider.place, place), usize::MAX, make, IntCounter::inc);
