@@ -199,7 +199,9 @@ impl Attempts {
         let series = |kind| self.connections.with_label_values(&[provider.text, kind]);
         let make = || {
             // A provider's series begin together, so that the first of each kind is a rise from zero.
-            CONNECTIONS.into_iter().for_each(|kind| drop(series(kind)));
+            for kind in CONNECTIONS {
+                series(kind);
+            }
             series(kind)
         };
         self.taken.with((provider.place, place), usize::MAX, make, IntCounter::inc);

@@ -18,10 +18,6 @@ use tokio::task::JoinHandle;
 use super::dice::Dice;
 use super::wire::{Piece, Wire};
 
-/// Each provider has slow spells of so many cases, and how slow it is then: later than what clients with hedges wait.
-const SPELL: u64 = 100;
-const SLOW: Duration = Duration::from_millis(250);
-
 /// One request in a provider's books.
 #[derive(Clone, Debug)]
 pub struct Entry {
@@ -105,7 +101,12 @@ impl Plan {
             tokens,
             cached,
             written,
-            latency: if dice.permille(100) { dice.millis(20, 120) } else { dice.millis(0, 4) },
+            // Now and then as late as a hedge waits for.
+            latency: match dice.below(1000) {
+                0..=29 => dice.millis(600, 1000),
+                30..=99 => dice.millis(20, 120),
+                _ => dice.millis(0, 4),
+            },
             pause: if dice.permille(300) { dice.millis(2, 8) } else { Duration::ZERO },
             lag: if dice.permille(200) { dice.millis(20, 120) } else { Duration::ZERO },
         }
@@ -169,9 +170,6 @@ impl Shop {
         };
         let name = u64::from(crc32fast::hash(self.name.as_bytes()));
         let mut plan = Plan::draw(&mut Dice::of(self.seed, &[ask.case, name, nth]), self.wire, ask.prompt);
-        if (ask.case / SPELL + name) % 8 == 0 {
-            plan.latency += SLOW;
-        }
         if ask.embeddings {
             (plan.tokens, plan.cached) = (0, 0);
         }
