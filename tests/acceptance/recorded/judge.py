@@ -116,9 +116,10 @@ def usage(result: Result, got: Usage | None, wanted: Usage | None) -> None:
 def booked(result: Result, wire: Wire, row: dict[str, Any], answer: Answer) -> None:
     """The ledger's row of the request. Where the provider counted nothing, the gateway estimates, which is not judged."""
     result.compare("usage", "the request in the log", row["request_id"], answer.headers.get("x-request-id"))
-    counted = wire.read(result.recording).usage
-    if counted is not None:
-        result.compare("usage", "booked tokens", row["tokens"], max(counted.total, counted.prompt + counted.completion))
+    read = wire.read(result.recording)
+    if (counted := read.usage) is not None:
+        own = max(counted.total, counted.prompt + counted.completion)
+        result.compare("usage", "booked tokens", row["tokens"], own + read.others)
 
 
 # --- embeddings --------------------------------------------------------------------------------------------------------

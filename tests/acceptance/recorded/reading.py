@@ -56,11 +56,13 @@ class Usage:
 
 @dataclass
 class Reading:
-    """What an answer means. `error` has at least `message`; `vectors` are those of embeddings."""
+    """What an answer means. `error` has at least `message`; `vectors` are those of embeddings; `others` counts tokens of other
+    models, which are billed and in no client's usage."""
 
     status: int
     choices: list[Choice] = field(default_factory=list)
     usage: Usage | None = None
+    others: int = field(default=0, repr=False)
     error: dict[str, Any] | None = None
     complete: bool = True
     vectors: list[Any] = field(default_factory=list, repr=False)
@@ -74,7 +76,7 @@ class Reading:
 
     def facts(self) -> dict[str, Any]:
         """Only the meaning, for clients in other languages."""
-        return {key: value for key, value in asdict(self).items() if key not in ("chunks", "body", "vectors")}
+        return {key: value for key, value in asdict(self).items() if key not in ("chunks", "body", "vectors", "others")}
 
 
 def loose(text: str) -> Any:

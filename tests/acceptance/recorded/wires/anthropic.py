@@ -71,7 +71,7 @@ def read(status: int, text: str, stream: bool) -> Reading:
     for block in body["content"]:
         _add_block(choice, block)
     choice.finish = FINISH[body["stop_reason"]]
-    reading.usage = _usage(body["usage"])
+    reading.usage, reading.others = _usage(body["usage"]), _others(body["usage"])
     return reading
 
 
@@ -111,7 +111,7 @@ def _read_stream(reading: Reading, text: str) -> None:
                 reading.complete = True
             case "error":
                 reading.error = event["error"]
-    reading.usage = _usage(usage)
+    reading.usage, reading.others = _usage(usage), _others(usage)
 
 
 def _add_delta(choice: Choice, call: Call | None, delta: dict[str, Any]) -> None:
@@ -124,6 +124,12 @@ def _add_delta(choice: Choice, call: Call | None, delta: dict[str, Any]) -> None
             choice.reasoning += delta["thinking"]
         case "input_json_delta" if call:
             call.arguments += delta["partial_json"]
+
+
+def _others(usage: dict[str, Any]) -> int:
+    """Tokens of the models that this one asked."""
+    steps = [step for step in usage.get("iterations") or [] if step.get("type") != "message" and step.get("model")]
+    return sum(_usage(step).total for step in steps)
 
 
 def _usage(usage: dict[str, Any]) -> Usage:

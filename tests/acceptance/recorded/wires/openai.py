@@ -203,10 +203,10 @@ def usage_of(usage: dict[str, Any] | None) -> Usage | None:
     if not (prompt or completion or reasoning):
         prompt = beside
     elif beside == reasoning or not (reasoning or heard):
-        completion += beside
+        completion, reasoning = completion + beside, reasoning or beside
     elif beside == heard:
         prompt += beside
-    elsewhere = ("prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens")
+    elsewhere = ("prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens", "num_cached_tokens")
     return Usage(
         prompt=prompt,
         completion=completion,
