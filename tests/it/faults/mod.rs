@@ -51,7 +51,8 @@ impl Stage {
 
     /// Sends a request; its answer is to be awaited.
     fn ask(&self, body: Value) -> JoinHandle<Answer> {
-        tokio::spawn(Answer::of(self.world.chat_request(self.world.client()).json(&body)))
+        let request = self.world.chat_request(self.world.client());
+        tokio::spawn(async move { Answer::of(request.json(&body)).await })
     }
 
     /// The answer when the upstream sends these bytes in reply and closes.
@@ -101,7 +102,7 @@ fn served_by_the_healthy(answer: &Answer, name: &str) {
 const STREAM_HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
 
 /// A whole answer of OpenAI's.
-const ANSWER: &str = r#"{"id":"1","object":"chat.completion","created":7,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"Hi","refusal":null},"logprobs":null,"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4}}"#;
+const ANSWER: &str = r#"{"id":"1","object":"chat.completion","created":7,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"Hi","refusal":null},"logprobs":null,"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4,"prompt_tokens_details":{"cached_tokens":0,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":0,"audio_tokens":0}}}"#;
 
 fn chunk(delta: &Value, finish: Option<&str>) -> Value {
     json!({"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": ALONE,
