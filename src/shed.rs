@@ -51,11 +51,14 @@ pub enum Resource {
     Requests,
     /// Bytes of bodies.
     Bytes,
+    /// Connections of a listener; those are closed without an answer.
+    Connections,
 }
 
 impl Shed {
     /// Every reason, for metrics that must start at zero.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
+        Self { scope: Scope::Process, resource: Resource::Connections },
         Self { scope: Scope::Process, resource: Resource::Requests },
         Self { scope: Scope::Process, resource: Resource::Bytes },
         Self { scope: Scope::Workspace, resource: Resource::Requests },
@@ -71,6 +74,7 @@ impl Shed {
         let resource = match self.resource {
             Resource::Requests => "requests",
             Resource::Bytes => "bytes",
+            Resource::Connections => "connections",
         };
         [scope, resource]
     }
@@ -81,6 +85,7 @@ impl From<Shed> for Error {
         let what = match shed.resource {
             Resource::Requests => "requests",
             Resource::Bytes => "bytes of request bodies",
+            Resource::Connections => "connections",
         };
         let error = match shed.scope {
             Scope::Process => Self::new(ErrorKind::Overloaded, format!("The gateway has too many {what} under way.")),

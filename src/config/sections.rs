@@ -113,6 +113,14 @@ pub struct Limits {
     pub max_buffered_bytes: u64,
     /// Bytes of request bodies that are held for one workspace.
     pub max_buffered_bytes_per_workspace: u64,
+    /// Connections that a listener holds open in all.
+    pub max_connections: usize,
+    /// The same from one address.
+    pub max_connections_per_address: usize,
+    /// The largest head of a request.
+    pub max_header_bytes: usize,
+    /// Bytes of a request's body per second below which it is given up.
+    pub min_body_rate: u32,
 }
 
 impl Limits {
@@ -129,6 +137,10 @@ impl Limits {
                 1 << 29,
                 1..=MANY,
             ),
+            max_connections: reader.within("limits.max_connections", 32_768, 1..=10_000_000),
+            max_connections_per_address: reader.within("limits.max_connections_per_address", 16_384, 1..=10_000_000),
+            max_header_bytes: reader.within("limits.max_header_bytes", 64 * 1024, 1024..=MIB),
+            min_body_rate: reader.within("limits.min_body_rate", 1024, 1..=1_000_000_000),
         }
     }
 }
@@ -146,6 +158,8 @@ pub struct Timeouts {
     pub idle: Duration,
     /// The whole request, all attempts included; the most a client can ask for.
     pub total: Duration,
+    /// Until the head of a client's request is in, and from when on its body must keep its pace.
+    pub head: Duration,
     /// Until the client's body is in.
     pub body: Duration,
 }
@@ -159,6 +173,7 @@ impl Timeouts {
             first_token: limit("timeouts.first_token", 120),
             idle: limit("timeouts.idle", 60),
             total: limit("timeouts.total", 600),
+            head: limit("timeouts.head", 10),
             body: limit("timeouts.body", 30),
         }
     }

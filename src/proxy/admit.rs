@@ -23,7 +23,7 @@ use crate::balance::hash;
 use crate::balance::request::Request;
 use crate::balance::stats::prefix;
 use crate::catalog::Kind;
-use crate::config::Limits;
+use crate::config::{Config, Limits, Timeouts};
 use crate::directory::Caller;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::Metrics;
@@ -127,16 +127,26 @@ impl Gateway {
     }
 }
 
-/// The one bearer token of a request; two credentials are none.
+/// The one bearer token of a request; two credentials are none, and one in the URL spoils it: it is in somebody's log by now.
 pub(super) fn bearer(session: &Session) -> Option<&str> {
     let headers = &session.req_header().headers;
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = values.next()?.to_str().ok()?;
-    if values.next().is_some() || headers.contains_key("x-api-key") {
+    if values.next().is_some() || headers.contains_key("x-api-key") || names_key(session) {
         return None;
     }
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Whether the query holds a virtual key, or something that calls itself one.
+fn names_key(session: &Session) -> bool {
+    let query = session.req_header().uri.query().unwrap_or_default();
+    query.split('&').any(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let called = ["key", "api_key", "api-key", "apikey", "access_token", "token", "authorization"];
+        value.starts_with("pk_") || called.iter().any(|called| name.eq_ignore_ascii_case(called))
+    })
 }
 
 /// The word for why a request has no one bearer token.
@@ -189,10 +199,7 @@ pub(super) async fn read_body(
     if header_text(session, "expect").is_some_and(|text| text.eq_ignore_ascii_case("100-continue")) {
         session.downstream_session.write_continue_response().await.map_err(|cause| gone(&cause))?;
     }
-    let body = collect(session, declared, limit, room);
-    let body = tokio::time::timeout(snapshot.config.timeouts.body, body)
-        .await
-        .unwrap_or_else(|_| Err(Error::new(ErrorKind::RequestTimeout, "The request body did not arrive in time.")));
+    let body = collect(session, declared, limit, room, &Pace::begin(&snapshot.config)).await;
     if body.is_err() {
         // Where this body ends is unknown; Pingora calls a broken one done, and would read the rest as the next request.
         session.set_keepalive(None);
@@ -205,10 +212,10 @@ async fn collect(
     declared: Option<usize>,
     limit: usize,
     mut room: Option<Room<'_>>,
+    pace: &Pace,
 ) -> Result<Bytes> {
     let mut hold = |bytes| room.as_mut().map_or(Ok(()), |room| room.hold(bytes));
-    let read = |cause: Box<pingora::Error>| gone(&cause);
-    let Some(first) = session.downstream_session.read_request_body().await.map_err(read)? else {
+    let Some(first) = pace.read(session, 0).await? else {
         return Ok(Bytes::new());
     };
     if first.len() > limit {
@@ -220,7 +227,7 @@ async fn collect(
     }
     let mut all = BytesMut::with_capacity(declared.unwrap_or(2 * first.len()).min(limit));
     all.extend_from_slice(&first);
-    while let Some(more) = session.downstream_session.read_request_body().await.map_err(read)? {
+    while let Some(more) = pace.read(session, all.len()).await? {
         if all.len() + more.len() > limit {
             return Err(too_large(limit));
         }
@@ -228,6 +235,38 @@ async fn collect(
         all.extend_from_slice(&more);
     }
     Ok(all.freeze())
+}
+
+/// How long a body may take.
+struct Pace {
+    began: Instant,
+    /// Until it must be whole.
+    whole: Duration,
+    /// From when on it must have come at `rate`.
+    grace: Duration,
+    /// Bytes per second.
+    rate: u32,
+}
+
+impl Pace {
+    fn begin(config: &Config) -> Self {
+        let Timeouts { head, body, .. } = config.timeouts;
+        Self { began: Instant::now(), whole: body, grace: head, rate: config.limits.min_body_rate }
+    }
+
+    /// How long after its beginning the next piece of a body may come, of which so many bytes came.
+    fn allows(&self, came: usize) -> Duration {
+        let earned = Duration::from_secs_f64(came as f64 / f64::from(self.rate.max(1)));
+        self.whole.min(self.grace.saturating_add(earned))
+    }
+
+    async fn read(&self, session: &mut Session, came: usize) -> Result<Option<Bytes>> {
+        let read = session.downstream_session.read_request_body();
+        match tokio::time::timeout_at((self.began + self.allows(came)).into(), read).await {
+            Ok(read) => read.map_err(|cause| gone(&cause)),
+            Err(_) => Err(Error::new(ErrorKind::RequestTimeout, "The request body did not arrive in time.")),
+        }
+    }
 }
 
 fn too_large(limit: usize) -> Error {

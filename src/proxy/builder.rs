@@ -16,6 +16,7 @@ use super::attempt::Attempts;
 use super::collector;
 use super::grants::Grants;
 use super::operations::Operations;
+use super::strikes::Strikes;
 use super::upstream::Upstream;
 use super::{Gateway, Snapshot};
 use crate::admin::auth::Jwt;
@@ -59,6 +60,7 @@ pub(super) struct Lasting {
     pub(super) budgets: Budgets,
     pub(super) telemetry: Telemetry,
     pub(super) live: Arc<Table>,
+    pub(super) strikes: Strikes,
 }
 
 impl Gateway {
@@ -92,6 +94,7 @@ impl Gateway {
             budgets: Budgets::default(),
             telemetry,
             live: Arc::default(),
+            strikes: Strikes::default(),
         };
         let started = Instant::now();
         let snapshot = snapshot(config, &lasting, &metrics, started)?;

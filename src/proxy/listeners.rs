@@ -6,21 +6,30 @@
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, IntoRawFd};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use pingora::apps::{HttpServerApp, HttpServerOptions, ServerApp};
+use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
 use pingora::protocols::Stream;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::v2::server::H2Options;
 use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
 use pingora::server::{Fds, ListenFds, ShutdownWatch};
 use pingora::services::Service;
 use pingora::services::listening;
 
+use super::door::{self, Crowd};
 use super::life::{Life, What};
 use super::{Gateway, Listener, Planes};
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handover::wire::Addresses;
+use crate::shed::{Resource, Scope, Shed};
+
+/// Bytes that tell HTTP/2 from HTTP/1.
+const PREFACE: usize = 24;
+const TOO_MANY_CONNECTIONS: Shed = Shed { scope: Scope::Process, resource: Resource::Connections };
 
 /// The listening sockets of a process.
 pub struct Listeners {
@@ -122,10 +131,13 @@ impl Door {
         sockets.add(address.clone(), socket.into_raw_fd());
         let mut proxy = http_proxy(conf, Listener { gateway: Arc::clone(gateway), planes: bound.planes });
         let mut options = HttpServerOptions::default();
-        options.h2c = gateway.config().server.h2c;
+        let config = gateway.config();
+        options.h2c = config.server.h2c;
+        options.h2_idle_timeout = Some(config.server.max_keepalive);
         proxy.server_options = Some(options);
         let life = Arc::clone(&gateway.life);
-        let keeper = Doorkeeper { proxy: Arc::new(proxy), life: Arc::clone(&life) };
+        let server = Arc::new(HeadGuard { proxy: Arc::new(proxy), gateway: Arc::clone(gateway) });
+        let keeper = Doorkeeper { server, crowd: Arc::default(), life: Arc::clone(&life) };
         let mut service = listening::Service::new(format!("perpetuo on {address}"), keeper);
         service.add_tcp(&address);
         Ok(Self { service, sockets: Arc::new(sockets.into()), life })
@@ -143,22 +155,72 @@ impl Service for Door {
     }
 }
 
-/// Counts connections, and keeps the idle ones until they are to be closed: Pingora closes them with the listener, and a client
-/// that just then sends another request would lose it.
+/// Counts connections, turns away what is too many, and keeps the idle ones until they are to be closed: Pingora closes them with the
+/// listener, and a client that just then sends another request would lose it.
 struct Doorkeeper {
-    proxy: Arc<HttpProxy<Listener>>,
+    server: Arc<HeadGuard>,
+    crowd: Arc<Crowd>,
     life: Arc<Life>,
 }
 
 #[async_trait]
 impl ServerApp for Doorkeeper {
-    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+    async fn process_new(self: &Arc<Self>, mut stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let _counted = self.life.count(What::Connections);
-        self.proxy.process_new(stream, shutdown).await
+        let config = self.server.gateway.config();
+        let address = stream.get_socket_digest().and_then(|digest| Some(digest.peer_addr()?.as_inet()?.ip()));
+        let Some(_pass) = self.crowd.enter(address, &config.limits) else {
+            self.server.gateway.metrics.access.shed(TOO_MANY_CONNECTIONS);
+            return None;
+        };
+        if self.server.proxy.server_options.as_ref().is_some_and(|options| options.h2c) {
+            // Pingora looks whether HTTP/2 is spoken, and would wait for ever; what was seen is there to be read again.
+            let peeked = tokio::time::timeout(config.timeouts.head, stream.try_peek(&mut [0; PREFACE])).await;
+            peeked.ok()?.ok()?;
+        }
+        drop(config);
+        self.server.process_new(stream, shutdown).await
     }
 
     async fn cleanup(&self) {
         self.life.hung_up().await;
+        self.server.http_cleanup().await;
+    }
+}
+
+/// The proxy, with a deadline for each head of HTTP/1.
+struct HeadGuard {
+    proxy: Arc<HttpProxy<Listener>>,
+    gateway: Arc<Gateway>,
+}
+
+#[async_trait]
+impl HttpServerApp for HeadGuard {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        if session.is_http2() {
+            return self.proxy.process_new_http(session, shutdown).await;
+        }
+        let config = self.gateway.config();
+        // A connection that has served a request may be idle before the next one.
+        let idle = session.get_keepalive_reuses_remaining().map_or(Duration::ZERO, |_| config.server.max_keepalive);
+        let patience = config.timeouts.head.saturating_add(idle);
+        drop(config);
+        door::with_head_in(patience, self.proxy.process_new_http(session, shutdown)).await
+    }
+
+    fn h2_options(&self) -> Option<H2Options> {
+        self.proxy.h2_options()
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        self.proxy.server_options()
+    }
+
+    async fn http_cleanup(&self) {
         self.proxy.http_cleanup().await;
     }
 }

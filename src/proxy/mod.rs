@@ -13,7 +13,9 @@ mod builder;
 mod collector;
 mod commit;
 mod context;
+mod door;
 mod figures;
+mod framing;
 mod grants;
 mod life;
 mod listeners;
@@ -24,6 +26,7 @@ mod routes;
 mod serve;
 mod server;
 mod stream;
+mod strikes;
 mod takeover;
 mod tell;
 mod upstream;
@@ -34,7 +37,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use axum::body::HttpBody;
-use http::{Request, header};
+use http::{Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use jiff::Timestamp;
 use pingora::http::ResponseHeader;
@@ -119,6 +122,7 @@ impl Gateway {
         session.set_pipelining_enabled(true);
         // A client that reads nothing must not hold an answer, and the provider behind it, for ever.
         session.set_write_timeout(Some(snapshot.config.timeouts.total));
+        framing::check(session, &snapshot.config.limits).inspect_err(|_| session.set_keepalive(None))?;
         let planes = Planes { console: planes.console && snapshot.config.admin.console, ..planes };
         let (route, method) = Route::find(session.req_header().uri.path(), planes)?;
         let route = context.route.insert(route).clone();
@@ -135,7 +139,7 @@ impl Gateway {
             Route::Health => health(session, context).await,
             Route::Ready => self.ready(session, context).await,
             Route::Metrics => self.render_metrics(session, context).await,
-            Route::Admin => admin(session, context, &snapshot, &self.metrics).await,
+            Route::Admin => self.admin(session, context, &snapshot).await,
         }
     }
 
@@ -201,15 +205,36 @@ impl Gateway {
         respond::own(session, context, 200, "text/plain; version=0.0.4; charset=utf-8", text).await
     }
 
+    async fn admin(&self, session: &mut Session, context: &mut RequestContext, snapshot: &Snapshot) -> Result<()> {
+        let answer = ask_admin(session, snapshot).await?;
+        figures::admin_answered(session, answer.status(), &self.metrics);
+        if answer.status() == StatusCode::UNAUTHORIZED {
+            self.slow_down(session).await;
+        }
+        admin_answer(session, context, answer).await
+    }
+
     /// Answers an error. Returns whether the client's connection can be used again.
     async fn fail(&self, session: &mut Session, context: &mut RequestContext, error: Error) -> bool {
         context.client_gone |= error.kind() == ErrorKind::ClientGone;
         if error.kind() == ErrorKind::Internal {
             tracing::error!(request_id = %context.request_id, cause = error.cause(), "request failed");
         }
+        if error.kind() == ErrorKind::InvalidApiKey {
+            self.slow_down(session).await;
+        }
         let reusable = respond::error(session, context, &error).await;
         context.error = Some(error);
         reusable
+    }
+
+    /// Makes a refused credential wait for its answer, where its address or its like was refused too often.
+    async fn slow_down(&self, session: &Session) {
+        let address = session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip());
+        let wait = self.lasting.strikes.refused(address, admit::bearer(session), self.now().0);
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
     }
 
     /// Books a request: the one place where the ledger learns of it. A success is booked before its last byte goes out, so
@@ -259,6 +284,7 @@ impl ProxyHttp for Listener {
     type CTX = RequestContext;
 
     fn new_ctx(&self) -> RequestContext {
+        door::head_is_in();
         let under_way = Some(self.gateway.life.count(What::Requests));
         RequestContext { under_way, ..RequestContext::begin() }
     }
@@ -354,13 +380,8 @@ async fn health(session: &mut Session, context: &mut RequestContext) -> Result<(
     json(session, context, 200, &serde_json::json!({ "status": "ok", "timestamp": timestamp })).await
 }
 
-/// Hands an admin request to the admin router, and its answer back.
-async fn admin(
-    session: &mut Session,
-    context: &mut RequestContext,
-    snapshot: &Snapshot,
-    metrics: &Metrics,
-) -> Result<()> {
+/// Hands an admin request to the admin router.
+async fn ask_admin(session: &mut Session, snapshot: &Snapshot) -> Result<Response<axum::body::Body>> {
     let body = admit::read_body(session, snapshot, MAX_ADMIN_BODY, None).await?;
     let head = session.req_header();
     let mut request = Request::builder().method(head.method.clone()).uri(head.uri.clone());
@@ -368,10 +389,17 @@ async fn admin(
         *headers = head.headers.clone();
     }
     let request = request.body(axum::body::Body::from(body)).map_err(Error::internal)?;
-    let answer = snapshot.admin.clone().oneshot(request).await.map_err(Error::internal)?;
+    snapshot.admin.clone().oneshot(request).await.map_err(Error::internal)
+}
+
+/// Hands its answer back.
+async fn admin_answer(
+    session: &mut Session,
+    context: &mut RequestContext,
+    answer: Response<axum::body::Body>,
+) -> Result<()> {
     let (parts, body) = answer.into_parts();
     context.status = parts.status.as_u16();
-    figures::admin_answered(session, parts.status, metrics);
     let mut head = ResponseHeader::build(parts.status, Some(8)).map_err(Error::internal)?;
     for (name, value) in parts.headers.iter().filter(|(name, _)| *name != header::CONTENT_LENGTH) {
         head.insert_header(name.clone(), value.clone()).map_err(Error::internal)?;

@@ -314,8 +314,9 @@ async fn a_reload_turns_the_log_off_and_on_under_a_running_gateway() {
     assert_eq!(lines.iter().map(|line| &line["request_id"]).collect::<Vec<_>>(), ["seen"]);
 }
 
+/// A blocked pipe of the access log blocks no request; what is dropped is counted.
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_are_served_while_nobody_reads_the_pipe_that_the_log_goes_to() {
+async fn fault_81_log_pipe_blocked() {
     let dir = tempfile::TempDir::new().unwrap();
     let pipe = dir.path().join("pipe");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());

@@ -126,8 +126,9 @@ fn futures_of_zeros() -> impl tokio_stream::Stream<Item = std::io::Result<Vec<u8
     tokio_stream::iter((0..40).map(|_| Ok(vec![b' '; 64 * 1024])))
 }
 
+/// A model name of line ends, `../`, `%00` or ten thousand letters never becomes a path or a header: 400 or 404.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_model_name_never_becomes_a_path_or_a_header() {
+async fn fault_60_hostile_model_name() {
     let (world, openai) = open().await;
     let names = [
         "openai/gpt\r\nX-Evil: 1",
@@ -206,8 +207,9 @@ async fn a_wrong_method_or_path_says_so() {
     goes_on(&world, &openai).await;
 }
 
+/// No key, a malformed one, two, or one in `x-api-key` beside `Authorization`: 401 with one constant text.
 #[tokio::test(flavor = "multi_thread")]
-async fn only_one_well_formed_credential_opens_the_door() {
+async fn fault_64_more_than_one_credential() {
     let (world, openai) = open().await;
     let key = world.key.clone();
     let bearer = |text: &str| ("authorization", text.to_owned());
@@ -337,8 +339,9 @@ async fn garbage_on_the_wire_ends_its_connection_and_nothing_else() {
     goes_on(&world, &openai).await;
 }
 
+/// What follows a broken or refused body is never taken for a request.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_follows_a_broken_body_is_never_taken_for_a_request() {
+async fn fault_50_after_a_broken_body() {
     let (world, openai) = open().await;
     let smuggled = format!("GET /v1/models HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n", world.key);
     let head =
@@ -366,8 +369,9 @@ async fn what_follows_a_broken_body_is_never_taken_for_a_request() {
     goes_on(&world, &openai).await;
 }
 
+/// A head of 2 MB or of 2,000 headers is refused; the gateway goes on.
 #[tokio::test(flavor = "multi_thread")]
-async fn huge_and_countless_headers_are_refused() {
+async fn fault_62_huge_and_countless_headers() {
     let (world, openai) = open().await;
     let body = hello("gpt-4o").to_string();
     let mut many = String::new();

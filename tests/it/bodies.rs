@@ -222,8 +222,9 @@ async fn a_body_that_is_declared_too_large_is_refused_before_it_is_sent() {
     assert_eq!(world.chat(&hello("gpt-4o")).await.status, 200, "a new connection is as good as ever");
 }
 
+/// A body of unknown length is refused with 413 as soon as it is too large, and not held.
 #[tokio::test]
-async fn a_chunked_body_is_refused_as_soon_as_it_is_too_large() {
+async fn fault_52_endless_chunked_body() {
     let (world, simulator) = capped().await;
     let mut client = RawClient::connect(world.address()).await;
     client.send_chat_head(&world.key, "transfer-encoding: chunked\r\n").await;
@@ -253,8 +254,9 @@ async fn a_body_that_is_too_large_is_refused_over_http2_as_well() {
     assert_eq!(simulator.seen().len(), 2);
 }
 
+/// `Expect: 100-continue` from a client that may send gets its 100.
 #[tokio::test]
-async fn a_client_that_asks_first_is_told_to_go_on() {
+async fn fault_49_expect_continue() {
     let (world, simulator) = capped().await;
     let body = hello("gpt-4o").to_string();
     let mut client = RawClient::connect(world.address()).await;
@@ -269,8 +271,9 @@ async fn a_client_that_asks_first_is_told_to_go_on() {
     assert_eq!(simulator.seen()[0].header("expect"), None);
 }
 
+/// `Expect: 100-continue` without a valid key, or with too large a body, is refused without a 100.
 #[tokio::test]
-async fn a_client_that_asks_first_and_may_not_is_told_so_at_once() {
+async fn fault_49_expect_continue_refused() {
     let (world, simulator) = capped().await;
     for (key, length, status) in [("pk_wrong", 100, 401), (world.key.as_str(), 20_000_000, 413)] {
         let mut client = RawClient::connect(world.address()).await;
@@ -281,8 +284,9 @@ async fn a_client_that_asks_first_and_may_not_is_told_so_at_once() {
     assert_eq!(simulator.connections(), 0);
 }
 
+/// A body that is not in by `timeouts.body` is given up: 408.
 #[tokio::test]
-async fn a_body_that_comes_too_slowly_is_given_up() {
+async fn fault_48_body_over_its_deadline() {
     let (world, simulator) = capped().await;
     let mut client = RawClient::connect(world.address()).await;
     client.send_chat_head(&world.key, "content-length: 1000\r\n").await;

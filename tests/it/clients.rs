@@ -45,8 +45,9 @@ async fn cancelled(world: &World, simulator: &Simulator, left: Instant, story: &
     seen[0].clone()
 }
 
+/// A client that leaves while it waits cancels its provider within a second; booked as 499.
 #[tokio::test]
-async fn a_client_that_leaves_before_the_head_cancels_its_provider() {
+async fn fault_45_client_leaves_while_waiting() {
     for http2 in [false, true] {
         for body in [hello("gpt-4o"), hello_stream("gpt-4o")] {
             for step in [Step::Hang, Step::HangAfterHead] {
@@ -68,8 +69,9 @@ async fn a_client_that_leaves_before_the_first_content_cancels_its_provider() {
     }
 }
 
+/// A client that leaves a stream cancels its provider within a second; what passed is booked.
 #[tokio::test]
-async fn a_client_that_leaves_in_the_middle_cancels_its_provider() {
+async fn fault_45_client_leaves_a_stream() {
     for (down, up) in [(false, false), (false, true), (true, false), (true, true)] {
         let story = format!("HTTP/2 down: {down}, up: {up}");
         let (world, simulator) = stage(up, Step::Stall { after_events: 3 }).await;
@@ -147,8 +149,9 @@ async fn a_client_that_leaves_in_its_own_body_reaches_nobody() {
     assert_eq!(world.booking().await.status, 200);
 }
 
+/// A client that closes its sending side counts as gone: clients of this API never do so and go on reading, and tokens cost money.
 #[tokio::test]
-async fn a_client_that_closes_its_sending_side_counts_as_gone() {
+async fn fault_46_half_close() {
     let (world, simulator) = stage(false, Step::Hang).await;
     let mut client = RawClient::connect(world.address()).await;
     let body = hello("gpt-4o").to_string();
@@ -187,8 +190,9 @@ async fn fifty_streams_at_once_are_all_served_and_booked() {
     }
 }
 
+/// A client that reads nothing holds its provider back, and not for ever.
 #[tokio::test]
-async fn a_client_that_reads_nothing_does_not_hold_its_provider_for_ever() {
+async fn fault_47_slow_reader() {
     // More than all buffers on the way can hold.
     let event =
         format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{}\"}}}}]}}\n\n", "x".repeat(1_000_000));

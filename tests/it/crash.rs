@@ -134,18 +134,21 @@ async fn crash_loop(durability: &str, seed: u64) {
     );
 }
 
+/// `kill -9` at random moments: the store opens, nothing that a report showed is lost, nothing is there twice.
 #[tokio::test(flavor = "multi_thread")]
-async fn kill_9_at_random_moments_loses_nothing_that_a_report_showed() {
+async fn fault_71_kill_9() {
     crash_loop("batch", 1).await;
 }
 
+/// The same with `durability = "sync"`: every answer that was whole is in the ledger.
 #[tokio::test(flavor = "multi_thread")]
-async fn kill_9_at_random_moments_loses_no_answer_that_was_whole_where_answers_wait_for_the_disk() {
+async fn fault_71_kill_9_with_sync() {
     crash_loop("sync", 2).await;
 }
 
+/// A damaged store is refused with what to do, and that brings the bill back; nothing is deleted in silence.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_store_is_refused_with_what_to_do_and_that_brings_the_bill_back() {
+async fn fault_73_damaged_store() {
     let mut gateway = Furnished::start(Behaviour::new("openai")).await;
     for _ in 0..3 {
         gateway.site.chat(&gateway.key, hello("openai/gpt-4o")).await.unwrap().text().await.unwrap();

@@ -144,8 +144,9 @@ async fn falls_over(failures: Vec<(&'static str, Step, &'static str)>, stream: b
     }
 }
 
+/// 400, 404, 413 and 422 are told at once with the provider's words; nobody else is asked.
 #[tokio::test]
-async fn what_the_provider_refuses_for_good_is_told_at_once() {
+async fn fault_33_refused_for_good() {
     let Pair { world, first, second } = Pair::start().await;
     for status in [400, 404, 413, 422] {
         for body in [hello("gpt-4"), hello_stream("gpt-4")] {
@@ -165,8 +166,9 @@ async fn what_the_provider_refuses_for_good_is_told_at_once() {
     assert!(second.seen().is_empty(), "nobody else was asked");
 }
 
+/// A refused provider key is not mistaken for a bad virtual key, and nothing of the provider's text about it is repeated.
 #[tokio::test]
-async fn a_refused_provider_key_is_not_mistaken_for_the_clients() {
+async fn fault_32_provider_key_is_not_the_clients() {
     for status in [401, 403] {
         let Pair { world, first, second } = Pair::start().await;
         first.then([error_body(status)]);

@@ -16,6 +16,7 @@ mod clients;
 mod console;
 mod crash;
 mod fallback;
+mod faults;
 mod layout;
 mod lifecycle;
 mod lifecycle_deploy;

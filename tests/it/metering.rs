@@ -524,8 +524,9 @@ async fn what_never_reached_a_provider_costs_nothing_and_is_still_answered_for()
     assert!(openai.seen().is_empty());
 }
 
+/// A request id that a client repeats makes nothing free: each attempt is booked once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_request_id_that_a_client_repeats_makes_nothing_free() {
+async fn fault_70_repeated_request_id() {
     let world = World::plain().await;
     let openai = simulator(Behaviour::new("openai")).await;
     world.add("openai", &openai, |_| ());

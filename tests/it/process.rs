@@ -157,6 +157,10 @@ impl Process {
         assert!(sent.success());
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub async fn exit(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -186,7 +190,7 @@ impl Process {
     }
 
     /// What stands behind a label in what the first start printed.
-    fn printed(&self, label: &str) -> String {
+    pub fn printed(&self, label: &str) -> String {
         self.out.wait_for("Chat:");
         let out = self.out.all();
         let line = out.lines().find_map(|line| line.trim().strip_prefix(label)).unwrap_or_else(|| panic!("{out}"));
@@ -407,8 +411,9 @@ fn the_demo_walks_through_everything_and_ends() {
     assert!(bill["total_tokens"].as_u64().unwrap() > 0 && bill["total_cost"].as_f64().unwrap() > 0.0, "{bill}");
 }
 
+/// A reload with an invalid configuration is refused as a whole; the old one stays.
 #[tokio::test(flavor = "multi_thread")]
-async fn sighup_takes_a_good_file_and_refuses_a_bad_one() {
+async fn fault_78_invalid_configuration() {
     let gateway = Furnished::start(Behaviour::new("openai")).await;
     let strategy = async || {
         let answer = gateway.site.chat(&gateway.key, hello("openai/gpt-4o")).await.unwrap();
@@ -481,8 +486,9 @@ async fn kill_9_in_the_middle_of_traffic_loses_nothing_that_was_booked() {
     assert!(before <= really, "nothing is billed that the provider did not give");
 }
 
+/// A second process over the same data is refused with a clear text.
 #[tokio::test(flavor = "multi_thread")]
-async fn two_processes_never_share_a_data_directory() {
+async fn fault_74_store_opened_twice() {
     let site = Site::new();
     let first = site.serve().await;
     let output = Site::new().serve_over(&site.data_dir());

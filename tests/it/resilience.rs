@@ -115,8 +115,9 @@ async fn in_an_outage_retries_run_out_and_sdks_are_told_not_to_add_theirs() {
     assert_eq!(told, Some(1), "the upstream's error is the answer, after one attempt");
 }
 
+/// A provider's 401 is told at once as `provider_key_invalid`, and its credential is out until it is changed.
 #[tokio::test]
-async fn a_refused_credential_is_out_until_it_is_changed() {
+async fn fault_32_provider_key_refused() {
     let (world, simulators) = world_of(&["first", "second"]).await;
     simulators[0].then([Step::status(401)]);
     assert_eq!(world.chat(&hello("gpt-4o")).await.code(), "provider_key_invalid");

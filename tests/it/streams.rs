@@ -114,8 +114,9 @@ async fn the_client_reads_each_event_before_the_provider_writes_the_next() {
     }
 }
 
+/// A character cut between two reads reaches the client as it was: events are forwarded when they are whole.
 #[tokio::test]
-async fn an_event_in_pieces_is_forwarded_when_it_is_whole() {
+async fn fault_08_utf8_split_over_reads() {
     let (hand, world) = (Hand::start().await, World::plain().await);
     world.add_at("openai", &hand.url(), |_| ());
     let asked = tokio::spawn(EventStream::of(world.chat_request(world.client()).json(&hello_stream("gpt-4o"))));
@@ -154,8 +155,9 @@ async fn a_stream_has_the_head_that_clients_and_proxies_expect() {
     }
 }
 
+/// The gateway asks for usage whether or not the client did, books it, and shows it only to who asked.
 #[tokio::test]
-async fn usage_is_shown_to_who_asks_and_booked_for_everyone() {
+async fn fault_18_usage_that_the_client_did_not_ask_for() {
     for (provider, model) in DIALECTS {
         for http2 in [false, true] {
             for asked in [false, true] {
@@ -286,8 +288,9 @@ fn long_event(bytes: usize) -> Step {
     }
 }
 
+/// An event of 10 MB goes through.
 #[tokio::test]
-async fn an_event_of_ten_megabytes_goes_through() {
+async fn fault_12_event_of_ten_megabytes() {
     let (world, simulator) = stage("openai").await;
     simulator.then([long_event(10_000_000)]);
     let events = open(&world, false, &hello_stream("gpt-4o")).await.rest().await;
@@ -295,8 +298,9 @@ async fn an_event_of_ten_megabytes_goes_through() {
     assert_eq!(events.last().unwrap(), "[DONE]");
 }
 
+/// An event over `limits.max_event_bytes` ends the stream with an error event; its bytes are not held.
 #[tokio::test]
-async fn an_event_above_the_limit_ends_the_stream_with_an_error() {
+async fn fault_12_event_over_the_limit() {
     let simulator = Simulator::start(Behaviour::new("acme").script([long_event(100_000)])).await.unwrap();
     let world = World::start(|config| config.limits.max_event_bytes = 64 * 1024).await;
     world.add("openai", &simulator, |_| ());
@@ -319,8 +323,9 @@ async fn a_whole_answer_above_the_limit_falls_over() {
     assert_eq!((answer.status, answer.provider(), answer.attempts()), (200, "groq", 2), "{}", answer.text());
 }
 
+/// A stream that told its finish and not `[DONE]` is completed with it, and is a success.
 #[tokio::test]
-async fn a_provider_that_says_no_done_but_finished_is_completed() {
+async fn fault_07_no_done_after_a_finish() {
     let (hand, world) = (Hand::start().await, World::plain().await);
     world.add_at("openai", &hand.url(), |_| ());
     let asked = tokio::spawn(EventStream::of(world.chat_request(world.client()).json(&hello_stream("gpt-4o"))));

@@ -142,8 +142,9 @@ fn routes_of(party: &Party) -> Vec<(Method, String, Option<Value>)> {
     ]
 }
 
+/// The tenant comes from the token and not from the path: another tenant's workspace is a 404.
 #[tokio::test(flavor = "multi_thread")]
-async fn another_tenants_workspace_does_not_exist() {
+async fn fault_61_other_tenants_workspace() {
     let world = World::plain().await;
     let (ours, theirs) = (Party::settle(&world, "ours").await, Party::settle(&world, "theirs").await);
     let before = get(&world, &ours.token, &ours.at("/providers")).await;
@@ -190,8 +191,9 @@ async fn a_workspace_token_rules_its_own_house_and_nothing_else() {
     assert_eq!(data_plane.status, 401, "an admin token is no virtual key");
 }
 
+/// A revoked key is refused at the very next request.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_revoked_key_is_refused_at_the_very_next_request() {
+async fn fault_79_key_revoked() {
     let world = World::plain().await;
     let ours = Party::settle(&world, "ours").await;
     for revoke in [true, false] {

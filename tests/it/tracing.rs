@@ -240,8 +240,9 @@ async fn what_a_collector_refuses_is_dropped_counted_and_not_sent_again() {
     assert_eq!(collector.posts.borrow_and_update().len(), 2);
 }
 
+/// A trace collector that is down or never answers costs a request nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collector_that_is_down_or_never_answers_costs_a_request_nothing() {
+async fn fault_81_collector_down() {
     let silent = Hand::start().await;
     let down = format!("http://{}", free_address());
     for url in [silent.url(), down] {

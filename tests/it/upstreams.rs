@@ -27,8 +27,9 @@ async fn answered(asked: tokio::task::JoinHandle<Answer>) -> Answer {
     within("the answer", asked).await.unwrap()
 }
 
+/// A kept connection that the provider has closed is replaced by a new one; that costs no attempt.
 #[tokio::test]
-async fn a_kept_connection_that_the_provider_closed_costs_no_attempt() {
+async fn fault_37_kept_connection_closed_by_the_provider() {
     let (hand, world) = (Hand::start().await, World::plain().await);
     world.add_at("openai", &hand.url(), |_| ());
     let first = ask(&world);
@@ -124,8 +125,9 @@ async fn an_answer_that_comes_before_the_body_was_taken_is_heard() {
     }
 }
 
+/// Informational heads before the answer are passed over and not handed on.
 #[tokio::test]
-async fn informational_answers_are_passed_over() {
+async fn fault_35_informational_heads() {
     let (hand, world) = (Hand::start().await, World::plain().await);
     world.add_at("openai", &hand.url(), |_| ());
     let asked = ask(&world);
@@ -138,8 +140,9 @@ async fn informational_answers_are_passed_over() {
     assert_eq!(answer.header("link"), "");
 }
 
+/// A page, broken JSON, an unknown shape or an error under status 200 counts as a failure: the next provider is asked.
 #[tokio::test]
-async fn what_is_no_answer_under_200_falls_over() {
+async fn fault_25_no_answer_under_200() {
     let zipped = Step::Status {
         status: 200,
         headers: vec![("content-encoding".to_owned(), "gzip".to_owned())],
@@ -171,8 +174,9 @@ async fn what_is_no_answer_under_200_falls_over() {
     }
 }
 
+/// A redirect is not followed: 502.
 #[tokio::test]
-async fn a_redirect_is_never_followed() {
+async fn fault_34_redirect() {
     let (first, elsewhere) = (simulator("first").await, simulator("elsewhere").await);
     let world = World::plain().await;
     world.add("openai", &first, |_| ());
@@ -186,8 +190,9 @@ async fn a_redirect_is_never_followed() {
     assert_eq!(elsewhere.connections(), 0);
 }
 
+/// A certificate of an unknown authority or for another name, or no TLS at all: nothing is sent, least of all in clear.
 #[tokio::test]
-async fn a_provider_that_can_not_prove_who_it_is_gets_nothing() {
+async fn fault_39_tls_without_proof() {
     let (known, unknown) = (Authority::new(), Authority::new());
     let plain = simulator("plain").await;
     let stranger = unknown.simulator("localhost", &["h2", "http/1.1"], Behaviour::new("stranger")).await;
@@ -203,8 +208,9 @@ async fn a_provider_that_can_not_prove_who_it_is_gets_nothing() {
     }
 }
 
+/// A refused connection is a failed attempt: the next provider is asked, and nothing is billed.
 #[tokio::test]
-async fn a_provider_that_nobody_answers_for_is_passed_over() {
+async fn fault_38_connection_refused() {
     let (second, world) = (simulator("second").await, World::plain().await);
     let id = world.add_at("openai", &format!("http://{}", free_address()), |_| ());
     let alone = world.chat(&hello("gpt-4o")).await;
@@ -221,8 +227,9 @@ async fn a_provider_that_nobody_answers_for_is_passed_over() {
     assert_eq!(failed.usage.total_tokens(), 0, "nothing was sent");
 }
 
+/// A TLS handshake that stalls ends at `timeouts.tls`; the next provider is asked.
 #[tokio::test]
-async fn a_provider_that_takes_no_connection_is_given_up_in_time() {
+async fn fault_39_tls_handshake_that_stalls() {
     let (second, world) = (
         simulator("second").await,
         World::start(|config| {

@@ -61,8 +61,9 @@ fn nothing_is_minted_that_would_be_refused() {
     assert_eq!(refused(Role::Workspace, &[], HOUR), "workspaces");
 }
 
+/// Admin tokens: expired, not yet valid, another issuer or audience, a missing claim: refused.
 #[test]
-fn every_claim_that_is_wrong_or_missing_is_refused() {
+fn fault_67_wrong_or_missing_claims() {
     let jwt = jwt(JWT_SECRET);
     assert!(accepts(&jwt, &hs256(&claims())));
     assert!(accepts(&jwt, &hs256(&with("aud", json!(["other", "perpetuo-admin"])))));
@@ -95,8 +96,9 @@ fn every_claim_that_is_wrong_or_missing_is_refused() {
     }
 }
 
+/// Admin tokens: `alg` of `none` or another family, `kid`, `jku`, `x5u`: the token decides nothing.
 #[test]
-fn the_algorithm_is_ours_and_not_the_tokens() {
+fn fault_67_algorithm_and_key_of_the_token() {
     let jwt = jwt(JWT_SECRET);
     let good = hs256(&claims());
     let [head, body, signature] = good.split('.').collect::<Vec<_>>().try_into().unwrap();
@@ -121,8 +123,9 @@ fn the_algorithm_is_ours_and_not_the_tokens() {
     ));
 }
 
+/// Admin tokens: another secret, a doubled claim, a huge token: refused.
 #[test]
-fn another_secret_a_doubled_claim_and_a_huge_token_are_refused() {
+fn fault_67_doubled_and_huge() {
     let other = jwt("another secret of thirty-two bytes or so");
     let token = other.mint(Role::Admin, &[], HOUR, now()).unwrap();
     let jwt = jwt(JWT_SECRET);
@@ -138,8 +141,9 @@ fn another_secret_a_doubled_claim_and_a_huge_token_are_refused() {
     }
 }
 
+/// Admin tokens: every refusal is a 401 with the same text.
 #[tokio::test]
-async fn every_refusal_reads_the_same() {
+async fn fault_67_one_text() {
     let world = World::new();
     let request = |value: &[&str]| {
         let mut request = http::Request::get("/workspaces");

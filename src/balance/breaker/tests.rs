@@ -17,8 +17,9 @@ fn opened(at: u64) -> Breaker {
     breaker
 }
 
+/// A provider that comes back is probed by one request at a time.
 #[test]
-fn five_failures_open_it_and_one_probe_at_a_time_decides() {
+fn fault_76_probes_one_at_a_time() {
     let breaker = opened(0);
     assert_eq!(breaker.enter(Moment(OPEN_MS - 1)), None);
     assert_eq!(breaker.enter(Moment(OPEN_MS)), Some(Pass::Probe));
@@ -42,8 +43,9 @@ fn each_failed_probe_doubles_the_wait_up_to_five_minutes_and_a_success_halves_it
     }
 }
 
+/// Its traffic comes back step by step: no herd.
 #[test]
-fn traffic_comes_back_one_two_four_at_a_time() {
+fn fault_76_slow_start() {
     let breaker = opened(0);
     assert_eq!(breaker.enter(Moment(OPEN_MS)), Some(Pass::Probe));
     breaker.success(Pass::Probe, Moment(OPEN_MS));

@@ -94,6 +94,23 @@ impl Call {
         .await;
     }
 
+    /// Sends bytes that the peer may have stopped to take.
+    pub async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.stream.write_all(bytes.as_ref()).await.is_ok()
+    }
+
+    /// Reads so many bytes, whatever they are.
+    pub async fn take(&mut self, count: usize) -> Vec<u8> {
+        let mut taken = vec![0; count];
+        within("bytes", self.stream.read_exact(&mut taken)).await.unwrap();
+        taken
+    }
+
+    /// Breaks the connection: a reset instead of an end.
+    pub fn reset(self) {
+        self.stream.set_zero_linger().unwrap();
+    }
+
     /// Waits until the peer closes the connection.
     pub async fn closed(mut self) {
         let mut rest = Vec::new();

@@ -188,10 +188,15 @@ impl World {
 
     /// A token for the admin API.
     pub fn admin_token(&self, role: Role, workspaces: &[String]) -> String {
+        self.admin_token_from(role, workspaces, Timestamp::now())
+    }
+
+    /// The same, made at this moment.
+    pub fn admin_token_from(&self, role: Role, workspaces: &[String], now: Timestamp) -> String {
         let config = self.gateway.config();
         let secret = jwt_secret(&config).unwrap();
         let jwt = Jwt::new(&secret, &config.jwt.issuer, &config.jwt.audience, config.jwt.max_ttl);
-        jwt.mint(role, workspaces, Duration::from_secs(3600), Timestamp::now()).unwrap()
+        jwt.mint(role, workspaces, Duration::from_secs(3600), now).unwrap()
     }
 
     /// Another workspace with a key: its id and the key.

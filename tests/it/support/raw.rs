@@ -80,6 +80,14 @@ impl RawClient {
         String::from_utf8(read).unwrap()
     }
 
+    /// Reads all that comes until the gateway closes the connection.
+    pub async fn rest(&mut self) -> String {
+        let mut rest = Vec::new();
+        // A reset is a close, too.
+        let _ = within("the gateway's close", self.stream.read_to_end(&mut rest)).await;
+        String::from_utf8_lossy(&rest).into_owned()
+    }
+
     /// Whether the gateway closes the connection now, having sent nothing more.
     pub async fn is_closed(&mut self) -> bool {
         let mut rest = Vec::new();

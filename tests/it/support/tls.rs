@@ -38,8 +38,20 @@ impl Authority {
 
     /// A simulated provider with a certificate for `host` that speaks these protocols (`h2`, `http/1.1`).
     pub async fn simulator(&self, host: &str, protocols: &[&str], behaviour: Behaviour) -> Simulator {
-        let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        self.certified(params, protocols, behaviour).await
+    }
+
+    /// The same over HTTP/1.1 with a certificate that holds from one year to another.
+    pub async fn simulator_valid(&self, host: &str, years: (i32, i32), behaviour: Behaviour) -> Simulator {
+        let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(years.0, 1, 1);
+        params.not_after = rcgen::date_time_ymd(years.1, 1, 1);
+        self.certified(params, &["http/1.1"], behaviour).await
+    }
+
+    async fn certified(&self, params: CertificateParams, protocols: &[&str], behaviour: Behaviour) -> Simulator {
+        let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let mut server = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))

@@ -1,0 +1,365 @@
+//! Faults 25 to 44: the head of a provider's answer, and what a connection to it can do.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use perpetuo::simulator::{Behaviour, Simulator};
+use serde_json::json;
+
+use super::{
+    ALONE, ANSWER, DONE, SHARED, STREAM_HEAD, Stage, answered, broken, events, role, served_by_the_healthy, stop, text,
+};
+use crate::support::{Authority, Call, Hand, World, hello, hello_stream, within};
+
+/// A whole JSON answer with these header lines, each ended by CRLF.
+fn json_answer(status: u16, lines: &str, body: &str) -> String {
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n{lines}\r\n{body}"
+    )
+}
+
+fn page(status: u16) -> String {
+    let body = "<html><body><h1>Bad gateway, by nginx on host db-7.internal</h1></body></html>";
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {status} X\r\ncontent-type: text/html\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+    )
+}
+
+/// A page of HTML under 502, 503 or 504 becomes an error of the gateway's; nothing of the page is repeated.
+#[tokio::test]
+async fn fault_26_page_under_an_error_status() {
+    for (status, expected) in [(502, 502), (503, 503), (504, 504)] {
+        let stage = Stage::set().await;
+        stage.falls_over(&format!("{status}"), hello(SHARED), page(status)).await;
+        let answer = stage.reply(hello(ALONE), page(status)).await;
+        assert_eq!(answer.status, expected, "{}", answer.text());
+        assert_eq!(answer.error()["provider"], "openai");
+        assert!(!answer.text().contains("nginx") && !answer.text().contains("html"), "{}", answer.text());
+    }
+}
+
+/// A compressed answer, which was not asked for, counts as a failure; it is never unpacked, so that it can't be a bomb.
+#[tokio::test]
+async fn fault_27_compressed_answer() {
+    for coding in ["gzip", "br", "zstd", "deflate", "x-gzip", "gzip, gzip"] {
+        let stage = Stage::set().await;
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-encoding: {coding}\r\nconnection: close\r\n");
+        let whole = format!("{head}content-type: application/json\r\n\r\n\u{1f}\u{8b}");
+        stage.falls_over(coding, hello(SHARED), whole).await;
+        let stream = format!("{head}content-type: text/event-stream\r\n\r\n\u{1f}\u{8b}");
+        stage.falls_over(coding, hello_stream(SHARED), stream).await;
+    }
+    let unsaid =
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n\x1f\x8b\x08\x00\x00\x00";
+    Stage::set().await.falls_over("gzip that does not say so", hello(SHARED), unsaid).await;
+}
+
+/// JSON where a stream was asked for, or a stream where JSON was, counts as a failure.
+#[tokio::test]
+async fn fault_28_stream_and_json_mixed_up() {
+    let stage = Stage::set().await;
+    stage.falls_over("JSON for a stream", hello_stream(SHARED), json_answer(200, "", ANSWER)).await;
+    let stream = [STREAM_HEAD, &events(&[role(), text("One"), stop()]), DONE].concat();
+    stage.falls_over("a stream for JSON", hello(SHARED), stream).await;
+}
+
+/// A 429 is told with its wait in whole seconds, in whatever form the provider wrote it, and with one where it named none.
+#[tokio::test]
+async fn fault_29_forms_of_a_wait() {
+    let date = (Timestamp::now() + SignedDuration::from_secs(40)).strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    let cases = [
+        ("retry-after: 7\r\n".to_owned(), 6..=7),
+        ("retry-after: 6.4\r\n".to_owned(), 6..=7),
+        ("retry-after-ms: 2500\r\n".to_owned(), 2..=3),
+        (format!("retry-after: {date}\r\n"), 30..=40),
+        ("retry-after: soon\r\n".to_owned(), 1..=60),
+        (String::new(), 1..=60),
+    ];
+    for (lines, expected) in cases {
+        let stage = Stage::set().await;
+        let refusal = json_answer(429, &lines, r#"{"error":{"message":"Slow down","type":"requests"}}"#);
+        let answer = stage.reply(hello(ALONE), refusal).await;
+        let wait: u64 = answer.header("retry-after").parse().unwrap();
+        assert_eq!(answer.status, 429, "{lines}");
+        assert!(expected.contains(&wait), "{lines:?}: {wait}");
+    }
+}
+
+/// 529 and 503 are failures of the moment: the next provider is asked.
+#[tokio::test]
+async fn fault_30_overloaded() {
+    for status in [529, 503] {
+        let stage = Stage::set().await;
+        let overloaded = json_answer(status, "", r#"{"error":{"message":"Overloaded","type":"overloaded_error"}}"#);
+        stage.falls_over(&format!("{status}"), hello(SHARED), &overloaded).await;
+        stage.falls_over(&format!("{status}, streaming"), hello_stream(SHARED), &overloaded).await;
+    }
+}
+
+/// A 500 that names a usage is tried elsewhere, and stands in the record with its own attempt.
+#[tokio::test]
+async fn fault_31_error_with_usage() {
+    let stage = Stage::set().await;
+    let body =
+        r#"{"error":{"message":"Internal"},"usage":{"prompt_tokens":9,"completion_tokens":1,"total_tokens":10}}"#;
+    stage.falls_over("500", hello(SHARED), json_answer(500, "", body)).await;
+    let booked = stage.world.booking().await;
+    let statuses: Vec<_> = booked.attempts.iter().map(|attempt| (attempt.status, attempt.error.as_deref())).collect();
+    assert_eq!(statuses, [(500, Some("provider_error")), (200, None)]);
+}
+
+/// Informational heads without end are a failure, too.
+#[tokio::test]
+async fn fault_35_flood_of_informational_heads() {
+    let stage = Stage::set().await;
+    let flood = "HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\n".repeat(1000) + &json_answer(200, "", ANSWER);
+    stage.falls_over("1,000 times 103", hello(SHARED), flood).await;
+}
+
+/// A reset before the head, after it, or in the body is hidden while the client has seen nothing.
+#[tokio::test]
+async fn fault_36_resets() {
+    let whole = json_answer(200, "", ANSWER);
+    let head = whole.find("\r\n\r\n").unwrap() + 4;
+    let stream = [STREAM_HEAD, &events(&[role()])].concat();
+    let cases = [
+        ("before the head", hello(SHARED), String::new()),
+        ("in the head", hello(SHARED), whole[..head / 2].to_owned()),
+        ("after the head", hello(SHARED), whole[..head].to_owned()),
+        ("in the body", hello(SHARED), whole[..head + 100].to_owned()),
+        ("in the head of a stream", hello_stream(SHARED), STREAM_HEAD[..30].to_owned()),
+        ("before the first content", hello_stream(SHARED), stream),
+    ];
+    for (name, body, bytes) in cases {
+        let stage = Stage::set().await;
+        let asked = stage.ask(body);
+        let mut call = stage.hand.request().await;
+        call.send(bytes).await;
+        call.reset();
+        served_by_the_healthy(&answered(asked).await, name);
+    }
+}
+
+/// A certificate that has expired, or holds not yet, is none.
+#[tokio::test]
+async fn fault_39_tls_certificate_out_of_its_time() {
+    let authority = Authority::new();
+    let world = World::start(|config| config.security.ca_file = Some(authority.file())).await;
+    let years = [("expired", 2000, 2001), ("not yet valid", 2100, 2101)];
+    for (name, from, until) in years {
+        let simulator = authority.simulator_valid("localhost", (from, until), Behaviour::new(name)).await;
+        let root = format!("https://localhost:{}", simulator.address().port());
+        let id = world.add_at("openai", &root, |_| ());
+        let answer = world.chat(&hello(ALONE)).await;
+        assert_eq!((answer.status, answer.code().as_str()), (502, "provider_unreachable"), "{name}");
+        assert!(simulator.seen().is_empty(), "{name}");
+        world.gateway.directory().delete_credential(&world.workspace, &id).unwrap();
+    }
+}
+
+/// A host name without an address is a failed attempt: the next provider is asked.
+#[tokio::test]
+async fn fault_40_name_without_address() {
+    let world = World::start(|config| config.security.allow_private_upstreams.push("nowhere.invalid".to_owned())).await;
+    let healthy = Simulator::start(Behaviour::new("healthy")).await.unwrap();
+    world.add_at("openai", "http://nowhere.invalid", |_| ());
+    world.add("groq", &healthy, |_| ());
+    served_by_the_healthy(&world.chat(&hello(SHARED)).await, "no such name");
+    let alone = world.chat(&hello(ALONE)).await;
+    assert_eq!((alone.status, alone.code().as_str()), (502, "provider_unreachable"));
+}
+
+/// A head that never comes is waited for until `timeouts.first_token`; the next provider is asked.
+#[tokio::test]
+async fn fault_41_head_that_never_comes() {
+    let stage = Stage::set().await;
+    for (body, some) in [(hello(SHARED), ""), (hello_stream(SHARED), "HTTP/1.1 200 OK\r\ncontent-type: text/")] {
+        let asked = stage.ask(body);
+        let mut call = stage.hand.request().await;
+        call.send(some).await;
+        served_by_the_healthy(&answered(asked).await, some);
+        call.closed().await;
+    }
+}
+
+/// A head that can be read in two ways, or has no end, is a failure, and its connection is not used again.
+#[tokio::test]
+async fn fault_42_malformed_head() {
+    let length = ANSWER.len();
+    let head = |lines: &str| format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n{lines}\r\n{ANSWER}");
+    let many: String = (0..300).map(|number| format!("x-{number}: y\r\n")).collect();
+    let refused = [
+        ("lengths that differ", head(&format!("content-length: {length}\r\ncontent-length: {}\r\n", length + 1))),
+        ("no length", head("content-length: banana\r\n")),
+        ("a negative length", head("content-length: -1\r\n")),
+        ("300 headers", head(&format!("content-length: {length}\r\n{many}"))),
+        ("a header of 2 MB", head(&format!("content-length: {length}\r\nx: {}\r\n", "y".repeat(2_000_000)))),
+        ("no HTTP", "SSH-2.0-OpenSSH_9.2\r\n\r\n".to_owned()),
+        ("no status", "HTTP/1.1 OK\r\n\r\n".to_owned()),
+        ("a header without a colon", head(&format!("content-length: {length}\r\nnonsense\r\n"))),
+        ("a chunk that is none", head("transfer-encoding: chunked\r\n")),
+    ];
+    for (name, bytes) in refused {
+        let stage = Stage::set().await;
+        let asked = stage.ask(hello(SHARED));
+        let mut call = stage.hand.request().await;
+        call.try_send(bytes).await;
+        served_by_the_healthy(&answered(asked).await, name);
+        call.closed().await;
+    }
+}
+
+/// A length beside chunks, or a folded line, is refused or read as RFC 9112 says; never is what follows taken for another answer.
+#[tokio::test]
+async fn fault_42_ambiguous_head() {
+    let chunked = format!("{:x}\r\n{ANSWER}\r\n0\r\n\r\n", ANSWER.len());
+    let cases = [
+        ("a length beside chunks", format!("content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n{chunked}")),
+        ("a folded line", format!("x-folded: a\r\n b\r\ncontent-length: {}\r\n\r\n{ANSWER}", ANSWER.len())),
+        ("equal lengths", format!("content-length: {0}\r\ncontent-length: {0}\r\n\r\n{ANSWER}", ANSWER.len())),
+    ];
+    for (name, rest) in cases {
+        let stage = Stage::set().await;
+        let asked = stage.ask(hello(SHARED));
+        let mut call = stage.hand.request().await;
+        call.try_send(format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n{rest}")).await;
+        let answer = answered(asked).await;
+        let as_sent = answer.text() == ANSWER && answer.attempts() == 1;
+        if !as_sent {
+            served_by_the_healthy(&answer, name);
+        }
+    }
+}
+
+/// A head without end is given up before it fills the memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_42_endless_head() {
+    let stage = Stage::set().await;
+    let asked = stage.ask(hello(SHARED));
+    let mut call = stage.hand.request().await;
+    call.send("HTTP/1.1 200 OK\r\n").await;
+    let line = format!("x-more: {}\r\n", "y".repeat(8000));
+    let mut lines = 0;
+    while call.try_send(&line).await && lines < 10_000 {
+        lines += 1;
+    }
+    assert!(lines < 10_000, "80 MB of head were taken");
+    served_by_the_healthy(&answered(asked).await, "an endless head");
+}
+
+/// A body shorter than its length is a failure.
+#[tokio::test]
+async fn fault_43_body_shorter_than_its_length() {
+    let stage = Stage::set().await;
+    let length = ANSWER.len() + 10;
+    let short =
+        format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{ANSWER}");
+    stage.falls_over("ten bytes are missing", hello(SHARED), short).await;
+}
+
+/// Bytes after the end of a body are no part of it, nor of the next answer: their connection is not used again.
+#[tokio::test]
+async fn fault_43_body_longer_than_its_length() {
+    let stage = Stage::set().await;
+    let other = ANSWER.replace("Hi", "Stolen");
+    for _ in 0..2 {
+        let asked = stage.ask(hello(ALONE));
+        let mut call = stage.hand.request().await;
+        let length = ANSWER.len();
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n");
+        call.send(format!("{head}{ANSWER}{head}{other}")).await;
+        let answer = answered(asked).await;
+        assert_eq!((answer.status, answer.text().as_str()), (200, ANSWER));
+        // The next request comes by another connection, which `request` above accepts.
+        call.closed().await;
+    }
+}
+
+/// A frame of HTTP/2.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let head = [&length[1..], &[kind, flags], &stream.to_be_bytes()].concat();
+    [head, payload.to_vec()].concat()
+}
+
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const GOAWAY: u8 = 7;
+
+/// A stage whose first upstream speaks HTTP/2.
+async fn http2_stage() -> Stage {
+    let world = World::start(|config| config.timeouts.first_token = Duration::from_secs(2)).await;
+    let (hand, healthy) = (Hand::start().await, Simulator::start(Behaviour::new("healthy")).await.unwrap());
+    world.add_at("openai", &hand.url(), |credential| {
+        credential.options = Some(json!({"http2": true}).as_object().unwrap().clone());
+    });
+    world.add("groq", &healthy, |_| ());
+    Stage { world, hand, healthy }
+}
+
+/// Shakes hands, and reads frames until one opens a request; its stream.
+async fn http2_request(call: &mut Call, settings: &[u8]) -> u32 {
+    call.take(24).await;
+    call.send(frame(SETTINGS, 0, 0, settings)).await;
+    loop {
+        let (kind, stream) = http2_frame(call).await;
+        if kind == HEADERS {
+            return stream;
+        }
+    }
+}
+
+async fn http2_frame(call: &mut Call) -> (u8, u32) {
+    let head = call.take(9).await;
+    let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+    call.take(length).await;
+    (head[3], u32::from_be_bytes(head[5..9].try_into().unwrap()))
+}
+
+/// HTTP/2: a stream that is reset or refused, and a connection that is taken back, are hidden while the client has seen nothing.
+#[tokio::test]
+async fn fault_44_http2_reset_and_goaway() {
+    let code = |code: u32| code.to_be_bytes().to_vec();
+    let goaway = |last: u32, code: u32| frame(GOAWAY, 0, 0, &[last.to_be_bytes(), code.to_be_bytes()].concat());
+    for name in ["internal error", "refused", "going away", "going away after it", "nonsense"] {
+        let stage = http2_stage().await;
+        let asked = stage.ask(hello(SHARED));
+        let mut call = stage.hand.accept().await;
+        let stream = http2_request(&mut call, &[]).await;
+        let bytes = match name {
+            "internal error" => frame(RST_STREAM, 0, stream, &code(2)),
+            "refused" => frame(RST_STREAM, 0, stream, &code(7)),
+            "going away" => goaway(0, 0),
+            "going away after it" => [goaway(stream, 0), frame(RST_STREAM, 0, stream, &code(8))].concat(),
+            _ => b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
+        };
+        call.send(bytes).await;
+        let answer = answered(asked).await;
+        assert_eq!((answer.status, answer.provider()), (200, "groq"), "{name}: {}", answer.text());
+    }
+}
+
+/// HTTP/2: a peer that grants no window for the body is given up in time.
+#[tokio::test]
+async fn fault_44_http2_without_a_window() {
+    let stage = http2_stage().await;
+    let mut body = hello(SHARED);
+    body["messages"][0]["content"] = json!("x".repeat(200_000));
+    let asked = stage.ask(body);
+    let mut call = stage.hand.accept().await;
+    // SETTINGS_INITIAL_WINDOW_SIZE of 0.
+    http2_request(&mut call, &[0, 4, 0, 0, 0, 0]).await;
+    let answer = within("the other provider", answered(asked)).await;
+    served_by_the_healthy(&answer, "no window");
+}
+
+/// A stream that is reset after its first content is told as broken.
+#[tokio::test]
+async fn fault_36_reset_after_content() {
+    let stage = Stage::set().await;
+    let answer = stage.stream(events(&[role(), text("One")]) + "data: {").await;
+    assert_eq!(broken(&answer, "One")["code"], "stream_truncated");
+}
