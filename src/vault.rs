@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use crate::config::Secret;
 use crate::error::{Error, Result};
 
-pub use keys::{VirtualKeys, hex, well_formed};
+pub use keys::{VirtualKeys, hex, looks_right, well_formed};
 pub use master::MasterKey;
 
 /// The version of the sealed form.

@@ -29,7 +29,7 @@ use crate::guard::Guard;
 use crate::provider::{self, Endpoint, Provider};
 use crate::quota::Allowance;
 use crate::store::{CredentialRecord, DayRange, Store, Tenancy, WorkspaceRecord};
-use crate::vault::{Vault, VirtualKeys, hex, well_formed};
+use crate::vault::{Vault, VirtualKeys, hex, looks_right, well_formed};
 
 pub use check::{CredentialChange, NewKey, WorkspaceChange, is_upstream_model};
 pub use sealed::SEALED;
@@ -100,7 +100,7 @@ impl Directory {
 
     /// Who presents this virtual key; `None` for what is malformed, unknown, revoked or expired, all alike.
     pub fn authenticate(&self, presented: &str, now: Timestamp) -> Option<Caller> {
-        if !well_formed(presented) {
+        if !looks_right(presented) {
             return None;
         }
         let tenants = self.read();

@@ -46,7 +46,7 @@ impl Serving<'_> {
             }
             Started::Stream(live) => {
                 self.context.streaming = true;
-                self.stream(*live, head).await
+                self.stream(live, head).await
             }
         }
     }
@@ -68,7 +68,7 @@ impl Serving<'_> {
     }
 
     /// Forwards a stream until it is over, watching both sides.
-    async fn stream(&mut self, mut live: LiveStream, head: respond::Head) -> Result<()> {
+    async fn stream(&mut self, mut live: Box<LiveStream>, head: respond::Head) -> Result<()> {
         let mut head = Some(head);
         let _counted = self.gateway.metrics.requests.streaming();
         let mut pace = self.pace();
@@ -108,7 +108,7 @@ impl Serving<'_> {
 
     /// The client left a stream. The provider is told at once, unless it has said all but its figure: that one makes the bill
     /// exact, and stops nothing that costs.
-    async fn left(&mut self, mut live: LiveStream) -> Error {
+    async fn left(&mut self, mut live: Box<LiveStream>) -> Error {
         live.await_last_word(LAST_WORD).await;
         if let Some(trace) = self.context.traces.last_mut().filter(|trace| trace.took.is_none()) {
             live.report(trace);
@@ -127,7 +127,7 @@ impl Serving<'_> {
     }
 
     /// A stream that broke after its commit: what came before goes out; the error event is `fail_to_proxy`'s.
-    async fn broken(&mut self, mut live: LiveStream, error: Error) -> Error {
+    async fn broken(&mut self, mut live: Box<LiveStream>, error: Error) -> Error {
         let credential = self.context.traces.last().map(|trace| trace.candidate.credential.clone());
         let error = match credential {
             Some(credential) => credential.blame(error),

@@ -18,7 +18,7 @@ const MAX_LAST_READS: usize = 64;
 
 /// A stream that is being read.
 pub(super) struct LiveStream {
-    exchange: Exchange,
+    exchange: Box<Exchange>,
     decoder: Decoder,
     translator: Box<dyn StreamTranslator>,
     out: StreamOut,
@@ -27,7 +27,7 @@ pub(super) struct LiveStream {
 impl LiveStream {
     /// A stream whose head was a 200.
     pub(super) fn open(
-        exchange: Exchange,
+        exchange: Box<Exchange>,
         framing: Framing,
         translator: Box<dyn StreamTranslator>,
         limits: &Limits,
@@ -135,7 +135,7 @@ impl LiveStream {
     }
 
     /// Gives the connection back after a complete stream; bytes after its end give it up.
-    pub(super) async fn finish(self, upstream: &Upstream) {
+    pub(super) async fn finish(self: Box<Self>, upstream: &Upstream) {
         if self.decoder.has_partial() {
             self.exchange.abort().await;
         } else {
@@ -144,7 +144,7 @@ impl LiveStream {
     }
 
     /// Breaks the stream off at the provider.
-    pub(super) async fn abort(self) {
+    pub(super) async fn abort(self: Box<Self>) {
         self.exchange.abort().await;
     }
 }

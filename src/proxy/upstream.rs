@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Method, Uri, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
 use pingora::connectors::http::Connector;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::client::HttpSession;
@@ -87,7 +87,7 @@ impl Upstream {
         request: &Outgoing,
         stream: bool,
         mut on_send: impl FnMut(bool),
-    ) -> Result<Exchange> {
+    ) -> Result<Box<Exchange>> {
         let peer = self.peer(route, address);
         for _ in 0..STALE_RETRIES {
             let (mut session, reused) = self.connect(route, &peer).await?;
@@ -96,7 +96,7 @@ impl Upstream {
             on_send(true);
             let sent = Instant::now();
             match send(&mut session, route.endpoint, request, stream).await {
-                Ok(()) => return Ok(Exchange { session, peer }),
+                Ok(()) => return Ok(Box::new(Exchange { session, peer })),
                 Err(cause) => {
                     session.shutdown().await;
                     self.remember(&cause, &peer);
@@ -154,7 +154,7 @@ impl Upstream {
     }
 
     /// Gives the connection back once the response is done; gives it up when something is still to come.
-    pub(super) async fn finish(&self, mut exchange: Exchange) {
+    pub(super) async fn finish(&self, mut exchange: Box<Exchange>) {
         let rest = tokio::time::timeout(LINGER, exchange.session.read_response_body()).await;
         let done = matches!(rest, Ok(Ok(None))) && exchange.session.response_done();
         if done {
@@ -179,7 +179,13 @@ impl Exchange {
         sane.then(|| given.to_owned())
     }
 
-    /// The headers of the answer.
+    /// A header of the answer as text; empty where it is none.
+    pub(super) fn header(&self, name: HeaderName) -> &str {
+        let value = self.session.response_header().and_then(|head| head.headers.get(name));
+        value.and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// The headers of the answer, for who needs them when the exchange is over.
     pub(super) fn headers(&self) -> HeaderMap {
         self.session.response_header().map(|head| head.headers.clone()).unwrap_or_default()
     }
@@ -221,7 +227,7 @@ impl Exchange {
     }
 
     /// Breaks the exchange off: closes the connection, or resets the HTTP/2 stream.
-    pub(super) async fn abort(mut self) {
+    pub(super) async fn abort(mut self: Box<Self>) {
         self.session.shutdown().await;
     }
 }
@@ -273,7 +279,7 @@ fn head(
     http2: bool,
     stream: bool,
 ) -> Result<RequestHeader, Box<pingora::Error>> {
-    let mut head = RequestHeader::build(request.method.clone(), request.path.as_bytes(), Some(12))?;
+    let mut head = RequestHeader::build_no_case(request.method.clone(), request.path.as_bytes(), Some(12))?;
     if http2 {
         let scheme = if endpoint.tls { "https" } else { "http" };
         let uri =

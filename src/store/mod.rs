@@ -20,6 +20,7 @@
 //! there once, with its roll-ups, or not at all; what was acknowledged is on disk.
 
 mod carry;
+mod compact;
 mod convert;
 mod disk;
 mod entry;

@@ -1,7 +1,7 @@
 //! Virtual keys: `pk_`, 256 random bits in base62, a checksum of six characters.
 //!
-//! Not here: whose a key is (`store`). Invariants: only a keyed hash of a key is ever stored; a key with a typo is refused
-//! by [`well_formed`], before any lookup.
+//! Not here: whose a key is (`store`). Invariants: only a keyed hash of a key is ever stored; what has not the form of a key is
+//! refused by [`looks_right`], before any lookup, and a typo is told from an unknown key by [`well_formed`].
 
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
@@ -66,11 +66,16 @@ impl VirtualKeys {
     }
 }
 
+/// Whether a text has the form of a key. Whether its checksum is right need not be asked before a look-up, which settles more.
+pub fn looks_right(text: &str) -> bool {
+    let rest = text.strip_prefix(PREFIX);
+    rest.is_some_and(|rest| rest.len() == RANDOM + CHECKSUM && rest.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+}
+
 /// Whether a text is a key that may have been minted here: its form and its checksum are right.
 pub fn well_formed(text: &str) -> bool {
     let Some((body, told)) = text.split_at_checked(PREFIX.len() + RANDOM) else { return false };
-    let Some(random) = body.strip_prefix(PREFIX) else { return false };
-    random.bytes().all(|byte| byte.is_ascii_alphanumeric()) && told.chars().eq(checksum(body))
+    looks_right(text) && told.chars().eq(checksum(body))
 }
 
 /// Bytes in lower-case hexadecimal.

@@ -195,6 +195,8 @@ max_in_flight = 100000
 max_in_flight_per_workspace = 100000
 max_connections = 100000
 max_connections_per_address = 100000
+[log]
+access = "off"
 [jwt]
 hs256_secret = "{secret}"
 """
@@ -255,7 +257,7 @@ class Admin:
         text = answer.read()
         if answer.status not in (200, 201):
             raise RuntimeError(f"{path}: {answer.status} {text.decode(errors='replace')}")
-        return json.loads(text)
+        return json.loads(text)["data"]
 
 
 class Candidate(Proxy):

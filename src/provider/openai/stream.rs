@@ -20,6 +20,7 @@ use serde_json::value::RawValue;
 use super::choice::{AllChoices, ChoiceView, present};
 use super::failure::{error_object, misplaced_error};
 use super::identity::{Identity, IdentityView};
+use super::pattern::Pattern;
 use super::required::settle_tier;
 use super::splice::Splice;
 use super::{AnswerContext, bill, usage};
@@ -48,6 +49,8 @@ pub(super) struct Forwarder {
     reports_cost: bool,
     /// The usage of the choices that had ended, where each is told when it ends.
     parts: Option<Parts>,
+    /// The form of the chunk before, where that was forwarded as it came and adds text to a choice and no more.
+    pattern: Option<Pattern>,
 }
 
 /// The sum of usages that stand for some of the choices each.
@@ -126,6 +129,7 @@ impl Forwarder {
             usage_chunk_seen: false,
             reports_cost,
             parts: None,
+            pattern: None,
         }
     }
 
@@ -217,8 +221,12 @@ impl Forwarder {
             self.identity.complete(chunk.identity(), "chat.completion.chunk", &mut splice);
         }
         let begin = out.bytes.len();
+        self.pattern = None;
         match splice.apply() {
-            None => write_raw(out, &event.raw),
+            None => {
+                self.pattern = text_of(chunk).and_then(|text| Pattern::of(&event.raw, text));
+                write_raw(out, &event.raw);
+            }
             Some(data) => write_line(out, data),
         }
         if alone && chunk.usage.is_some() && !parts.is_some_and(|parts| parts.unfinished) {
@@ -247,6 +255,15 @@ impl Forwarder {
     }
 }
 
+/// The text of a chunk that adds text to one choice and says nothing else.
+fn text_of<'a>(chunk: &'a ChunkView<'_>) -> Option<&'a RawValue> {
+    let usage = chunk.usage_beside().is_some() || chunk.x_groq.is_some();
+    match chunk.choices() {
+        [choice] if !usage => choice.only_text(),
+        _ => None,
+    }
+}
+
 /// Writes an event as it came. Its last line feed may not have come yet; the same event must not differ by that.
 fn write_raw(out: &mut StreamOut, raw: &[u8]) {
     out.bytes.extend_from_slice(raw);
@@ -263,6 +280,12 @@ fn write_line(out: &mut StreamOut, mut json: Vec<u8>) {
 
 impl StreamTranslator for Forwarder {
     fn event(&mut self, event: &Event, out: &mut StreamOut) -> Result<()> {
+        if let Some(text) = self.pattern.as_ref().and_then(|pattern| pattern.text(&event.raw)) {
+            out.generated += text as u64;
+            out.bill.closed = false;
+            write_raw(out, &event.raw);
+            return Ok(());
+        }
         let data = event.data.trim_ascii();
         if data.is_empty() {
             // A sign of life.

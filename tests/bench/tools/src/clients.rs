@@ -141,7 +141,9 @@ impl Course {
         let headers: String = job.headers.iter().map(|header| format!("{header}\r\n")).collect();
         let head = format!(
             "POST {} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\naccept: application/json\r\nuser-agent: bench\r\n{headers}content-length: {}\r\n\r\n",
-            job.path, job.address, body.len()
+            job.path,
+            job.address,
+            body.len()
         );
         let step = self.steps.of(request);
         let began = Instant::now();

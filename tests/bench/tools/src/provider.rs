@@ -21,8 +21,7 @@ const EVENTS: usize = 100;
 const SLOW: (usize, Duration) = (20, Duration::from_secs(1));
 /// How long an event waits for the client to have the one before.
 const PATIENCE: Duration = Duration::from_secs(20);
-const STREAM_HEAD: &str =
-    "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\nx-request-id: req_bench\r\ntransfer-encoding: chunked\r\n\r\n";
+const STREAM_HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\nx-request-id: req_bench\r\ntransfer-encoding: chunked\r\n\r\n";
 
 /// The answers, as they go over the wire.
 struct Answers {
@@ -50,14 +49,8 @@ async fn connection(stream: TcpStream, answers: &[Answers; 2], steps: &Steps) ->
     let mut wire = Wire::new(stream);
     while let Some(head) = wire.head(false).await? {
         let body = wire.whole(head.framing).await?;
-        // Only Anthropic's requests have no `stream_options` and demand `max_tokens`; the text comes last in what is sent here.
         let [openai, anthropic] = answers;
-        let head = &body[..body.len().min(600)];
-        let answers = if memmem::find(&body, b"\"stream_options\"").is_none() && memmem::find(head, b"\"claude").is_some() {
-            anthropic
-        } else {
-            openai
-        };
+        let answers = if head.path.ends_with("/messages") { anthropic } else { openai };
         if memmem::find(&body, b"\"stream\":true").is_none() {
             wire.stream.write_all(&answers.whole).await?;
             continue;
@@ -119,7 +112,9 @@ fn openai() -> Answers {
     let usage = r#"{"prompt_tokens":250,"completion_tokens":100,"total_tokens":350,"prompt_tokens_details":{"cached_tokens":0,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":0,"audio_tokens":0,"accepted_prediction_tokens":0,"rejected_prediction_tokens":0}}"#;
     let about = r#""created":1750000000,"model":"gpt-4o-mini-2024-07-18","service_tier":"default","system_fingerprint":"fp_bench""#;
     let event = |choices: &str, usage: &str| {
-        format!("data: {{\"id\":\"chatcmpl-bench\",\"object\":\"chat.completion.chunk\",{about},\"choices\":[{choices}],\"usage\":{usage}}}\n\n")
+        format!(
+            "data: {{\"id\":\"chatcmpl-bench\",\"object\":\"chat.completion.chunk\",{about},\"choices\":[{choices}],\"usage\":{usage}}}\n\n"
+        )
     };
     let choice = |delta: &str, finish: &str| {
         event(&format!("{{\"index\":0,\"delta\":{delta},\"logprobs\":null,\"finish_reason\":{finish}}}"), "null")
@@ -129,7 +124,8 @@ fn openai() -> Answers {
         whole: whole(&format!(
             "{{\"id\":\"chatcmpl-bench\",\"object\":\"chat.completion\",{about},\"choices\":[{{\"index\":0,\"message\":{message},\"logprobs\":null,\"finish_reason\":\"stop\"}}],\"usage\":{usage}}}"
         )),
-        first: [STREAM_HEAD.as_bytes(), &chunk(&choice(r#"{"role":"assistant","content":"","refusal":null}"#, "null"))].concat(),
+        first: [STREAM_HEAD.as_bytes(), &chunk(&choice(r#"{"role":"assistant","content":"","refusal":null}"#, "null"))]
+            .concat(),
         deltas: (0..EVENTS).map(|n| chunk(&choice(&format!("{{\"content\":\" word{n}\"}}"), "null"))).collect(),
         last: [
             chunk(&choice("{}", "\"stop\"")),

@@ -22,6 +22,8 @@ pub enum Framing {
 pub struct Head {
     /// Of an answer; 0 for a request.
     pub status: u16,
+    /// Of a request.
+    pub path: String,
     /// How the body ends.
     pub framing: Framing,
 }
@@ -114,17 +116,18 @@ impl Wire {
 fn parse(bytes: &[u8], answer: bool) -> Result<Head> {
     let invalid = |_| Error::from(ErrorKind::InvalidData);
     let mut headers = [httparse::EMPTY_HEADER; 64];
-    let (status, headers) = if answer {
+    let (status, path, headers) = if answer {
         let mut head = httparse::Response::new(&mut headers);
         head.parse(bytes).map_err(invalid)?;
-        (head.code.unwrap_or_default(), head.headers)
+        (head.code.unwrap_or_default(), String::new(), head.headers)
     } else {
         let mut head = httparse::Request::new(&mut headers);
         head.parse(bytes).map_err(invalid)?;
-        (0, head.headers)
+        (0, head.path.unwrap_or_default().to_owned(), head.headers)
     };
-    let value = |name: &str| headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value);
+    let value =
+        |name: &str| headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value);
     let length = value("content-length").and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
     let chunks = value("transfer-encoding").is_some();
-    Ok(Head { status, framing: if chunks { Framing::Chunks } else { Framing::Length(length.unwrap_or(0)) } })
+    Ok(Head { status, path, framing: if chunks { Framing::Chunks } else { Framing::Length(length.unwrap_or(0)) } })
 }
