@@ -20,11 +20,11 @@ use serde_json::value::RawValue;
 use super::choice::{AllChoices, ChoiceView, present};
 use super::failure::{error_object, misplaced_error};
 use super::identity::{Identity, IdentityView};
-use super::pattern::Pattern;
 use super::required::settle_tier;
 use super::splice::Splice;
 use super::{AnswerContext, bill, usage};
 use crate::error::Result;
+use crate::provider::pattern::Pattern;
 use crate::provider::{End, StreamOut, StreamTranslator, protocol};
 use crate::sse::{DONE, Event, write_data};
 use crate::usage::Usage;
@@ -224,7 +224,8 @@ impl Forwarder {
         self.pattern = None;
         match splice.apply() {
             None => {
-                self.pattern = text_of(chunk).and_then(|text| Pattern::of(&event.raw, text));
+                self.pattern = text_of(chunk)
+                    .and_then(|text| Pattern::of(&event.raw, text.get().strip_prefix('"')?.strip_suffix('"')?));
                 write_raw(out, &event.raw);
             }
             Some(data) => write_line(out, data),
@@ -281,7 +282,8 @@ fn write_line(out: &mut StreamOut, mut json: Vec<u8>) {
 impl StreamTranslator for Forwarder {
     fn event(&mut self, event: &Event, out: &mut StreamOut) -> Result<()> {
         if let Some(text) = self.pattern.as_ref().and_then(|pattern| pattern.text(&event.raw)) {
-            out.generated += text as u64;
+            // As everywhere here, with its quotes.
+            out.generated += text.len() as u64 + 2;
             out.bill.closed = false;
             write_raw(out, &event.raw);
             return Ok(());
