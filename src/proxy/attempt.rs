@@ -31,6 +31,8 @@ use crate::usage::Bill;
 /// How much of an error body is read, and for how long: enough for its message, and to keep the connection.
 const ERROR_BODY: usize = 64 * 1024;
 const ERROR_PATIENCE: Duration = Duration::from_millis(500);
+/// How much of it is put into the log.
+const QUOTED: usize = 2048;
 
 /// Everything about a request that an attempt needs.
 pub(super) struct Call {
@@ -131,20 +133,20 @@ impl Attempts {
         let credential = &choice.candidate.credential;
         let address = match choice.address {
             UNRESOLVED => self.resolver.resolve(&credential.endpoint).await?,
-            address => address,
+            address => self.resolver.reachable(&credential.endpoint, address),
         };
         let authorized = self.authorized(credential, outgoing).await?;
         let first = authorized.as_ref().unwrap_or(outgoing);
         let mut exchange = self.send(credential, address, first, stream, trace).await?;
         if authorized.is_some() && trace.status == 401 {
             // Its token may have been taken back before its time; an account that is refused has no other.
-            drop(self.refused(exchange, choice).await);
+            drop(self.refused(exchange, choice, trace).await);
             self.grants.forget(credential);
             let renewed = self.authorized(credential, outgoing).await?;
             exchange = self.send(credential, address, renewed.as_ref().unwrap_or(outgoing), stream, trace).await?;
         }
         if trace.status != 200 {
-            return Err(self.refused(exchange, choice).await);
+            return Err(self.refused(exchange, choice, trace).await);
         }
         let framing = stream.then(|| credential.provider.dialect.framing());
         match check_head(&exchange.headers(), framing, credential.provider.name) {
@@ -165,11 +167,25 @@ impl Attempts {
         trace: &mut Trace,
     ) -> Result<Exchange> {
         let (body, ratio) = (&outgoing.body, trace.candidate.tokens.prompt_ratio());
-        let on_send = |sent: bool| trace.sent = sent.then(|| Sent::Body { body: body.clone(), ratio });
-        let exchange = self.upstream.exchange(&credential.into(), address, outgoing, stream, on_send).await?;
-        trace.status = exchange.status();
-        trace.upstream_request_id = exchange.request_id();
-        Ok(exchange)
+        let (mut address, mut tried) = (address, Vec::new());
+        loop {
+            let on_send = |sent: bool| trace.sent = sent.then(|| Sent::Body { body: body.clone(), ratio });
+            let error = match self.upstream.exchange(&credential.into(), address, outgoing, stream, on_send).await {
+                Ok(exchange) => {
+                    trace.status = exchange.status();
+                    trace.upstream_request_id = exchange.request_id();
+                    return Ok(exchange);
+                }
+                Err(error) => error,
+            };
+            // Where nothing was sent, another of the host's addresses may do better: one of them can be dead for long.
+            tried.push(address);
+            let next = match trace.sent {
+                None => self.resolver.another(&credential.endpoint, &tried).await,
+                Some(_) => None,
+            };
+            address = next.ok_or(error)?;
+        }
     }
 
     async fn whole(&self, call: &Call, choice: &Choice, mut exchange: Exchange, trace: &mut Trace) -> Result<Started> {
@@ -229,14 +245,18 @@ impl Attempts {
         }
     }
 
-    /// An answer that is no success: what it says, and its connection given back.
-    async fn refused(&self, mut exchange: Exchange, choice: &Choice) -> Error {
-        let provider = choice.candidate.credential.provider;
+    /// An answer that is no success: what it says, and its connection given back. Tokens that it names are on the bill.
+    async fn refused(&self, mut exchange: Exchange, choice: &Choice, trace: &mut Trace) -> Error {
+        let credential = &choice.candidate.credential;
+        let provider = credential.provider;
         let (status, headers) = (exchange.status(), exchange.headers());
         let body = tokio::time::timeout(ERROR_PATIENCE, exchange.read_all(ERROR_BODY, ERROR_PATIENCE)).await;
         let said = match body {
             Ok(Ok(body)) => {
+                trace.usage = provider.dialect.error_usage(&body);
+                trace.bill.closed = trace.usage.is_some();
                 self.upstream.finish(exchange).await;
+                quote(credential, status, &body);
                 provider.dialect.read_error(&body)
             }
             _ => {
@@ -245,6 +265,15 @@ impl Attempts {
             }
         };
         failure(&Failure { status, headers: &headers, now: Timestamp::now() }, said, provider.name)
+    }
+}
+
+/// Puts the beginning of an error body into the log, for who looks for what is not in the error: a page of a content network.
+fn quote(credential: &Credential, status: u16, body: &[u8]) {
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        let text = String::from_utf8_lossy(body.get(..QUOTED).unwrap_or(body));
+        let clean = credential.blame(Error::internal(text));
+        tracing::debug!(provider = credential.provider.name, status, body = clean.cause(), "a provider refused");
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Not here: when the client's head is written (`serve`). Nothing is held back beyond the event that is being read.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -10,8 +11,10 @@ use super::context::Trace;
 use super::upstream::{Exchange, Upstream, truncated};
 use crate::config::Limits;
 use crate::error::{Error, ErrorKind, Result};
+use crate::eventstream::Broken;
 use crate::frames::{Decoder, Framing};
 use crate::provider::{End, StreamOut, StreamTranslator};
+use crate::sse::Event;
 
 /// Reads of a stream that nobody listens to any more.
 const MAX_LAST_READS: usize = 64;
@@ -54,16 +57,21 @@ impl LiveStream {
 
     fn translate(&mut self) -> Result<()> {
         while !self.out.done {
-            let event = self.decoder.next_event().map_err(|cause| {
-                Error::new(
-                    ErrorKind::ProviderProtocol,
-                    "The provider sent an event that is damaged or larger than this gateway accepts.",
-                )
-                .with_cause(cause)
-            })?;
+            let event = self.decoder.next_event().map_err(|cause| unreadable(&cause))?;
             let Some(event) = event else { break };
-            self.translator.event(&event, &mut self.out)?;
+            if let Err(error) = self.translator.event(&event, &mut self.out) {
+                self.read_leniently(event, error)?;
+            }
         }
+        Ok(())
+    }
+
+    /// An event that could not be read because it is no UTF-8 is read once more with U+FFFD in the place of what is none. Where
+    /// its bytes are forwarded, they are the ones that came.
+    fn read_leniently(&mut self, event: Event, error: Error) -> Result<()> {
+        let Cow::Owned(data) = String::from_utf8_lossy(&event.data) else { return Err(error) };
+        self.translator.event(&Event { data: data.into(), ..event }, &mut self.out)?;
+        self.out.odd.invalid_utf8 += 1;
         Ok(())
     }
 
@@ -127,6 +135,7 @@ impl LiveStream {
         trace.usage = self.out.usage;
         trace.bill.clone_from(&self.out.bill);
         trace.generated = self.out.generated;
+        trace.odd = self.out.odd;
     }
 
     /// Bytes of generated text so far.
@@ -147,4 +156,11 @@ impl LiveStream {
     pub(super) async fn abort(self) {
         self.exchange.abort().await;
     }
+}
+
+/// The error of an event that can't be taken off the stream. One that is too large has a code of its own.
+fn unreadable(cause: &Broken) -> Error {
+    let message = "The provider sent an event that is damaged or larger than this gateway accepts.";
+    let error = Error::new(ErrorKind::ProviderProtocol, message).with_cause(cause);
+    if matches!(cause, Broken::TooLarge(_)) { error.with_code("event_too_large") } else { error }
 }

@@ -89,6 +89,7 @@ fn answer(body: &Bytes, view: &AnswerView<'_>, splice: Splice<'_>, reports_cost:
     bill::read_tier(view.service_tier, &mut bill);
     if let Some(usage) = view.usage {
         bill::read_usage(usage, reports_cost, &mut bill);
+        bill.doubtful = usage::is_absurd(usage);
     }
     Answer { usage, bill, body: splice.apply().map_or_else(|| body.clone(), Bytes::from) }
 }

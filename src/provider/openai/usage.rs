@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use super::choice::present;
 use super::splice::Splice;
 use crate::api::answer::{WireUsage, count, lenient};
-use crate::usage::Usage;
+use crate::usage::{MOST_TOKENS, Usage};
 
 /// What compatible providers say beside OpenAI's own counts.
 #[derive(Deserialize)]
@@ -100,6 +100,18 @@ pub(super) fn read(raw: &RawValue) -> Option<Usage> {
         web_searches: more.server_tool_use_details.map_or(0, |tools| tools.web_search_requests),
         ..Usage::default()
     })
+}
+
+/// Whether a usage object says what can't be. What it says of the kinds inside the three sums is not looked at: it never makes
+/// the sums larger.
+pub(super) fn is_absurd(raw: &RawValue) -> bool {
+    let Ok(said) = serde_json::from_str::<Said<'_>>(raw.get()) else { return raw.get() != "null" };
+    let counts = [said.prompt_tokens, said.completion_tokens, said.total_tokens];
+    let sound = |count: &RawValue| match count.get().parse::<f64>() {
+        Ok(number) => number.fract() == 0.0 && (0.0..=MOST_TOKENS as f64).contains(&number),
+        Err(_) => count.get() == "null",
+    };
+    !counts.into_iter().flatten().all(sound)
 }
 
 /// The first count that says something.
