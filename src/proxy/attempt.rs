@@ -199,7 +199,7 @@ impl Attempts {
         if let Ok(answer) = &answer {
             trace.usage = answer.usage;
             trace.bill = Bill { closed: answer.usage.is_some(), ..answer.bill.clone() };
-            if answer.usage.is_none() && call.kind == Kind::Chat {
+            if trace.believed().is_none() && call.kind == Kind::Chat {
                 trace.generated = answer::generated(&answer.body);
             }
         }

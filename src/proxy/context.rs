@@ -217,7 +217,12 @@ impl Trace {
 
     /// The provider's figure, if it can be.
     pub fn believed(&self) -> Option<Usage> {
-        self.usage.filter(|usage| !self.bill.doubtful && usage.is_believable())
+        self.usage.filter(|_| !self.is_absurd())
+    }
+
+    /// Whether the provider told a figure that can't be.
+    pub fn is_absurd(&self) -> bool {
+        self.bill.doubtful || self.usage.is_some_and(|usage| !usage.is_believable())
     }
 
     /// A figure that can't be, with what was counted from what passed in the place of its unbelievable halves.
@@ -235,8 +240,8 @@ impl Trace {
     /// The tokens of the model that was asked, and why they are estimated, where the provider did not say so itself.
     fn tokens(&self) -> (Usage, Option<Why>) {
         let why = || Some(Why::no_figure(self.error.as_ref().map(Error::kind)));
-        if let Some(usage) = self.usage.filter(|_| self.believed().is_none()) {
-            return (self.mended(usage), Some(Why::AbsurdFigure));
+        if self.is_absurd() {
+            return (self.mended(self.usage.unwrap_or_default()), Some(Why::AbsurdFigure));
         }
         if let Some(usage) = self.usage {
             if self.error.is_none() || self.bill.closed {

@@ -220,7 +220,7 @@ impl Gateway {
             _ => {}
         }
         trace.error = error;
-        self.metrics.attempts.odd(provider, &trace.odd, trace.usage.is_some() && trace.believed().is_none());
+        self.metrics.attempts.odd(provider, &trace.odd, trace.is_absurd());
         trace.let_go();
     }
 }

@@ -252,7 +252,7 @@ async fn fault_64_more_than_one_credential() {
         let answer = Answer::of(request.header("x-api-key", other)).await;
         refused(&answer, 400, "two keys");
         assert_eq!((answer.code().as_str(), answer.error()["param"].as_str()), ("invalid_request", Some("x-api-key")));
-        assert!(!answer.text().contains("pk_"), "{}", answer.text());
+        assert!(!answer.text().contains(&key), "{}", answer.text());
     }
     for scheme in ["bearer", "BEARER", "Bearer "] {
         let request = world.client().get(world.url("/v1/models")).header("authorization", format!("{scheme} {key}"));

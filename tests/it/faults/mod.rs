@@ -14,14 +14,14 @@ mod upstream_stream;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use perpetuo::config::Config;
 use perpetuo::simulator::{Behaviour, Simulator};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use crate::support::{Answer, Call, EventStream, Hand, Scrape, World, free_address, hello_stream, within};
+use crate::support::{Answer, Call, EventStream, Hand, PATIENCE, Scrape, World, free_address, hello_stream, within};
 
 /// A model that both providers of a [`Stage`] serve.
 const SHARED: &str = "gpt-4";
@@ -102,14 +102,16 @@ fn measure(config: &mut Config) {
 
 /// Waits until a figure, summed up over the series with these labels, has this value.
 async fn counted(world: &World, metric: &str, labels: &[(&str, &str)], value: f64) {
-    let page = world.gateway.config().metrics.listen;
-    let reached = async {
-        while Scrape::of(page).await.sum(metric, labels) != value {
-            // What is counted after an answer is counted when it is.
-            tokio::time::sleep(Duration::from_millis(5)).await;
+    let (page, deadline) = (world.gateway.config().metrics.listen, Instant::now() + PATIENCE);
+    loop {
+        let page = Scrape::of(page).await;
+        if page.sum(metric, labels) == value {
+            return;
         }
-    };
-    within(&format!("{metric} {labels:?} of {value}"), reached).await;
+        assert!(Instant::now() < deadline, "{metric} is not {value}: {:?}", page.by(metric, &["provider", "reason"]));
+        // What is counted after an answer is counted when it is.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 async fn answered(asked: JoinHandle<Answer>) -> Answer {

@@ -1,5 +1,6 @@
 //! Faults 38 and 40: hosts that can't be found, have moved, or lead nowhere.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,7 @@ use perpetuo::balance::discovery::Lookup;
 use perpetuo::config::Config;
 use perpetuo::simulator::{Behaviour, Simulator};
 use reqwest::Method;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::{ALONE, SHARED, answered, served_by_the_healthy};
 use crate::support::{Answer, Names, World, hello, within};
@@ -90,22 +92,31 @@ async fn fault_40_silent_name_server() {
     served_by_the_healthy(&answered(waiting).await, "no name server");
 }
 
-/// A host without a route to it is a failed attempt, too.
+/// A host that takes no connection and refuses none is given up after `timeouts.connect`; the next provider is asked.
 #[tokio::test]
-async fn fault_38_unroutable() {
-    // An address that is for documentation, where nobody is.
-    let world = World::start(|config| {
-        allowing(&["198.51.100.1"])(config);
-        config.timeouts.connect = Duration::from_millis(300);
-    })
-    .await;
+async fn fault_38_connection_that_is_never_made() {
+    let world = World::start(|config| config.timeouts.connect = Duration::from_millis(300)).await;
     let healthy = Simulator::start(Behaviour::new("healthy")).await.unwrap();
-    world.add_at("openai", "http://198.51.100.1:81", |_| ());
+    let (_full, _waiting, address) = full_listener().await;
+    world.add_at("openai", &format!("http://{address}"), |_| ());
     world.add("groq", &healthy, |_| ());
     let began = Instant::now();
-    served_by_the_healthy(&world.chat(&hello(SHARED)).await, "unroutable");
+    served_by_the_healthy(&world.chat(&hello(SHARED)).await, "no connection");
     assert!(began.elapsed() < Duration::from_secs(5));
     let failed = world.booking().await.attempts[0].clone();
     assert!(matches!(failed.error.as_deref(), Some("provider_unreachable" | "provider_timeout")), "{failed:?}");
     assert_eq!((failed.usage.total_tokens(), failed.cost.dollars()), (0, 0.0));
+}
+
+/// A listener that accepts nobody and has no room for more who wait, those who do, and its address.
+async fn full_listener() -> (TcpListener, Vec<TcpStream>, SocketAddr) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let (address, mut waiting) = (listener.local_addr().unwrap(), Vec::new());
+    while let Ok(Ok(stream)) = tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(address)).await {
+        waiting.push(stream);
+        assert!(waiting.len() < 1000, "there is always room");
+    }
+    (listener, waiting, address)
 }

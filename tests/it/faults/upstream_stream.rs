@@ -303,32 +303,35 @@ async fn fault_19_event_that_is_no_json() {
     let cut = stage.stream([&events(&[role(), text("One")]), bad].concat()).await;
     assert!(cut.text().contains(bad) && cut.text().contains("stream_truncated"), "it finishes nothing: {}", cut.text());
 
-    let answer = stage.stream(events(&[role(), text("One")]) + "data: Bad gateway\n\n" + DONE).await;
-    assert_eq!(broken(&answer, "One")["code"], "provider_protocol_error");
-    assert!(!answer.text().contains("gateway\n"), "{}", answer.text());
+    let (mut stream, mut call) = stage.begun(&[role(), text("One")]).await;
+    call.send(format!("data: Bad gateway\n\n{DONE}")).await;
+    let rest = stream.rest().await;
+    assert!(rest.len() == 1 && rest[0].contains("provider_protocol_error") && !rest[0].contains("gateway"), "{rest:?}");
 
-    let answer =
-        from_anthropic(&stage.world, |data| if data.contains("content_block_stop") { "{\"type\"" } else { data }).await;
-    assert_eq!(broken(&answer, "Hi")["code"], "provider_protocol_error");
+    let half = |data: &str| if data.contains("content_block_stop") { "{\"type\"".into() } else { data.into() };
+    let (said, rest) = from_anthropic(&stage.world, half).await;
+    assert!(said == "Hi" && rest.len() == 1 && rest[0].contains("provider_protocol_error"), "{rest:?}");
 }
 
-/// The answer to a stream that Anthropic serves, whose events are changed on their way.
-async fn from_anthropic(world: &World, change: impl Fn(&str) -> &str) -> Answer {
-    from_anthropic_bytes(world, |data| change(data).as_bytes().to_vec()).await
-}
-
-async fn from_anthropic_bytes(world: &World, change: impl Fn(&str) -> Vec<u8>) -> Answer {
+/// The first text of a stream that Anthropic serves, whose events are changed on their way, and the events after it.
+async fn from_anthropic(world: &World, change: impl Fn(&str) -> Vec<u8>) -> (String, Vec<String>) {
     let hand = Hand::start().await;
     world.add_at("anthropic", &hand.url(), |_| ());
-    let asked = tokio::spawn(Answer::of(world.chat_request(world.client()).json(&hello_stream("claude-haiku-4-5"))));
+    let request = world.chat_request(world.client()).json(&hello_stream("claude-haiku-4-5"));
+    let asked = tokio::spawn(EventStream::of(request));
     let mut call = hand.request().await;
     call.send_stream_head().await;
-    for (name, data) in anthropic_story() {
-        let event = [format!("event: {name}\ndata: ").into_bytes(), change(&data.to_string()), b"\n\n".to_vec()];
-        call.try_send(event.concat()).await;
-    }
+    let story = anthropic_story();
+    let (before, after) = story.split_at(3);
+    let sent = |(name, data): &(&str, Value)| {
+        [format!("event: {name}\ndata: ").into_bytes(), change(&data.to_string()), b"\n\n".to_vec()].concat()
+    };
+    call.send(before.iter().flat_map(sent).collect::<Vec<_>>()).await;
+    let mut stream = within("the head", asked).await.unwrap();
+    let first = stream.first_text().await;
+    call.try_send(after.iter().flat_map(sent).collect::<Vec<_>>()).await;
     drop(call);
-    answered(asked).await
+    (first, stream.rest().await)
 }
 
 /// Bytes that are no UTF-8 are handed on as they came; where an event is written anew, U+FFFD stands in their place. Both is counted.
@@ -348,12 +351,12 @@ async fn fault_20_invalid_utf8() {
     };
     count("openai", 1.0).await;
 
-    let answer = from_anthropic_bytes(&stage.world, |data| match data.split_once("Hi") {
+    let damaged = |data: &str| match data.split_once("Hi") {
         Some((before, after)) => [before.as_bytes(), b"H\xff", after.as_bytes()].concat(),
-        None => data.as_bytes().to_vec(),
-    });
-    let events = answer.await.events();
-    assert_eq!((said(&events).as_str(), events.last().unwrap().as_str()), ("H\u{fffd}", "[DONE]"));
+        None => data.into(),
+    };
+    let (said, rest) = from_anthropic(&stage.world, damaged).await;
+    assert_eq!((said.as_str(), rest.last().unwrap().as_str()), ("H\u{fffd}", "[DONE]"));
     count("anthropic", 1.0).await;
 }
 
