@@ -8,6 +8,7 @@
 //! * the counts of a usage object, where they follow another convention than OpenAI's or are left out (see `usage`);
 //! * a first chunk without an id (Azure's verdict on the prompt) waits for the chunk that has one, so that all have the same;
 //! * events without data, which are signs of life, are left out;
+//! * a chunk that only repeats why its choices ended is left out;
 //! * a chunk that is no JSON is a failure before the first content, and forwarded as it came after it;
 //! * `[DONE]` is added when the connection ends after a finish reason.
 //!
@@ -183,6 +184,14 @@ impl Forwarder {
         out.bill.closed = last && (counted || (out.bill.closed && out.generated == before));
     }
 
+    /// Whether a chunk says nothing but once more why choices ended that have ended.
+    fn repeats_its_end(&self, chunk: &ChunkView<'_>) -> bool {
+        let again = |choice: &ChoiceView<'_>| {
+            choice.has_ended() && choice.generated() == 0 && self.ended.get(&choice.index()) == Some(&true)
+        };
+        self.all_ended() && !chunk.choices().is_empty() && chunk.choices().iter().all(again)
+    }
+
     /// Whether every choice that has begun has told why it ended.
     fn all_ended(&self) -> bool {
         !self.ended.is_empty() && self.ended.values().all(|ended| *ended)
@@ -316,6 +325,9 @@ impl StreamTranslator for Forwarder {
         }
         self.release(out)?;
         self.identified = true;
+        if !counted && self.repeats_its_end(&chunk) {
+            return Ok(());
+        }
         self.account(&chunk, counted, out);
         self.forward(event, &chunk, out);
         Ok(())

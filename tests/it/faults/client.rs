@@ -221,7 +221,7 @@ async fn fault_51_upgrade() {
                 && answer.to_lowercase().contains("connection: close")
         );
     }
-    let plain = format!("GET /v1/models HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n");
+    let plain = "GET /v1/models HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n".to_owned();
     refused_and_closed(&raw(&world, plain + &smuggled).await, 400, "before any key");
     assert!(openai.seen().is_empty());
 

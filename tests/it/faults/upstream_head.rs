@@ -1,13 +1,14 @@
 //! Faults 25 to 44: the head of a provider's answer, and what a connection to it can do.
 
 use jiff::{SignedDuration, Timestamp};
-use perpetuo::simulator::Behaviour;
+use perpetuo::simulator::{Behaviour, Simulator};
 use perpetuo::usage::Certainty;
+use serde_json::json;
 
 use super::{
-    ALONE, ANSWER, DONE, SHARED, STREAM_HEAD, Stage, answered, broken, counted, events, role, served_by_the_healthy,
-    stop, text,
+    ALONE, ANSWER, DONE, SHARED, STREAM_HEAD, Stage, answered, counted, events, role, served_by_the_healthy, stop, text,
 };
+use crate::process::{Site, hello as ask};
 use crate::support::{Authority, World, hello, hello_stream};
 
 /// A whole JSON answer with these header lines, each ended by CRLF.
@@ -277,6 +278,29 @@ async fn fault_43_body_longer_than_its_length() {
 #[tokio::test]
 async fn fault_36_reset_after_content() {
     let stage = Stage::set().await;
-    let answer = stage.stream(events(&[role(), text("One")]) + "data: {").await;
-    assert_eq!(broken(&answer, "One")["code"], "stream_truncated");
+    let (mut stream, call) = stage.begun(&[role(), text("One")]).await;
+    call.reset();
+    let rest = stream.rest().await;
+    assert!(rest.len() == 1 && rest[0].contains("stream_truncated"), "{rest:?}");
+    assert_eq!(stream.whole, Some(true), "HTTP itself ends as it should");
+    let attempt = &stage.world.booking().await.attempts[0];
+    assert_eq!((attempt.error.as_deref(), attempt.certainty), (Some("stream_truncated"), Certainty::Estimated));
+    assert!(attempt.usage.output > 0, "what passed is booked");
+}
+
+/// Why there is no connection stands in the log: what is wrong with a certificate, who was to be reached.
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_39_said_in_the_log() {
+    let plain = Simulator::start(Behaviour::new("plain")).await.unwrap();
+    let site = Site::new();
+    let mut process = site.serve().await;
+    let [workspace, key, token] = ["workspace", "virtual key", "admin token"].map(|label| process.printed(label));
+    let base_url = format!("https://{}/v1", plain.address());
+    let body = json!({"provider": "openai", "api_key": "sk-of-the-log", "base_url": base_url});
+    site.post(&token, &format!("/workspaces/{workspace}/providers"), body).await;
+    assert_eq!(site.chat(&key, ask("openai/gpt-4o")).await.unwrap().status(), 502);
+    let line = process.logged("no connection to a provider");
+    assert!(line.contains("openai") && line.contains("127.0.0.1") && line.contains("TLS"), "{line}");
+    assert!(!line.contains("sk-of-the-log"));
+    process.kill_9();
 }

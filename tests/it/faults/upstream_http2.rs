@@ -6,11 +6,11 @@ use perpetuo::simulator::{Behaviour, Simulator};
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use super::{ALONE, ANSWER, SHARED, Stage, answered, served_by_the_healthy};
+use super::{ALONE, ANSWER, SHARED, Stage, answered, events, role, served_by_the_healthy, text};
 use crate::support::frames::{
     DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, RST_STREAM, SETTINGS, fields, frame, head_of,
 };
-use crate::support::{Call, Hand, World, hello, within};
+use crate::support::{Call, EventStream, Hand, World, hello, hello_stream, within};
 
 /// A stage whose first upstream speaks HTTP/2.
 async fn http2_stage() -> Stage {
@@ -167,4 +167,22 @@ async fn fault_44_http2_without_a_window() {
     http2_request(&mut call, &[0, 4, 0, 0, 0, 0]).await;
     let answer = within("the other provider", answered(asked)).await;
     served_by_the_healthy(&answer, "no window");
+}
+
+/// HTTP/2: a stream that is reset after its first content is told as broken.
+#[tokio::test]
+async fn fault_44_http2_reset_after_content() {
+    let stage = http2_stage().await;
+    let asked =
+        tokio::spawn(EventStream::of(stage.world.chat_request(stage.world.client()).json(&hello_stream(ALONE))));
+    let mut call = stage.hand.accept().await;
+    let number = http2_request(&mut call, &[]).await;
+    let head = fields(&[(":status", "200"), ("content-type", "text/event-stream")]);
+    let first = frame(DATA, 0, number, events(&[role(), text("One")]).as_bytes());
+    call.send([frame(HEADERS, END_HEADERS, number, &head), first].concat()).await;
+    let mut stream = within("the head", asked).await.unwrap();
+    assert_eq!(stream.first_text().await, "One");
+    call.send(frame(RST_STREAM, 0, number, &2_u32.to_be_bytes())).await;
+    let rest = stream.rest().await;
+    assert!(rest.len() == 1 && rest[0].contains("stream_truncated"), "{rest:?}");
 }

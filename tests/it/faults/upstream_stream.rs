@@ -275,6 +275,11 @@ async fn fault_17_absurd_usage() {
     let last = stage.world.booked(2 * absurd.len() + 2).await.pop().unwrap();
     assert_eq!(last.attempts[0].usage.output, 5, "the last word stands");
     booked_as_absurd(&last.attempts[0], &json!("fewer than before"));
+    let negative = |data: &str| data.replace(r#""output_tokens":3"#, r#""output_tokens":-3"#).into_bytes();
+    let (said, rest) = from_anthropic(&stage.world, negative).await;
+    assert_eq!((said.as_str(), rest.last().unwrap().as_str()), ("Hi", "[DONE]"));
+    let last = stage.world.booked(2 * absurd.len() + 3).await.pop().unwrap();
+    booked_as_absurd(&last.attempts[0], &json!("of Anthropic"));
     assert_eq!(stage.world.chat(&hello_stream(SHARED)).await.status, 200, "it goes on");
 }
 
@@ -401,7 +406,7 @@ fn calls(answer: &Answer) -> Vec<(String, String)> {
     calls
 }
 
-/// What comes after `[DONE]` is not handed on, and its connection is not used again.
+/// What comes after `[DONE]` is not handed on, and its connection is not used again; nor is a finish that is said twice.
 #[tokio::test]
 async fn fault_22_data_after_the_end() {
     let stage = Stage::set().await;
@@ -409,7 +414,7 @@ async fn fault_22_data_after_the_end() {
         let asked = stage.ask(hello_stream(ALONE));
         let mut call = stage.hand.request().await;
         let body = events(&[role(), text("One"), stop()]) + DONE;
-        let all = format!("{body}{after}");
+        let all = format!("{}{DONE}{after}", events(&[role(), text("One"), stop(), stop()]));
         call.send(format!(
             "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{all}\r\n",
             all.len()
