@@ -116,14 +116,20 @@ impl Resolver {
         self.best(&self.known(endpoint).addresses).unwrap_or(address)
     }
 
-    /// Nobody answered at this address. Another one of the endpoint that was not tried; they are looked up anew, as this one may
-    /// have moved.
+    /// Nobody answered at this address: it is passed over for a while, where the endpoint's name has others.
+    pub fn pass_over(&self, endpoint: &Endpoint, address: SocketAddr) {
+        if endpoint.host.parse::<IpAddr>().is_err() {
+            let mut dead = self.dead.write().unwrap_or_else(PoisonError::into_inner);
+            dead.insert(address, Instant::now());
+            self.some_dead.store(true, Relaxed);
+        }
+    }
+
+    /// An address of the endpoint that was not tried. They are looked up anew, as those that were may have moved.
     pub async fn another(&self, endpoint: &Endpoint, tried: &[SocketAddr]) -> Option<SocketAddr> {
-        let dead = *tried.last()?;
         if endpoint.host.parse::<IpAddr>().is_ok() {
             return None;
         }
-        self.bury(dead);
         let asked = self.known(endpoint).asked;
         if asked.is_none_or(|asked| asked.elapsed() >= AGAIN) {
             // Without an answer, the addresses that are known are all there are.
@@ -145,15 +151,16 @@ impl Resolver {
     }
 
     fn is_dead(&self, address: &SocketAddr) -> bool {
+        let fresh = |since: &Instant| since.elapsed() < FRESH;
         let dead = self.dead.read().unwrap_or_else(PoisonError::into_inner);
-        dead.get(address).is_some_and(|since| since.elapsed() < FRESH)
-    }
-
-    fn bury(&self, address: SocketAddr) {
+        if dead.values().any(fresh) {
+            return dead.get(address).is_some_and(fresh);
+        }
+        drop(dead);
         let mut dead = self.dead.write().unwrap_or_else(PoisonError::into_inner);
-        dead.retain(|_, since| since.elapsed() < FRESH);
-        dead.insert(address, Instant::now());
-        self.some_dead.store(true, Relaxed);
+        dead.retain(|_, since| fresh(since));
+        self.some_dead.store(!dead.is_empty(), Relaxed);
+        false
     }
 
     /// Asks, and remembers the answer. Without one, what was known before stays.
@@ -283,12 +290,15 @@ mod tests {
         let (resolver, lookup) = resolver(&[&["2606:4700::1111", "9.9.9.9", "1.1.1.1"], &["1.1.1.1", "8.8.8.8"]]);
         let first = resolver.resolve(&endpoint()).await.unwrap();
         assert_eq!(first.ip().to_string(), "9.9.9.9", "IPv4 first");
+        resolver.pass_over(&endpoint(), first);
         let second = resolver.another(&endpoint(), &[first]).await.unwrap();
         assert_eq!((second.ip().to_string().as_str(), lookup.asked()), ("1.1.1.1", 1));
         assert_eq!(resolver.reachable(&endpoint(), first), second, "whoever knows the first one gets the second");
         assert_eq!(resolver.reachable(&endpoint(), second), second);
+        resolver.pass_over(&endpoint(), second);
         let third = resolver.another(&endpoint(), &[first, second]).await.unwrap();
         assert!(third.is_ipv6(), "the last resort");
+        assert_eq!(resolver.reachable(&endpoint(), first), third, "the others are dead, too");
         age(&resolver);
         let moved = resolver.another(&endpoint(), &[first, second, third]).await.unwrap();
         assert_eq!((moved.ip().to_string().as_str(), lookup.asked()), ("8.8.8.8", 2), "the name was looked up anew");

@@ -167,7 +167,7 @@ impl Attempts {
         trace: &mut Trace,
     ) -> Result<Exchange> {
         let (body, ratio) = (&outgoing.body, trace.candidate.tokens.prompt_ratio());
-        let (mut address, mut tried) = (address, Vec::new());
+        let (mut address, mut tried, began) = (address, Vec::new(), Instant::now());
         loop {
             let on_send = |sent: bool| trace.sent = sent.then(|| Sent::Body { body: body.clone(), ratio });
             let error = match self.upstream.exchange(&credential.into(), address, outgoing, stream, on_send).await {
@@ -178,12 +178,17 @@ impl Attempts {
                 }
                 Err(error) => error,
             };
-            // Where nothing was sent, another of the host's addresses may do better: one of them can be dead for long.
+            if trace.sent.is_some() {
+                return Err(error);
+            }
+            // Where nothing was sent, another of the host's addresses may do better: one of them can be dead for long. All together
+            // have the time that one has.
+            let endpoint = &credential.endpoint;
+            self.resolver.pass_over(endpoint, address);
             tried.push(address);
-            let next = match trace.sent {
-                None => self.resolver.another(&credential.endpoint, &tried).await,
-                Some(_) => None,
-            };
+            let left = self.timeouts.connect.saturating_sub(began.elapsed());
+            let next = tokio::time::timeout(left, self.resolver.another(endpoint, &tried)).await;
+            let next = next.ok().flatten().filter(|_| began.elapsed() < self.timeouts.connect);
             address = next.ok_or(error)?;
         }
     }

@@ -108,6 +108,29 @@ async fn fault_38_connection_that_is_never_made() {
     assert_eq!((failed.usage.total_tokens(), failed.cost.dollars()), (0, 0.0));
 }
 
+/// An address of a host where no connection is ever made costs one attempt, within `timeouts.connect`; the next ones go to another
+/// address of the host.
+#[tokio::test]
+async fn fault_40_mute_address_among_others() {
+    let (_full, _waiting, address) = full_listener().await;
+    let names = Names::new(&[("acme.test", &["127.0.0.1", "127.0.0.2"])]);
+    let world = World::start_with(names, |config| {
+        allowing(&["acme.test"])(config);
+        config.timeouts.connect = Duration::from_millis(300);
+    })
+    .await;
+    let other = Simulator::start_at(([127, 0, 0, 2], address.port()).into(), Behaviour::new("other")).await.unwrap();
+    let healthy = Simulator::start(Behaviour::new("healthy")).await.unwrap();
+    world.add_at("openai", &format!("http://acme.test:{}", address.port()), |_| ());
+    world.add("groq", &healthy, |_| ());
+    served_by_the_healthy(&world.chat(&hello(SHARED)).await, "mute");
+    for turn in 0..3 {
+        let answer = world.chat(&hello(SHARED)).await;
+        assert_eq!((answer.provider(), answer.attempts()), ("openai", 1), "{turn}: {}", answer.text());
+    }
+    assert_eq!(other.seen().len(), 3);
+}
+
 /// A listener that accepts nobody and has no room for more who wait, those who do, and its address.
 async fn full_listener() -> (TcpListener, Vec<TcpStream>, SocketAddr) {
     let socket = TcpSocket::new_v4().unwrap();
