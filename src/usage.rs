@@ -40,6 +40,9 @@ pub struct Usage {
     pub web_searches: u64,
 }
 
+/// The most tokens of one attempt that are believed.
+pub const MOST_TOKENS: u64 = 1_000_000_000;
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if passes a reference")]
 const fn is_zero(count: &u64) -> bool {
     *count == 0
@@ -54,6 +57,11 @@ impl Usage {
     /// OpenAI's `total_tokens`.
     pub const fn total_tokens(&self) -> u64 {
         self.prompt_tokens().saturating_add(self.output)
+    }
+
+    /// Whether a request can have used so much: no model reads or writes a thousandth of this at once.
+    pub const fn is_believable(&self) -> bool {
+        self.total_tokens() <= MOST_TOKENS
     }
 
     /// Adds every kind; nothing wraps.
@@ -106,6 +114,8 @@ pub struct Bill {
     pub closed: bool,
     /// Tokens of other models that the answer was made with, by their names at the same provider.
     pub others: Vec<(String, Usage)>,
+    /// Its counts can't be: negative, fractions, texts, beyond all bounds, or fewer than it said before.
+    pub doubtful: bool,
 }
 
 /// Which of its service tiers a provider says that it served from. A price that differs by tier is in the catalogue.

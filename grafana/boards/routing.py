@@ -230,6 +230,13 @@ def _broken() -> list[Sized]:
             stacked=True,
         ),
         lines(
+            "Odd answers",
+            "What was wrong with answers that were served all the same: no reason for their end, events that are no JSON or no UTF-8, tokens that can't be.",
+            PER_SECOND,
+            Query(q.rate("perpetuo_oddities_total", q.PROVIDER, by="provider, reason"), "{{provider}}: {{reason}}"),
+            stacked=True,
+        ),
+        lines(
             "Clients that left",
             "Requests whose client left before the end. Rising with the time to the first token: their patience is shorter than the provider's answer.",
             PER_SECOND,

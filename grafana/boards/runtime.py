@@ -241,6 +241,12 @@ def _access() -> list[Sized]:
             stacked=True,
         ),
         lines(
+            "Slow heads",
+            "Connections that were closed because the head of a request was not in in time. Many: someone tries to use up connections.",
+            "reqps",
+            Query(q.rate("perpetuo_slow_heads_total", by="instance"), "{{instance}}"),
+        ),
+        lines(
             "Admin API",
             "Requests, by resource and status.",
             "reqps",

@@ -309,7 +309,7 @@ pub fn generated(answer: &[u8]) -> u64 {
 }
 
 /// The largest token count that is believed; above it a provider has sent garbage.
-pub const MAX_COUNT: u64 = 1 << 40;
+const MAX_COUNT: u64 = 1 << 40;
 
 /// A count as providers really send it: an integer, a float, a text of digits, `null`, negative. Never an error.
 pub fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {

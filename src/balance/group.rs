@@ -156,7 +156,7 @@ fn enter(backend: &Backend, request: &Request) -> Option<(Placed, Pass)> {
     let placed = *backend.ext.get::<Placed>()?;
     let candidate = backend.ext.get::<Arc<Candidate>>()?;
     let pass = match placed.reason {
-        Reason::Panic => Some(Pass::Panic),
+        Reason::Panic => candidate.stats.breaker.enter_anyway(),
         _ => candidate.stats.breaker.enter(request.now),
     };
     pass.map(|pass| (placed, pass))

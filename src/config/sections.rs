@@ -156,6 +156,8 @@ pub struct Timeouts {
     pub first_token: Duration,
     /// Between two reads of an answer.
     pub idle: Duration,
+    /// Between two signs of life to the client of a stream that has begun; zero for none.
+    pub ping: Duration,
     /// The whole request, all attempts included; the most a client can ask for.
     pub total: Duration,
     /// Until the head of a client's request is in, and from when on its body must keep its pace.
@@ -166,8 +168,10 @@ pub struct Timeouts {
 
 impl Timeouts {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        let ping = reader.within("timeouts.ping", 15 * SECOND, Duration::ZERO..=DAY);
         let mut limit = |path, seconds| reader.within(path, seconds * SECOND, MILLISECOND..=DAY);
         Self {
+            ping,
             connect: limit("timeouts.connect", 2),
             tls: limit("timeouts.tls", 5),
             first_token: limit("timeouts.first_token", 120),

@@ -19,6 +19,8 @@ pub enum Why {
     Failed,
     /// The answer was complete, and the provider told no tokens.
     NoFigure,
+    /// The provider told tokens that can't be: what could not be believed was counted from what passed.
+    AbsurdFigure,
     /// No price is known of the model.
     NoPrice,
     /// No price is known of the service tier: the usual one was taken.
@@ -33,7 +35,7 @@ pub enum Why {
 
 impl Why {
     /// Every reason.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::ClientGone,
         Self::Timeout,
         Self::Truncated,
@@ -41,6 +43,7 @@ impl Why {
         Self::Stopped,
         Self::Failed,
         Self::NoFigure,
+        Self::AbsurdFigure,
         Self::NoPrice,
         Self::NoTierPrice,
         Self::Committed,
@@ -58,6 +61,7 @@ impl Why {
             Self::Stopped => "stopped",
             Self::Failed => "failed",
             Self::NoFigure => "no_figure",
+            Self::AbsurdFigure => "absurd_figure",
             Self::NoPrice => "no_price",
             Self::NoTierPrice => "no_tier_price",
             Self::Committed => "committed",

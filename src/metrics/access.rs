@@ -36,6 +36,8 @@ pub struct Access {
     /// Bytes of request bodies that are held; fed when the metrics are read.
     pub buffered_bytes: IntGauge,
     auth_failures: IntCounterVec,
+    /// Connections that were closed because a head was not in in time; fed by the proxy.
+    pub slow_heads: IntCounter,
     admin: IntCounterVec,
     http: [IntCounter; ARRIVALS.len()],
 }
@@ -63,6 +65,10 @@ impl Access {
                 "perpetuo_auth_failures_total",
                 "Refused virtual keys and admin tokens.",
                 &["plane", "why"],
+            )?,
+            slow_heads: maker.counter(
+                "perpetuo_slow_heads_total",
+                "Connections that were closed because the head of a request was not in in time.",
             )?,
             admin: maker.counters(
                 "perpetuo_admin_requests_total",

@@ -13,13 +13,16 @@ use super::rows::Rows;
 use super::seconds;
 use crate::api::operation::Operation;
 use crate::error::{ErrorKind, Source};
-use crate::provider::PROVIDERS;
+use crate::provider::{Oddities, PROVIDERS};
 use crate::store::{AttemptRecord, RequestRecord};
 
 /// How a hedge can end.
 pub(super) const HEDGES: [&str; 2] = ["won", "lost"];
 /// Where a connection comes from.
 pub(super) const CONNECTIONS: [&str; 3] = ["new", "reused", "failed"];
+
+/// What can be wrong with an answer that is served all the same.
+pub(super) const ODDITIES: [&str; 4] = ["missing_finish_reason", "invalid_json", "invalid_utf8", "absurd_usage"];
 
 /// The metrics of attempts.
 pub struct Attempts {
@@ -39,6 +42,7 @@ pub struct Attempts {
     pub retry_budget_level: Gauge,
     /// Parameters that a translation dropped or changed, by `provider`; fed by the proxy.
     pub warnings: IntCounterVec,
+    oddities: IntCounterVec,
     connections: IntCounterVec,
     taken: Rows<(u8, usize), IntCounter>,
     /// Time to make a connection, by `tls`; fed by the proxy.
@@ -147,6 +151,11 @@ impl Attempts {
                 "Parameters that a translation had to drop or change.",
                 PROVIDER,
             )?,
+            oddities: maker.counters(
+                "perpetuo_oddities_total",
+                "What was wrong with answers that were served all the same.",
+                &["provider", "reason"],
+            )?,
             connections: maker.counters(
                 "perpetuo_upstream_connections_total",
                 "Connections taken for attempts: made anew, from the pool, or not to be had.",
@@ -173,6 +182,18 @@ impl Attempts {
             for counter in [&self.fallbacks, &self.truncated, &self.warnings] {
                 counter.with_label_values(&[provider]);
             }
+            for reason in ODDITIES {
+                self.oddities.with_label_values(&[provider, reason]);
+            }
+        }
+    }
+
+    /// Counts what was wrong with an answer that was served all the same, and whether its usage could not be believed.
+    pub fn odd(&self, provider: &str, odd: &Oddities, usage: bool) {
+        let Oddities { missing_finish, invalid_json, invalid_utf8 } = *odd;
+        let counts = [missing_finish, invalid_json, invalid_utf8, u64::from(usage)];
+        for (reason, count) in ODDITIES.into_iter().zip(counts).filter(|(_, count)| *count > 0) {
+            self.oddities.with_label_values(&[labels::provider(provider).text, reason]).inc_by(count);
         }
     }
 

@@ -195,6 +195,17 @@ pub struct Answer {
     pub bill: Bill,
 }
 
+/// What was wrong with a stream that went on all the same: counted, not told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Oddities {
+    /// Streams that said that they are complete, and not why they ended.
+    pub missing_finish: u64,
+    /// Events that were no JSON, forwarded as they came.
+    pub invalid_json: u64,
+    /// Events that were no UTF-8: forwarded as they came, or with U+FFFD in the place of what was none.
+    pub invalid_utf8: u64,
+}
+
 /// What a stream translator writes to.
 #[derive(Debug, Default)]
 pub struct StreamOut {
@@ -214,6 +225,8 @@ pub struct StreamOut {
     pub usage_end: Option<usize>,
     /// The stream said that it is complete; what follows is ignored.
     pub done: bool,
+    /// What was wrong with it so far.
+    pub odd: Oddities,
 }
 
 impl StreamOut {
@@ -288,6 +301,11 @@ pub trait Dialect: Send + Sync {
 
     /// What an error body says.
     fn read_error(&self, body: &[u8]) -> ProviderMessage;
+
+    /// The tokens that an error body names: they were used before it failed, and may be billed.
+    fn error_usage(&self, body: &[u8]) -> Option<Usage> {
+        openai::error_usage(body)
+    }
 
     /// The cheapest request that shows whether a key works, spending no tokens.
     fn probe(&self, target: &Target<'_>) -> Result<Outgoing>;

@@ -117,6 +117,11 @@ impl Gateway {
     ///
     /// Errors: `InvalidApiKey` with one constant text, whatever was wrong.
     pub(super) fn authenticate(&self, session: &Session, snapshot: &Snapshot) -> Result<Caller> {
+        if contradicts(session) {
+            self.metrics.access.key_refused("malformed");
+            let message = "Both 'Authorization' and 'x-api-key' hold a key; send 'Authorization: Bearer pk_…' alone.";
+            return Err(Error::invalid("x-api-key", message));
+        }
         let (key, now) = (bearer(session), Timestamp::now());
         let caller = key.and_then(|key| snapshot.directory.authenticate(key, now));
         caller.ok_or_else(|| {
@@ -132,11 +137,17 @@ pub(super) fn bearer(session: &Session) -> Option<&str> {
     let headers = &session.req_header().headers;
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = values.next()?.to_str().ok()?;
-    if values.next().is_some() || headers.contains_key("x-api-key") || names_key(session) {
+    if values.next().is_some() || contradicts(session) || names_key(session) {
         return None;
     }
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Whether the request has a key in `x-api-key` beside `Authorization`: whose it is would depend on who reads it.
+fn contradicts(session: &Session) -> bool {
+    let headers = &session.req_header().headers;
+    headers.contains_key(header::AUTHORIZATION) && headers.contains_key("x-api-key")
 }
 
 /// Whether the query holds a virtual key, or something that calls itself one.

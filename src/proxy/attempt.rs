@@ -33,6 +33,8 @@ use crate::usage::Bill;
 /// How much of an error body is read, and for how long: enough for its message, and to keep the connection.
 const ERROR_BODY: usize = 64 * 1024;
 const ERROR_PATIENCE: Duration = Duration::from_millis(500);
+/// How much of it is put into the log.
+const QUOTED: usize = 2048;
 
 /// Everything about a request that an attempt needs.
 pub(super) struct Call {
@@ -142,20 +144,20 @@ impl Attempts {
         let credential = &choice.candidate.credential;
         let address = match choice.address {
             UNRESOLVED => self.resolver.resolve(&credential.endpoint).await?,
-            address => address,
+            address => self.resolver.reachable(&credential.endpoint, address),
         };
         let authorized = self.authorized(credential, outgoing).await?;
         let first = authorized.as_ref().unwrap_or(outgoing);
         let mut exchange = self.send(credential, address, first, stream, trace).await?;
         if authorized.is_some() && trace.status == 401 {
             // Its token may have been taken back before its time; an account that is refused has no other.
-            drop(self.refused(exchange, choice).await);
+            drop(self.refused(exchange, choice, trace).await);
             self.grants.forget(credential);
             let renewed = self.authorized(credential, outgoing).await?;
             exchange = self.send(credential, address, renewed.as_ref().unwrap_or(outgoing), stream, trace).await?;
         }
         if trace.status != 200 {
-            return Err(self.refused(exchange, choice).await);
+            return Err(self.refused(exchange, choice, trace).await);
         }
         let framing = stream.then(|| credential.provider.dialect.framing());
         match check_head(&exchange, framing, credential.provider.name) {
@@ -176,11 +178,30 @@ impl Attempts {
         trace: &mut Trace,
     ) -> Result<Box<Exchange>> {
         let (body, ratio) = (&outgoing.body, trace.candidate.tokens.prompt_ratio());
-        let on_send = |sent: bool| trace.sent = sent.then(|| Sent::Body { body: body.clone(), ratio });
-        let exchange = self.upstream.exchange(&credential.into(), address, outgoing, stream, on_send).await?;
-        trace.status = exchange.status();
-        trace.upstream_request_id = exchange.request_id();
-        Ok(exchange)
+        let (mut address, mut tried, began) = (address, Vec::new(), Instant::now());
+        loop {
+            let on_send = |sent: bool| trace.sent = sent.then(|| Sent::Body { body: body.clone(), ratio });
+            let error = match self.upstream.exchange(&credential.into(), address, outgoing, stream, on_send).await {
+                Ok(exchange) => {
+                    trace.status = exchange.status();
+                    trace.upstream_request_id = exchange.request_id();
+                    return Ok(exchange);
+                }
+                Err(error) => error,
+            };
+            if trace.sent.is_some() {
+                return Err(error);
+            }
+            // Where nothing was sent, another of the host's addresses may do better: one of them can be dead for long. All together
+            // have the time that one has.
+            let endpoint = &credential.endpoint;
+            self.resolver.pass_over(endpoint, address);
+            tried.push(address);
+            let left = self.timeouts.connect.saturating_sub(began.elapsed());
+            let next = tokio::time::timeout(left, self.resolver.another(endpoint, &tried)).await;
+            let next = next.ok().flatten().filter(|_| began.elapsed() < self.timeouts.connect);
+            address = next.ok_or(error)?;
+        }
     }
 
     async fn whole(
@@ -200,7 +221,7 @@ impl Attempts {
         if let Ok(answer) = &answer {
             trace.usage = answer.usage;
             trace.bill = Bill { closed: answer.usage.is_some(), ..answer.bill.clone() };
-            if answer.usage.is_none() && call.kind == Kind::Chat {
+            if trace.believed().is_none() && call.kind == Kind::Chat {
                 trace.generated = answer::generated(&answer.body);
             }
         }
@@ -234,7 +255,7 @@ impl Attempts {
         let translator = dialect.stream(context(call, choice));
         let mut live = Box::new(LiveStream::open(exchange, dialect.framing(), translator, &self.limits));
         loop {
-            let step = live.step(self.timeouts.idle).await;
+            let step = live.step(Instant::now() + self.timeouts.idle).await;
             live.report(trace);
             if let Err(error) = step {
                 live.abort().await;
@@ -246,14 +267,18 @@ impl Attempts {
         }
     }
 
-    /// An answer that is no success: what it says, and its connection given back.
-    async fn refused(&self, mut exchange: Box<Exchange>, choice: &Choice) -> Error {
-        let provider = choice.candidate.credential.provider;
+    /// An answer that is no success: what it says, and its connection given back. Tokens that it names are on the bill.
+    async fn refused(&self, mut exchange: Box<Exchange>, choice: &Choice, trace: &mut Trace) -> Error {
+        let credential = &choice.candidate.credential;
+        let provider = credential.provider;
         let (status, headers) = (exchange.status(), exchange.headers());
         let body = tokio::time::timeout(ERROR_PATIENCE, exchange.read_all(ERROR_BODY, ERROR_PATIENCE)).await;
         let said = match body {
             Ok(Ok(body)) => {
+                trace.usage = provider.dialect.error_usage(&body);
+                trace.bill.closed = trace.usage.is_some();
                 self.upstream.finish(exchange).await;
+                quote(credential, status, &body);
                 provider.dialect.read_error(&body)
             }
             _ => {
@@ -262,6 +287,15 @@ impl Attempts {
             }
         };
         failure(&Failure { status, headers: &headers, now: Timestamp::now() }, said, provider.name)
+    }
+}
+
+/// Puts the beginning of an error body into the log, for who looks for what is not in the error: a page of a content network.
+fn quote(credential: &Credential, status: u16, body: &[u8]) {
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        let text = String::from_utf8_lossy(body.get(..QUOTED).unwrap_or(body));
+        let clean = credential.blame(Error::internal(text));
+        tracing::debug!(provider = credential.provider.name, status, body = clean.cause(), "a provider refused");
     }
 }
 

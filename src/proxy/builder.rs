@@ -22,7 +22,7 @@ use super::{Gateway, Snapshot};
 use crate::admin::auth::Jwt;
 use crate::admin::{self, AdminState};
 use crate::balance::budget::Budgets;
-use crate::balance::discovery::Resolver;
+use crate::balance::discovery::{self, Lookup, Resolver};
 use crate::balance::plan::Planner;
 use crate::balance::stats::StatsBook;
 use crate::catalog::Catalog;
@@ -52,6 +52,7 @@ pub fn store_dir(config: &Config) -> PathBuf {
 /// What outlives a reload.
 pub(super) struct Lasting {
     connector: Arc<Connector>,
+    lookup: Arc<dyn Lookup>,
     pub(super) directory: Arc<Directory>,
     pub(super) store: Arc<dyn Store>,
     pub(super) meter: Meter,
@@ -76,6 +77,11 @@ impl Gateway {
 
     /// Opens a gateway over a store of the caller's.
     pub fn with_store(config: Config, store: Arc<dyn Store>) -> Result<Arc<Self>> {
+        Self::with_lookup(config, store, discovery::system())
+    }
+
+    /// The same where addresses of providers do not come from the system's resolver.
+    pub fn with_lookup(config: Config, store: Arc<dyn Store>, lookup: Arc<dyn Lookup>) -> Result<Arc<Self>> {
         let master = master_key(&config)?;
         let keys = VirtualKeys::new(&master)?;
         let directory = Directory::open(Arc::clone(&store), Vault::new(master), keys)?;
@@ -86,6 +92,7 @@ impl Gateway {
         let telemetry = Telemetry::open(&config, &metrics, collector::dial)?;
         let lasting = Lasting {
             connector: Arc::new(connector(&config)),
+            lookup,
             directory: Arc::new(directory),
             store,
             meter,
@@ -152,7 +159,7 @@ fn unix_now() -> f64 {
 fn snapshot(config: Config, lasting: &Lasting, metrics: &Arc<Metrics>, started: Instant) -> Result<Snapshot> {
     let catalog = Catalog::load(config.models.as_deref()).map_err(Error::internal)?;
     let guard = Arc::new(Guard::new(config.security.allow_private_upstreams.iter().cloned()));
-    let resolver = Arc::new(Resolver::new(Arc::clone(&guard)));
+    let resolver = Arc::new(Resolver::over(Arc::clone(&guard), Arc::clone(&lasting.lookup)));
     let catalog = Arc::new(catalog);
     let planner = Arc::new(Planner::new(Arc::clone(&catalog), Arc::clone(&resolver), Arc::clone(&lasting.stats)));
     let attempts = Arc::new(Attempts {

@@ -3,9 +3,13 @@
 //! Not here: what happens before there is content (`serve`, `race`). Invariants: a success is booked before its last byte goes
 //! out; the cost that a client reads is the one that is booked.
 
+use std::pin::{Pin, pin};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use prometheus::Histogram;
+use tokio::sync::watch;
+use tokio::time::{Sleep, sleep};
 
 use super::attempt::Started;
 use super::respond;
@@ -13,11 +17,13 @@ use super::serve::{Serving, deadline_passed, halted};
 use super::shutting_down;
 use super::stream::LiveStream;
 use crate::config::Timeouts;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::provider::Outgoing;
 
 /// How long the figure of an answer that is all there is waited for, once its client has left.
 const LAST_WORD: Duration = Duration::from_secs(1);
+/// A comment, which every reader of server-sent events skips.
+const PING: &[u8] = b": ping\n\n";
 
 impl Serving<'_> {
     /// Commits: from here on the client has seen who answers.
@@ -73,6 +79,7 @@ impl Serving<'_> {
         let _counted = self.gateway.metrics.requests.streaming();
         let mut pace = self.pace();
         let mut halt = self.gateway.halt.subscribe();
+        let mut pings = Pings::every(self.snapshot.config.timeouts.ping);
         loop {
             let over = live.is_over();
             if over {
@@ -83,18 +90,19 @@ impl Serving<'_> {
             let piece = live.take();
             self.context.keep_answer(&piece);
             pace.tick(!piece.is_empty());
-            if respond::piece(self.session, head.take(), piece, over).await.is_err() {
+            // Who takes a piece in sips must not hold the provider beyond the deadline of the request.
+            let written = respond::piece(self.session, head.take(), piece, over);
+            let written = tokio::time::timeout_at(self.admitted.call.deadline.into(), written).await;
+            if !matches!(written, Ok(Ok(()))) {
                 return Err(self.left(live).await);
             }
             if over {
                 live.finish(&self.snapshot.attempts.upstream).await;
                 return Ok(());
             }
-            let step = tokio::select! {
-                biased;
-                step = step(&mut live, &self.snapshot.config.timeouts, self.admitted.call.deadline) => step,
-                () = halted(&mut halt) => Err(shutting_down()),
-                _ = self.session.downstream_session.read_body_or_idle(true) => return Err(self.left(live).await),
+            pings.written(pace.last);
+            let Some(step) = self.next_step(&mut live, &mut halt, &mut pings).await else {
+                return Err(self.left(live).await);
             };
             if let Some(trace) = self.context.traces.last_mut() {
                 live.report(trace);
@@ -103,6 +111,28 @@ impl Serving<'_> {
             if let Err(error) = step {
                 return Err(self.broken(live, error).await);
             }
+        }
+    }
+
+    /// The next step of a stream, or `None` when the client left. A client that waits for long is told meanwhile that it is not
+    /// forgotten; the provider's own time to be silent runs on.
+    async fn next_step(
+        &mut self,
+        live: &mut LiveStream,
+        halt: &mut watch::Receiver<bool>,
+        pings: &mut Pings,
+    ) -> Option<Result<()>> {
+        let mut step = pin!(step(live, &self.snapshot.config.timeouts, self.admitted.call.deadline));
+        loop {
+            tokio::select! {
+                biased;
+                step = &mut step => return Some(step),
+                () = halted(halt) => return Some(Err(shutting_down())),
+                _ = self.session.downstream_session.read_body_or_idle(true) => return None,
+                () = pings.due() => {}
+            }
+            respond::piece(self.session, None, Bytes::from_static(PING), false).await.ok()?;
+            pings.written(Some(Instant::now()));
         }
     }
 
@@ -143,6 +173,40 @@ impl Serving<'_> {
     }
 }
 
+/// When the client of a silent stream is due a sign of life. The timer is moved when it fires, and not with every event.
+struct Pings {
+    /// Zero for never.
+    every: Duration,
+    written: Instant,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Pings {
+    fn every(every: Duration) -> Self {
+        Self { every, written: Instant::now(), timer: Box::pin(sleep(every)) }
+    }
+
+    /// Something was written then.
+    fn written(&mut self, when: Option<Instant>) {
+        self.written = when.unwrap_or(self.written).max(self.written);
+    }
+
+    /// Resolves when nothing has been written for so long.
+    async fn due(&mut self) {
+        if self.every.is_zero() {
+            return std::future::pending().await;
+        }
+        loop {
+            self.timer.as_mut().await;
+            let due = self.written + self.every;
+            if Instant::now() >= due {
+                return;
+            }
+            self.timer.as_mut().reset(due.into());
+        }
+    }
+}
+
 /// Measures the time between the chunks of a stream.
 struct Pace {
     histogram: Option<Histogram>,
@@ -164,8 +228,9 @@ impl Pace {
 }
 
 async fn step(live: &mut LiveStream, timeouts: &Timeouts, deadline: Instant) -> Result<()> {
-    match tokio::time::timeout_at(deadline.into(), live.step(timeouts.idle)).await {
-        Ok(step) => step,
-        Err(_) => Err(deadline_passed()),
-    }
+    let step = live.step(deadline.min(Instant::now() + timeouts.idle)).await;
+    step.map_err(|error| {
+        let late = error.kind() == ErrorKind::ProviderTimeout && Instant::now() >= deadline;
+        if late { deadline_passed() } else { error }
+    })
 }

@@ -23,11 +23,12 @@ use crate::live::{Entry, Progress, Ticket};
 use crate::meter::{Priced, Tariff, Used, Why, price};
 use crate::metrics;
 use crate::money::Money;
+use crate::provider::Oddities;
 use crate::quota::{Reservation, Standing};
 use crate::shed::Permit;
 use crate::store::{AttemptRecord, Booking};
 use crate::telemetry::{Content, TraceContext};
-use crate::usage::{Bill, Certainty, Usage, estimate_prompt, estimate_tokens};
+use crate::usage::{Bill, Certainty, MOST_TOKENS, Usage, estimate_prompt, estimate_tokens};
 
 /// One request.
 pub struct RequestContext {
@@ -162,6 +163,8 @@ pub struct Trace {
     pub usage: Option<Usage>,
     /// What it says of the bill beside it.
     pub bill: Bill,
+    /// What was wrong with its stream.
+    pub odd: Oddities,
     /// Bytes of generated text that came.
     pub generated: u64,
     /// From the start to the first content.
@@ -195,6 +198,7 @@ impl Trace {
             upstream_request_id: None,
             usage: None,
             bill: Bill::default(),
+            odd: Oddities::default(),
             generated: 0,
             first_content: None,
             took: None,
@@ -207,13 +211,38 @@ impl Trace {
 
     /// Lets the body go, once its tokens are counted or estimated.
     pub fn let_go(&mut self) {
-        let sent = self.sent.take().filter(|_| self.usage.is_none());
+        let sent = self.sent.take().filter(|_| self.believed().is_none());
         self.sent = sent.map(|sent| Sent::Tokens(sent.tokens()));
+    }
+
+    /// The provider's figure, if it can be.
+    pub fn believed(&self) -> Option<Usage> {
+        self.usage.filter(|_| !self.is_absurd())
+    }
+
+    /// Whether the provider told a figure that can't be.
+    pub fn is_absurd(&self) -> bool {
+        self.bill.doubtful || self.usage.is_some_and(|usage| !usage.is_believable())
+    }
+
+    /// A figure that can't be, with what was counted from what passed in the place of its unbelievable halves.
+    fn mended(&self, usage: Usage) -> Usage {
+        let sound = |tokens| (1..=MOST_TOKENS).contains(&tokens);
+        let prompt = if sound(usage.prompt_tokens()) {
+            Usage { output: 0, reasoning: 0, audio_output: 0, image_output: 0, ..usage }
+        } else {
+            Usage { input: self.sent.as_ref().map_or(0, Sent::tokens), ..Usage::default() }
+        };
+        let output = if sound(usage.output) { usage.output } else { estimate_tokens(self.generated) };
+        Usage { output, reasoning: usage.reasoning.min(output), ..prompt }
     }
 
     /// The tokens of the model that was asked, and why they are estimated, where the provider did not say so itself.
     fn tokens(&self) -> (Usage, Option<Why>) {
         let why = || Some(Why::no_figure(self.error.as_ref().map(Error::kind)));
+        if self.is_absurd() {
+            return (self.mended(self.usage.unwrap_or_default()), Some(Why::AbsurdFigure));
+        }
         if let Some(usage) = self.usage {
             if self.error.is_none() || self.bill.closed {
                 return (usage, None);

@@ -26,8 +26,12 @@ pub(super) fn head_is_in() {
     let _ = HEAD_IS_IN.try_with(|flag| flag.store(true, Ordering::Relaxed));
 }
 
-/// Serves one request, if its head is in within this time; dropping `serving` closes the connection.
-pub(super) async fn with_head_in<T>(patience: Duration, serving: impl Future<Output = Option<T>>) -> Option<T> {
+/// Serves one request, if its head is in within this time; dropping `serving` closes the connection, and `late` is told.
+pub(super) async fn with_head_in<T>(
+    patience: Duration,
+    serving: impl Future<Output = Option<T>>,
+    late: impl FnOnce(),
+) -> Option<T> {
     let flag = Arc::new(AtomicBool::new(false));
     let serving = HEAD_IS_IN.scope(Arc::clone(&flag), serving);
     tokio::pin!(serving);
@@ -36,7 +40,11 @@ pub(super) async fn with_head_in<T>(patience: Duration, serving: impl Future<Out
         served = &mut serving => return served,
         () = tokio::time::sleep(patience) => {}
     }
-    if flag.load(Ordering::Relaxed) { serving.await } else { None }
+    if flag.load(Ordering::Relaxed) {
+        return serving.await;
+    }
+    late();
+    None
 }
 
 /// The connections of one listener.
@@ -116,12 +124,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn only_the_head_is_waited_for_with_a_limit() {
         let patience = Duration::from_secs(1);
-        assert_eq!(with_head_in(patience, std::future::pending::<Option<u8>>()).await, None);
-        let served = with_head_in(patience, async {
+        let late = AtomicBool::new(false);
+        let tell = || late.store(true, Ordering::Relaxed);
+        let prompt = async {
             head_is_in();
             tokio::time::sleep(Duration::from_secs(60)).await;
             Some(7)
-        });
-        assert_eq!(served.await, Some(7));
+        };
+        assert_eq!(with_head_in(patience, prompt, tell).await, Some(7));
+        assert!(!late.load(Ordering::Relaxed));
+        assert_eq!(with_head_in(patience, std::future::pending::<Option<u8>>(), tell).await, None);
+        assert!(late.load(Ordering::Relaxed));
     }
 }

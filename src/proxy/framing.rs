@@ -2,12 +2,12 @@
 //!
 //! Something before the gateway (a load balancer, a content network) may read a doubtful head otherwise than Pingora does, and take
 //! the rest of a body for a request, or a request for the rest of a body. So whatever RFC 9112 lets a server refuse for this
-//! reason is refused here, and the connection closed. Pingora itself refuses a `Content-Length` that is none, several that differ,
+//! reason is refused here, and the connection closed; and so is a request to go on in another protocol. Pingora itself refuses a `Content-Length` that is none, several that differ,
 //! a `Transfer-Encoding` that does not end in `chunked`, folded lines and white space before a colon.
 //!
 //! Not here: HTTP/2, whose frames say where everything ends, and whose heads Pingora bounds.
 
-use http::{HeaderMap, Version, header};
+use http::{HeaderMap, HeaderValue, Version, header};
 use pingora::proxy::Session;
 
 use crate::config::Limits;
@@ -27,6 +27,9 @@ pub(super) fn check(session: &Session, limits: &Limits) -> Result<()> {
         return Err(Error::new(ErrorKind::InvalidRequest, message).with_status(HEADERS_TOO_LARGE));
     }
     let head = session.req_header();
+    if head.headers.get_all(header::UPGRADE).iter().any(|protocol| !is_ignored(protocol)) {
+        return Err(Error::new(ErrorKind::InvalidRequest, "This gateway does not switch to another protocol."));
+    }
     match ambiguity(&raw, head.version, &head.headers) {
         None => Ok(()),
         Some(what) => {
@@ -34,6 +37,12 @@ pub(super) fn check(session: &Session, limits: &Limits) -> Result<()> {
             Err(Error::new(ErrorKind::InvalidRequest, message))
         }
     }
+}
+
+/// Whether it is HTTP/2 that is offered, as clients do that speak HTTP/1.1 just as well (RFC 7540, 3.2). Of any other protocol the
+/// bytes behind the request would be, and something before the gateway may think that it was agreed to.
+fn is_ignored(protocol: &HeaderValue) -> bool {
+    protocol.as_bytes().split(|byte| *byte == b',').all(|one| matches!(one.trim_ascii(), b"h2c" | b"h2" | b""))
 }
 
 /// What can be read in two ways. The bytes are asked where Pingora has tidied the headers up: it drops a `Content-Length` beside
@@ -74,8 +83,6 @@ fn ambiguity(raw: &[u8], version: Version, headers: &HeaderMap) -> Option<&'stat
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn judged(lines: &[&str]) -> Option<&'static str> {

@@ -29,6 +29,15 @@ use crate::shed::{Resource, Scope, Shed};
 
 /// Bytes that tell HTTP/2 from HTTP/1.
 const PREFACE: usize = 24;
+/// Streams of one HTTP/2 connection that may be open at the same time.
+const MAX_STREAMS: u32 = 100;
+/// Streams of it that the client may reset before they were looked at: a client that opens and resets them in a row costs work and
+/// is never served.
+const MAX_RESETS: usize = 20;
+/// Streams of it that may be reset because of what the client sent.
+const MAX_FAULTS: usize = 256;
+/// Bytes of an answer that are held for each of them while the client's window is closed.
+const SEND_BUFFER: usize = 64 * 1024;
 const TOO_MANY_CONNECTIONS: Shed = Shed { scope: Scope::Process, resource: Resource::Connections };
 
 /// The listening sockets of a process.
@@ -135,6 +144,7 @@ impl Door {
         options.h2c = config.server.h2c;
         options.h2_idle_timeout = Some(config.server.max_keepalive);
         proxy.server_options = Some(options);
+        proxy.h2_options = Some(http2(&config));
         let life = Arc::clone(&gateway.life);
         let server = Arc::new(HeadGuard { proxy: Arc::new(proxy), gateway: Arc::clone(gateway) });
         let keeper = Doorkeeper { server, crowd: Arc::default(), life: Arc::clone(&life) };
@@ -142,6 +152,19 @@ impl Door {
         service.add_tcp(&address);
         Ok(Self { service, sockets: Arc::new(sockets.into()), life })
     }
+}
+
+/// What a client may do on one connection of HTTP/2. Beyond it the connection is closed with an error of the protocol; how many
+/// CONTINUATION frames a header list may have follows from its size, and answers to PING and SETTINGS are never queued.
+fn http2(config: &Config) -> H2Options {
+    let mut options = H2Options::default();
+    options
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(u32::try_from(config.limits.max_header_bytes).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(MAX_RESETS)
+        .max_local_error_reset_streams(Some(MAX_FAULTS))
+        .max_send_buffer_size(SEND_BUFFER);
+    options
 }
 
 #[async_trait]
@@ -176,6 +199,9 @@ impl ServerApp for Doorkeeper {
         if self.server.proxy.server_options.as_ref().is_some_and(|options| options.h2c) {
             // Pingora looks whether HTTP/2 is spoken, and would wait for ever; what was seen is there to be read again.
             let peeked = tokio::time::timeout(config.timeouts.head, stream.try_peek(&mut [0; PREFACE])).await;
+            if peeked.is_err() {
+                self.server.gateway.metrics.access.slow_heads.inc();
+            }
             peeked.ok()?.ok()?;
         }
         drop(config);
@@ -209,7 +235,8 @@ impl HttpServerApp for HeadGuard {
         let idle = session.get_keepalive_reuses_remaining().map_or(Duration::ZERO, |_| config.server.max_keepalive);
         let patience = config.timeouts.head.saturating_add(idle);
         drop(config);
-        door::with_head_in(patience, self.proxy.process_new_http(session, shutdown)).await
+        let late = || self.gateway.metrics.access.slow_heads.inc();
+        door::with_head_in(patience, self.proxy.process_new_http(session, shutdown), late).await
     }
 
     fn h2_options(&self) -> Option<H2Options> {

@@ -205,7 +205,7 @@ impl Gateway {
             verdict: error.as_ref().map_or(Verdict::Success, Verdict::of),
             first: trace.first_content.filter(|_| stream),
             total: took,
-            usage: trace.usage,
+            usage: trace.believed(),
             retry_after: error.as_ref().and_then(Error::retry_after),
             now,
             random: rand::random(),
@@ -220,6 +220,7 @@ impl Gateway {
             _ => {}
         }
         trace.error = error;
+        self.metrics.attempts.odd(provider, &trace.odd, trace.is_absurd());
         trace.let_go();
     }
 }

@@ -2,16 +2,21 @@
 //!
 //! Not here: when the client's head is written (`serve`). Nothing is held back beyond the event that is being read.
 
+use std::borrow::Cow;
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::time::{Sleep, sleep};
 
 use super::context::Trace;
-use super::upstream::{Exchange, Upstream, truncated};
+use super::upstream::{Exchange, Upstream, stopped, truncated};
 use crate::config::Limits;
 use crate::error::{Error, ErrorKind, Result};
+use crate::eventstream::Broken;
 use crate::frames::{Decoder, Framing};
 use crate::provider::{End, StreamOut, StreamTranslator};
+use crate::sse::Event;
 
 /// Reads of a stream that nobody listens to any more.
 const MAX_LAST_READS: usize = 64;
@@ -22,6 +27,8 @@ pub(super) struct LiveStream {
     decoder: Decoder,
     translator: Box<dyn StreamTranslator>,
     out: StreamOut,
+    /// Ends a step that takes too long. One for the whole stream: to move its end costs less than to set another.
+    timer: Pin<Box<Sleep>>,
 }
 
 impl LiveStream {
@@ -33,15 +40,22 @@ impl LiveStream {
         limits: &Limits,
     ) -> Self {
         let decoder = Decoder::new(framing, limits.max_event_bytes);
-        Self { exchange, decoder, translator, out: StreamOut::default() }
+        let timer = Box::pin(sleep(Duration::ZERO));
+        Self { exchange, decoder, translator, out: StreamOut::default(), timer }
     }
 
-    /// Reads once, and translates whatever became complete.
+    /// Reads once, until then at the latest, and translates whatever became complete.
     ///
     /// Errors: the provider's error event, `StreamTruncated`, `ProviderProtocol`, `ProviderTimeout`. What was translated
     /// before the error is still there to be taken.
-    pub(super) async fn step(&mut self, idle: Duration) -> Result<()> {
-        match self.exchange.read(idle).await? {
+    pub(super) async fn step(&mut self, until: Instant) -> Result<()> {
+        self.timer.as_mut().reset(until.into());
+        let read = tokio::select! {
+            biased;
+            read = self.exchange.receive() => read?,
+            () = self.timer.as_mut() => return Err(stopped()),
+        };
+        match read {
             Some(bytes) => self.push(&bytes),
             None => self.end(),
         }
@@ -54,16 +68,21 @@ impl LiveStream {
 
     fn translate(&mut self) -> Result<()> {
         while !self.out.done {
-            let event = self.decoder.next_event().map_err(|cause| {
-                Error::new(
-                    ErrorKind::ProviderProtocol,
-                    "The provider sent an event that is damaged or larger than this gateway accepts.",
-                )
-                .with_cause(cause)
-            })?;
+            let event = self.decoder.next_event().map_err(|cause| unreadable(&cause))?;
             let Some(event) = event else { break };
-            self.translator.event(&event, &mut self.out)?;
+            if let Err(error) = self.translator.event(&event, &mut self.out) {
+                self.read_leniently(event, error)?;
+            }
         }
+        Ok(())
+    }
+
+    /// An event that could not be read because it is no UTF-8 is read once more with U+FFFD in the place of what is none. Where
+    /// its bytes are forwarded, they are the ones that came.
+    fn read_leniently(&mut self, event: Event, error: Error) -> Result<()> {
+        let Cow::Owned(data) = String::from_utf8_lossy(&event.data) else { return Err(error) };
+        self.translator.event(&Event { data: data.into(), ..event }, &mut self.out)?;
+        self.out.odd.invalid_utf8 += 1;
         Ok(())
     }
 
@@ -114,9 +133,9 @@ impl LiveStream {
                 return;
             }
             let wait = if self.out.written { end.saturating_duration_since(Instant::now()) } else { Duration::ZERO };
-            let step = tokio::time::timeout(wait, self.step(patience)).await;
+            let step = self.step(Instant::now() + wait).await;
             self.out.bytes.clear();
-            if !matches!(step, Ok(Ok(()))) {
+            if step.is_err() {
                 return;
             }
         }
@@ -127,6 +146,7 @@ impl LiveStream {
         trace.usage = self.out.usage;
         trace.bill.clone_from(&self.out.bill);
         trace.generated = self.out.generated;
+        trace.odd = self.out.odd;
     }
 
     /// Bytes of generated text so far.
@@ -147,4 +167,11 @@ impl LiveStream {
     pub(super) async fn abort(self: Box<Self>) {
         self.exchange.abort().await;
     }
+}
+
+/// The error of an event that can't be taken off the stream. One that is too large has a code of its own.
+fn unreadable(cause: &Broken) -> Error {
+    let message = "The provider sent an event that is damaged or larger than this gateway accepts.";
+    let error = Error::new(ErrorKind::ProviderProtocol, message).with_cause(cause);
+    if matches!(cause, Broken::TooLarge(_)) { error.with_code("event_too_large") } else { error }
 }

@@ -7,7 +7,7 @@
 //! Invariants: a connection goes back to the pool only when its response is done; TLS never runs without a server name.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -24,10 +24,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::{Connection, Metrics};
 use crate::provider::{Endpoint, Outgoing};
 
+/// At most one line of the log about connections in this time: in an outage each request fails.
+const COMPLAINT_EVERY: Duration = Duration::from_secs(5);
 /// Streams that share one HTTP/2 connection.
 const MAX_H2_STREAMS: usize = 100;
-/// Free tries on a fresh connection when a pooled one turned out to be closed.
-const STALE_RETRIES: usize = 3;
+/// Tries that cost no attempt, when a pooled connection turned out to be closed, or the peer did not take the request up.
+const FREE_TRIES: usize = 3;
 /// A pooled connection that the provider closed breaks within a round trip. What breaks later broke under the request, which the
 /// provider may have worked on and may bill: it is not sent again here, where nobody would book it twice.
 const STALE_WITHIN: Duration = Duration::from_millis(250);
@@ -62,6 +64,8 @@ pub(super) struct Upstream {
     connector: Arc<Connector>,
     timeouts: Timeouts,
     metrics: Option<Arc<Metrics>>,
+    /// When the log was last told of a connection that could not be made.
+    complained: Mutex<Option<Instant>>,
 }
 
 /// An exchange whose head has been read.
@@ -73,7 +77,7 @@ pub(super) struct Exchange {
 impl Upstream {
     /// Over this connector. Connections are counted where there are metrics for them: those to providers.
     pub(super) fn new(connector: Arc<Connector>, timeouts: Timeouts, metrics: Option<Arc<Metrics>>) -> Self {
-        Self { connector, timeouts, metrics }
+        Self { connector, timeouts, metrics, complained: Mutex::default() }
     }
 
     /// Sends a request and reads the head of its answer. `on_send` is told `true` right before the first byte may leave, and
@@ -88,8 +92,12 @@ impl Upstream {
         stream: bool,
         mut on_send: impl FnMut(bool),
     ) -> Result<Box<Exchange>> {
+        if route.endpoint.host.is_empty() {
+            // Without a name Pingora would not look at the certificate.
+            return Err(Error::internal("an endpoint without a host"));
+        }
         let peer = self.peer(route, address);
-        for _ in 0..STALE_RETRIES {
+        for _ in 0..FREE_TRIES {
             let (mut session, reused) = self.connect(route, &peer).await?;
             session.set_read_timeout(None);
             session.set_write_timeout(Some(self.timeouts.idle));
@@ -103,7 +111,7 @@ impl Upstream {
                     let stale = reused
                         && sent.elapsed() < STALE_WITHIN
                         && matches!(cause.retry, RetryType::ReusedOnly | RetryType::Decided(true));
-                    if !stale {
+                    if !stale && !is_refused(&cause) {
                         return Err(unreachable(&cause));
                     }
                     on_send(false);
@@ -127,6 +135,7 @@ impl Upstream {
         }
         connected.map_err(|cause| {
             self.remember(&cause, peer);
+            self.complain(route, peer, &cause);
             unreachable(&cause)
         })
     }
@@ -150,6 +159,16 @@ impl Upstream {
     fn remember(&self, cause: &pingora::Error, peer: &HttpPeer) {
         if matches!(cause.etype, ErrorType::H2Downgrade | ErrorType::InvalidH2) {
             self.connector.prefer_h1(peer);
+        }
+    }
+
+    /// Says in the log why there is no connection, with what a certificate is refused for, but not for each.
+    fn complain(&self, route: &Route<'_>, peer: &HttpPeer, cause: &pingora::Error) {
+        let Ok(mut complained) = self.complained.try_lock() else { return };
+        if complained.is_none_or(|last| last.elapsed() >= COMPLAINT_EVERY) {
+            *complained = Some(Instant::now());
+            let (host, address) = (&route.endpoint.host, &peer._address);
+            tracing::warn!(provider = route.provider, host, %address, %cause, "no connection to a provider");
         }
     }
 
@@ -194,13 +213,12 @@ impl Exchange {
     ///
     /// Errors: `StreamTruncated` when the connection broke, `ProviderTimeout` after `idle` without a byte.
     pub(super) async fn read(&mut self, idle: Duration) -> Result<Option<Bytes>> {
-        match tokio::time::timeout(idle, self.session.read_response_body()).await {
-            Err(_) => {
-                Err(Error::new(ErrorKind::ProviderTimeout, "The provider stopped sending in the middle of its answer."))
-            }
-            Ok(Err(cause)) => Err(truncated().with_cause(cause)),
-            Ok(Ok(bytes)) => Ok(bytes),
-        }
+        tokio::time::timeout(idle, self.receive()).await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// The same, however long that takes.
+    pub(super) async fn receive(&mut self) -> Result<Option<Bytes>> {
+        self.session.read_response_body().await.map_err(|cause| truncated().with_cause(cause))
     }
 
     /// The whole body, up to a limit.
@@ -232,6 +250,11 @@ impl Exchange {
     }
 }
 
+/// The error of an answer that comes no further.
+pub(super) fn stopped() -> Error {
+    Error::new(ErrorKind::ProviderTimeout, "The provider stopped sending in the middle of its answer.")
+}
+
 /// The error of an answer that broke off.
 pub(super) fn truncated() -> Error {
     Error::new(ErrorKind::StreamTruncated, "The provider's answer ended before it was complete.")
@@ -248,8 +271,11 @@ async fn send(
     session.write_request_header(Box::new(head)).await?;
     if let Err(cause) = write_body(session, request.body.clone()).await {
         // The upstream may have answered without taking the body (413, 429) and closed: that answer says more.
-        let early = tokio::time::timeout(EARLY_ANSWER, read_head(session)).await;
-        return if matches!(early, Ok(Ok(()))) { Ok(()) } else { Err(cause) };
+        return match tokio::time::timeout(EARLY_ANSWER, read_head(session)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(said)) if is_refused(&said) => Err(said),
+            _ => Err(cause),
+        };
     }
     read_head(session).await
 }
@@ -303,6 +329,13 @@ fn head(
         head.insert_header(name.clone(), value.clone())?;
     }
     Ok(head)
+}
+
+/// Whether the peer says that it did nothing with the request (RFC 9113, 8.7): it refused the stream, or takes the connection back
+/// and has not come to it. So it can be sent again, which costs nobody anything.
+fn is_refused(cause: &pingora::Error) -> bool {
+    matches!(cause.retry, RetryType::Decided(true))
+        && matches!(cause.etype, ErrorType::H2Error | ErrorType::H2Downgrade)
 }
 
 /// A Pingora error before the head of the answer, as one of ours.

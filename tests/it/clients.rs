@@ -212,3 +212,30 @@ async fn fault_47_slow_reader() {
         simulator.wait_until(|seen| seen[0].outcome == Outcome::Cancelled).await.unwrap();
     }
 }
+
+/// However long a client reads nothing, no more than a little of its answer is held for it; once it reads, it gets everything.
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_47_bytes_for_a_slow_reader() {
+    let (hand, world) = (Hand::start().await, World::plain().await);
+    world.add_at("openai", &hand.url(), |_| ());
+    let mut client = RawClient::connect(world.address()).await;
+    let body = hello_stream("gpt-4o").to_string();
+    client.send_chat_head(&world.key, &format!("content-length: {}\r\n", body.len())).await;
+    client.send(body).await.unwrap();
+    let mut call = hand.request().await;
+    call.send_stream_head().await;
+    let event =
+        format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{}\"}}}}]}}\n\n", "x".repeat(1_000_000));
+    let mut sent = 0;
+    // A peer that takes nothing for so long takes nothing more.
+    while sent < 200 && tokio::time::timeout(SOON / 2, call.try_send(&event)).await == Ok(true) {
+        sent += 1;
+    }
+    // The buffers of two connections, as large as the system makes them, and an event.
+    assert!(sent < 40, "{sent} MB were taken for a client that reads nothing");
+    let reading = tokio::spawn(async move { client.read_until("data: [DONE]\n\n\r\n0\r\n\r\n").await.len() });
+    // The event that was cut when the peer took no more is begun anew: its beginning is then a part of the next one's text.
+    call.send("\n\ndata: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n")
+        .await;
+    assert!(within("the rest", reading).await.unwrap() > sent * 1_000_000);
+}

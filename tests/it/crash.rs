@@ -170,3 +170,34 @@ async fn fault_73_damaged_store() {
     let in_use = gateway.site.run(&["store", "rebuild"]);
     assert!(text(&in_use.stderr).contains("in use by another process"), "{}", text(&in_use.stderr));
 }
+
+/// A journal whose end is damaged, by a cut or by what was never written, is read up to there, and the gateway starts; the log says so
+/// and nothing that was booked before is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_73_bad_tail() {
+    let mut gateway = Furnished::start(Behaviour::new("openai")).await;
+    for _ in 0..3 {
+        gateway.site.chat(&gateway.key, hello("openai/gpt-4o")).await.unwrap().text().await.unwrap();
+    }
+    let bill = gateway.usage().await;
+    for garbage in [&b"\0\0\0\0\0\0\0\0"[..], &[0xA5; 100], b"half a record"] {
+        gateway.process.kill_9();
+        let newest = newest_segment(&gateway.site.data_dir().join("store"));
+        let mut file = std::fs::OpenOptions::new().append(true).open(&newest).unwrap();
+        std::io::Write::write_all(&mut file, garbage).unwrap();
+        drop(file);
+        gateway.process = gateway.site.serve().await;
+        assert_eq!(gateway.usage().await, bill, "{garbage:?} at the end of {}", newest.display());
+    }
+    let answer = gateway.site.chat(&gateway.key, hello("openai/gpt-4o")).await.unwrap();
+    assert_eq!(answer.status(), 200);
+}
+
+/// The file of the journal that was written last.
+fn newest_segment(store: &std::path::Path) -> std::path::PathBuf {
+    let journal = std::fs::read_dir(store.join("journal")).unwrap().map(|entry| entry.unwrap().path());
+    journal
+        .filter(|path| path.extension().is_some_and(|extension| extension == "journal"))
+        .max_by_key(|path| std::fs::metadata(path).unwrap().modified().unwrap())
+        .unwrap()
+}

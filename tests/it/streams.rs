@@ -306,8 +306,24 @@ async fn fault_12_event_over_the_limit() {
     world.add("openai", &simulator, |_| ());
     let events = open(&world, false, &hello_stream("gpt-4o")).await.rest().await;
     assert_eq!(said(&events), "short");
-    assert_eq!(last_error(&events, "too long")["code"], "provider_protocol_error");
+    assert_eq!(last_error(&events, "too long")["code"], "event_too_large");
     assert!(events.iter().map(String::len).sum::<usize>() < 10_000);
+
+    // One that never ends is not read to its end.
+    let (hand, world) = (Hand::start().await, World::start(|config| config.limits.max_event_bytes = 64 * 1024).await);
+    world.add_at("openai", &hand.url(), |_| ());
+    let asked = tokio::spawn(EventStream::of(world.chat_request(world.client()).json(&hello_stream("gpt-4o"))));
+    let mut call = hand.request().await;
+    opening(&mut call, "openai").await;
+    token(&mut call, "openai", "short").await;
+    call.send("data: ").await;
+    let mut sent = 0;
+    while sent < 1000 && call.try_send("x".repeat(100_000)).await {
+        sent += 1;
+    }
+    assert!(sent < 300, "{sent} times 100 KB of one event were taken");
+    let events = within("the head", asked).await.unwrap().rest().await;
+    assert_eq!(last_error(&events, "endless")["code"], "event_too_large");
 }
 
 #[tokio::test]

@@ -30,6 +30,8 @@ const MAX_OPEN_MS: u64 = 300_000;
 const PROBE_PATIENCE_MS: u64 = 120_000;
 /// How long traffic is let in slowly.
 const SLOW_START_MS: u64 = 30_000;
+/// Attempts of one route against the breaker's word that may be under way.
+const MAX_PANIC: u32 = 100;
 /// While it is, the limit doubles in each of these.
 const DOUBLING_MS: u64 = 1000;
 
@@ -109,6 +111,8 @@ pub struct Breaker {
     phase: AtomicU64,
     /// Attempts of the slow start that are under way.
     slow: AtomicU32,
+    /// Attempts against its word that are under way.
+    panic: AtomicU32,
     history: Mutex<History>,
 }
 
@@ -171,10 +175,18 @@ impl Breaker {
         }
     }
 
+    /// Takes the permission for one attempt against the breaker's word, while few are under way: a provider that is down or says
+    /// nothing must not make a queue of everyone who asks.
+    pub fn enter_anyway(&self) -> Option<Pass> {
+        let next = |under_way| (under_way < MAX_PANIC).then_some(under_way + 1);
+        self.panic.fetch_update(Relaxed, Relaxed, next).is_ok().then_some(Pass::Panic)
+    }
+
     /// The attempt is over. A probe that told nothing leaves its place to the next one.
     pub fn leave(&self, pass: Pass) {
         match pass {
-            Pass::Free | Pass::Panic => {}
+            Pass::Free => {}
+            Pass::Panic => drop(self.panic.fetch_sub(1, Relaxed)),
             Pass::Slow => drop(self.slow.fetch_sub(1, Relaxed)),
             Pass::Probe => {
                 let _history = self.lock();

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 pub(super) use crate::api::answer::lenient;
 use crate::api::answer::{FinishReason, count};
-use crate::usage::{Bill, ServiceTier, Usage};
+use crate::usage::{Bill, MOST_TOKENS, ServiceTier, Usage};
 
 /// The body of `POST /v1/messages`.
 #[derive(Debug, Serialize)]
@@ -364,15 +364,20 @@ pub(super) struct FrameDelta<'a> {
     pub(super) container: Option<Value>,
 }
 
-/// A count as providers send it.
+/// A count as providers send it, and whether it can be one.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Count(u64);
+pub(super) struct Count(u64, bool);
 
 impl<'de> Deserialize<'de> for Count {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        count(deserializer).map(Self)
+        let value = Value::deserialize(deserializer)?;
+        let sound = value.as_f64().is_some_and(|number| number.fract() == 0.0 && (0.0..=MOST).contains(&number));
+        Ok(Self(count(value).unwrap_or(0), sound))
     }
 }
+
+/// The most that a count is believed to be.
+const MOST: f64 = MOST_TOKENS as f64;
 
 /// Anthropic's usage: `input_tokens` is without what the cache read or wrote. Every count stands for the whole answer so
 /// far, so a later one replaces an earlier one.
@@ -464,6 +469,9 @@ struct OutputDetails {
 impl UsageWire {
     /// Replaces what this one knows.
     pub(super) fn apply(&self, said: &mut Said) {
+        let counts =
+            [self.input_tokens, self.cache_creation_input_tokens, self.cache_read_input_tokens, self.output_tokens];
+        said.bill.doubtful |= counts.iter().flatten().any(|Count(_, sound)| !sound);
         let usage = &mut said.whole;
         let replace = |field: &mut u64, count: Option<Count>| *field = count.map_or(*field, |count| count.0);
         replace(&mut usage.input, self.input_tokens);

@@ -25,6 +25,8 @@ mod usage;
 use bytes::Bytes;
 use http::Method;
 use http::header::AUTHORIZATION;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::{
     Answer, AnswerContext, ChatCall, Dialect, Outgoing, Provider, ProviderMessage, StreamTranslator, Target,
@@ -32,6 +34,7 @@ use super::{
 };
 use crate::api::scan::Body;
 use crate::error::Result;
+use crate::usage::Usage;
 
 /// OpenAI.
 pub static OPENAI: Provider = Provider {
@@ -153,6 +156,21 @@ impl Dialect for OpenAi {
     fn embeddings_answer(&self, body: Bytes, context: &AnswerContext) -> Result<Answer> {
         response::embeddings(&body, context, self.reports_cost)
     }
+}
+
+/// The usage that an error body names, beside its error or inside it.
+pub(super) fn error_usage(body: &[u8]) -> Option<Usage> {
+    #[derive(Deserialize)]
+    struct View<'a> {
+        #[serde(borrow)]
+        usage: Option<&'a RawValue>,
+        #[serde(borrow)]
+        error: Option<&'a RawValue>,
+    }
+    let view: View<'_> = serde_json::from_slice(body).ok()?;
+    let inside = || serde_json::from_str::<View<'_>>(view.error?.get()).ok()?.usage;
+    let usage = view.usage.or_else(inside)?;
+    usage::read(usage).filter(|_| !usage::is_absurd(usage))
 }
 
 /// A request with a bearer token.

@@ -91,6 +91,7 @@ fn answer(body: &Bytes, view: &AnswerView<'_>, whole: Option<Usage>, splice: Spl
     bill::read_tier(view.service_tier, &mut bill);
     if let (Some(usage), None) = (view.usage, whole) {
         bill::read_usage(usage, reports_cost, &mut bill);
+        bill.doubtful = usage::is_absurd(usage);
     }
     Answer { usage, bill, body: splice.apply().map_or_else(|| body.clone(), Bytes::from) }
 }

@@ -8,6 +8,8 @@
 //! * the counts of a usage object, where they follow another convention than OpenAI's or are left out (see `usage`);
 //! * a first chunk without an id (Azure's verdict on the prompt) waits for the chunk that has one, so that all have the same;
 //! * events without data, which are signs of life, are left out;
+//! * a chunk that only repeats why its choices ended is left out;
+//! * a chunk that is no JSON is a failure before the first content, and forwarded as it came after it;
 //! * `[DONE]` is added when the connection ends after a finish reason.
 //!
 //! An edited event is written anew as one `data:` line.
@@ -139,8 +141,11 @@ impl Forwarder {
         bill::read_tier(chunk.service_tier, &mut out.bill);
         let groq = chunk.x_groq.as_ref().and_then(|groq| groq.usage);
         let Some(raw) = chunk.usage_beside().or(groq) else { return false };
+        out.bill.doubtful |= usage::is_absurd(raw);
         let Some(mut usage) = usage::read(raw) else { return false };
         bill::read_usage(raw, self.reports_cost, &mut out.bill);
+        let before = out.usage.filter(|_| self.ended.len() <= 1 && self.parts.is_none());
+        out.bill.doubtful |= before.is_some_and(|before| usage.total_tokens() < before.total_tokens());
         let unfinished = self.ended.len() > 1 && self.ended.values().any(|ended| !ended);
         if chunk.choices().is_empty() && (unfinished || self.parts.is_some()) {
             self.parts.iter().for_each(|parts| usage.add(&parts.sum));
@@ -181,6 +186,14 @@ impl Forwarder {
         let unfinished = self.parts.is_some_and(|parts| parts.unfinished);
         let last = (chunk.choices().is_empty() || out.written) && !unfinished;
         out.bill.closed = last && (counted || (out.bill.closed && out.generated == before));
+    }
+
+    /// Whether a chunk says nothing but once more why choices ended that have ended.
+    fn repeats_its_end(&self, chunk: &ChunkView<'_>) -> bool {
+        let again = |choice: &ChoiceView<'_>| {
+            choice.has_ended() && choice.generated() == 0 && self.ended.get(&choice.index()) == Some(&true)
+        };
+        self.all_ended() && !chunk.choices().is_empty() && chunk.choices().iter().all(again)
     }
 
     /// Whether every choice that has begun has told why it ended.
@@ -265,6 +278,11 @@ fn text_of<'a>(chunk: &'a ChunkView<'_>) -> Option<&'a RawValue> {
     }
 }
 
+/// Whether what is no JSON was to be a chunk. Any other text in its place is an error's, which may quote the key.
+fn is_damaged_chunk(data: &[u8]) -> bool {
+    std::str::from_utf8(data).is_ok_and(|text| text.trim_start().starts_with('{') && text.contains("\"choices\""))
+}
+
 /// Writes an event as it came. Its last line feed may not have come yet; the same event must not differ by that.
 fn write_raw(out: &mut StreamOut, raw: &[u8]) {
     out.bytes.extend_from_slice(raw);
@@ -297,6 +315,7 @@ impl StreamTranslator for Forwarder {
             if !out.content {
                 return Err(protocol(self.context.provider, "the stream ended before it said anything"));
             }
+            out.odd.missing_finish = u64::from(!self.all_ended());
             self.release(out)?;
             self.settle(out);
             match data == event.data {
@@ -306,7 +325,15 @@ impl StreamTranslator for Forwarder {
             out.done = true;
             return Ok(());
         }
-        let chunk: ChunkView<'_> = self.parse(event)?;
+        let chunk: ChunkView<'_> = match self.parse(event) {
+            Err(_) if out.content && is_damaged_chunk(&event.data) => {
+                // The client has seen content, and may make more of it than this gateway can.
+                out.odd.invalid_json += 1;
+                write_raw(out, &event.raw);
+                return Ok(());
+            }
+            parsed => parsed?,
+        };
         // Before the error: OpenRouter bills what was generated until then in the same event.
         let counted = self.count(&chunk, out);
         if let Err(error) = self.check(event, &chunk) {
@@ -323,6 +350,9 @@ impl StreamTranslator for Forwarder {
         }
         self.release(out)?;
         self.identified = true;
+        if !counted && self.repeats_its_end(&chunk) {
+            return Ok(());
+        }
         self.account(&chunk, counted, out);
         self.forward(event, &chunk, out);
         Ok(())

@@ -12,8 +12,8 @@ use serde_json::value::RawValue;
 
 use super::choice::present;
 use super::splice::Splice;
-use crate::api::answer::{MAX_COUNT, WireUsage, count, lenient};
-use crate::usage::Usage;
+use crate::api::answer::{WireUsage, count, lenient};
+use crate::usage::{MOST_TOKENS, Usage};
 
 /// What compatible providers say beside OpenAI's own counts.
 #[derive(Deserialize)]
@@ -92,14 +92,16 @@ pub(super) fn whole(raw: &RawValue) -> Option<Usage> {
     let told: Whole = serde_json::from_str(raw.get()).ok()?;
     let (prompt, completion) = (told.prompt_tokens_details, told.completion_tokens_details);
     let sums = told.prompt_tokens.checked_add(told.completion_tokens)? == told.total_tokens;
-    let believed = (1..=MAX_COUNT).contains(&told.total_tokens) && prompt.audio_tokens <= told.prompt_tokens;
+    let parts = [prompt.audio_tokens, completion.audio_tokens, completion.reasoning_tokens];
+    let believed = told.total_tokens > 0 && parts.iter().all(|part| *part <= told.total_tokens);
+    let believed = believed && told.total_tokens <= MOST_TOKENS;
     (sums && believed).then_some(Usage {
         input: told.prompt_tokens.checked_sub(prompt.cached_tokens)?,
         cached_read: prompt.cached_tokens,
         output: told.completion_tokens,
-        reasoning: completion.reasoning_tokens.min(MAX_COUNT),
+        reasoning: completion.reasoning_tokens,
         audio_input: prompt.audio_tokens,
-        audio_output: completion.audio_tokens.min(MAX_COUNT),
+        audio_output: completion.audio_tokens,
         ..Usage::default()
     })
 }
@@ -147,6 +149,18 @@ pub(super) fn read(raw: &RawValue) -> Option<Usage> {
         web_searches: more.server_tool_use_details.map_or(0, |tools| tools.web_search_requests),
         ..Usage::default()
     })
+}
+
+/// Whether a usage object says what can't be. What it says of the kinds inside the three sums is not looked at: it never makes
+/// the sums larger.
+pub(super) fn is_absurd(raw: &RawValue) -> bool {
+    let Ok(said) = serde_json::from_str::<Said<'_>>(raw.get()) else { return raw.get() != "null" };
+    let counts = [said.prompt_tokens, said.completion_tokens, said.total_tokens];
+    let sound = |count: &RawValue| match count.get().parse::<f64>() {
+        Ok(number) => number.fract() == 0.0 && (0.0..=MOST_TOKENS as f64).contains(&number),
+        Err(_) => count.get() == "null",
+    };
+    !counts.into_iter().flatten().all(sound)
 }
 
 /// The first count that says something.

@@ -8,7 +8,7 @@ use perpetuo::simulator::{Behaviour, Simulator};
 use reqwest::Method;
 use tokio::task::JoinSet;
 
-use super::{ALONE, ANSWER, Stage};
+use super::{ALONE, ANSWER, Stage, counted, measure};
 use crate::support::{Answer, RawClient, World, free_address, hello, within};
 
 const CHAT: &str = "/v1/chat/completions";
@@ -58,22 +58,27 @@ fn refused_and_closed(answer: &str, status: u16, name: &str) {
     assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{name}: {answer}");
 }
 
-/// A head that comes byte by byte has until `timeouts.head`, however it is spread; so has one on a connection that was kept.
+/// A head that comes byte by byte has until `timeouts.head`, however it is spread; so has one on a connection that was kept. It is
+/// counted.
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_48_slow_head() {
     let (world, openai) = open(|config| {
+        measure(config);
         config.timeouts.head = Duration::from_millis(300);
         config.server.max_keepalive = Duration::from_secs(1);
     })
     .await;
-    for start in ["", "POST /v1/chat", "POST /v1/chat/completions HTTP/1.1\r\nhost: gateway\r\n"] {
+    let whole = "POST /v1/chat/completions HTTP/1.1\r\nhost: gateway\r\nx-slow: ";
+    for at in [0, 13, whole.len() - 8] {
         let mut client = RawClient::connect(world.address()).await;
+        let (start, rest) = whole.split_at(at);
         client.send(start).await.unwrap();
-        let dripped = drip(&mut client, "x-slow: ").await;
+        let dripped = drip(&mut client, rest).await;
         assert!(dripped < 3000, "{start:?} was suffered for ever");
     }
     let mut silent = RawClient::connect(world.address()).await;
     assert!(silent.is_closed().await);
+    counted(&world, "perpetuo_slow_heads_total", &[], 4.0).await;
 
     let mut kept = RawClient::connect(world.address()).await;
     kept.send(format!("GET /v1/models HTTP/1.1\r\nhost: g\r\nauthorization: Bearer {}\r\n\r\n", world.key))
@@ -200,25 +205,38 @@ async fn fault_50_chunks() {
     }
 }
 
-/// An `Upgrade` is not heeded, as HTTP allows: the request is served as it is, and the bytes behind it are no tunnel.
+/// A request to go on in another protocol is refused and its connection closed, whatever stands behind it. Only the offer of HTTP/2,
+/// which clients make that speak HTTP/1.1 just as well, is passed over, as HTTP allows: then no bytes are a tunnel.
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_51_upgrade() {
-    let (world, openai) = plain().await;
+    let (world, openai) = hasty().await;
     let body = hello(ALONE).to_string();
-    for (number, protocol) in ["websocket", "h2c", "TLS/1.0"].into_iter().enumerate() {
-        let lines = format!(
-            "connection: upgrade\r\nupgrade: {protocol}\r\nhttp2-settings: AAMAAABkAAQAoAAAAAIAAAAA\r\ncontent-length: {}\r\n\r\n",
-            body.len()
+    let smuggled = format!("GET /v1/models HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n", world.key);
+    for protocol in ["websocket", "WebSocket", "TLS/1.0", "h2c, websocket", "foo"] {
+        let lines = format!("connection: upgrade\r\nupgrade: {protocol}\r\ncontent-length: {}\r\n\r\n", body.len());
+        let answer = raw(&world, head(&world, &lines) + &body + &smuggled).await;
+        refused_and_closed(&answer, 400, protocol);
+        assert!(
+            answer.contains("\"type\":\"invalid_request_error\"")
+                && answer.to_lowercase().contains("connection: close")
         );
-        let mut client = RawClient::connect(world.address()).await;
-        client.send(head(&world, &lines) + &body + "tunnelled bytes that are no request\r\n\r\n").await.unwrap();
-        let answer = client.head().await;
-        assert_eq!(answer.status, 200, "{protocol}: {}", answer.text);
-        assert!(client.body(&answer).await.contains("simulated"));
-        let rest = client.rest().await;
-        assert!(rest.is_empty() || rest.starts_with("HTTP/1.1 400"), "{protocol}: {rest}");
-        assert_eq!((openai.seen().len(), openai.seen()[number].body.as_ref()), (number + 1, body.as_bytes()));
     }
+    let plain = "GET /v1/models HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n".to_owned();
+    refused_and_closed(&raw(&world, plain + &smuggled).await, 400, "before any key");
+    assert!(openai.seen().is_empty());
+
+    let lines = format!(
+        "connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAoAAAAAIAAAAA\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut client = RawClient::connect(world.address()).await;
+    client.send(head(&world, &lines) + &body + "tunnelled bytes that are no request\r\n\r\n").await.unwrap();
+    let answer = client.head().await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    assert!(client.body(&answer).await.contains("simulated"));
+    let rest = client.rest().await;
+    assert!(rest.is_empty() || rest.starts_with("HTTP/1.1 400"), "{rest}");
+    assert_eq!((openai.seen().len(), openai.seen()[0].body.as_ref()), (1, body.as_bytes()));
 }
 
 /// A compressed request body is refused with 415 before it is read: it can't be a bomb.

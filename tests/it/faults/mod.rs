@@ -4,20 +4,24 @@
 //! comments are the table in `docs/faults.md`; `PERPETUO_WRITE_DOCS=1 cargo test --test it faults` writes it anew.
 
 mod client;
+mod http2;
 mod state;
 mod upstream_head;
+mod upstream_http2;
+mod upstream_names;
 mod upstream_stream;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use perpetuo::config::Config;
 use perpetuo::simulator::{Behaviour, Simulator};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use crate::support::{Answer, Call, EventStream, Hand, World, hello_stream, within};
+use crate::support::{Answer, Call, EventStream, Hand, PATIENCE, Scrape, World, free_address, hello_stream, within};
 
 /// A model that both providers of a [`Stage`] serve.
 const SHARED: &str = "gpt-4";
@@ -37,6 +41,7 @@ impl Stage {
         let world = World::start(|config| {
             config.timeouts.first_token = Duration::from_millis(800);
             config.timeouts.idle = Duration::from_millis(400);
+            measure(config);
         });
         Self::over(world.await).await
     }
@@ -86,6 +91,26 @@ impl Stage {
     async fn falls_over(&self, name: &str, body: Value, bytes: impl AsRef<[u8]>) {
         let answer = self.reply(body, bytes).await;
         served_by_the_healthy(&answer, name);
+    }
+}
+
+/// Serves figures.
+fn measure(config: &mut Config) {
+    config.metrics.enabled = true;
+    config.metrics.listen = free_address();
+}
+
+/// Waits until a figure, summed up over the series with these labels, has this value.
+async fn counted(world: &World, metric: &str, labels: &[(&str, &str)], value: f64) {
+    let (page, deadline) = (world.gateway.config().metrics.listen, Instant::now() + PATIENCE);
+    loop {
+        let page = Scrape::of(page).await;
+        if page.sum(metric, labels) == value {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{metric} is not {value}: {:?}", page.by(metric, &["provider", "reason"]));
+        // What is counted after an answer is counted when it is.
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 

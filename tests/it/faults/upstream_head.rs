@@ -1,18 +1,18 @@
 //! Faults 25 to 44: the head of a provider's answer, and what a connection to it can do.
 
-use std::time::Duration;
-
 use jiff::{SignedDuration, Timestamp};
 use perpetuo::simulator::{Behaviour, Simulator};
+use perpetuo::usage::Certainty;
 use serde_json::json;
 
 use super::{
-    ALONE, ANSWER, DONE, SHARED, STREAM_HEAD, Stage, answered, broken, events, role, served_by_the_healthy, stop, text,
+    ALONE, ANSWER, DONE, SHARED, STREAM_HEAD, Stage, answered, counted, events, role, served_by_the_healthy, stop, text,
 };
-use crate::support::{Authority, Call, Hand, World, hello, hello_stream, within};
+use crate::process::{Site, hello as ask};
+use crate::support::{Authority, World, hello, hello_stream};
 
 /// A whole JSON answer with these header lines, each ended by CRLF.
-fn json_answer(status: u16, lines: &str, body: &str) -> String {
+pub(super) fn json_answer(status: u16, lines: &str, body: &str) -> String {
     let length = body.len();
     format!(
         "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n{lines}\r\n{body}"
@@ -98,16 +98,25 @@ async fn fault_30_overloaded() {
     }
 }
 
-/// A 500 that names a usage is tried elsewhere, and stands in the record with its own attempt.
+/// A 500 that names a usage is tried elsewhere; what it names is on the bill of its own attempt, and counted as waste.
 #[tokio::test]
 async fn fault_31_error_with_usage() {
     let stage = Stage::set().await;
-    let body =
-        r#"{"error":{"message":"Internal"},"usage":{"prompt_tokens":9,"completion_tokens":1,"total_tokens":10}}"#;
-    stage.falls_over("500", hello(SHARED), json_answer(500, "", body)).await;
-    let booked = stage.world.booking().await;
-    let statuses: Vec<_> = booked.attempts.iter().map(|attempt| (attempt.status, attempt.error.as_deref())).collect();
-    assert_eq!(statuses, [(500, Some("provider_error")), (200, None)]);
+    let usage = r#""usage":{"prompt_tokens":9,"completion_tokens":1,"total_tokens":10}"#;
+    let beside = format!(r#"{{"error":{{"message":"Internal"}},{usage}}}"#);
+    let inside = format!(r#"{{"error":{{"message":"Internal",{usage}}}}}"#);
+    for (turn, body) in [beside, inside].iter().enumerate() {
+        stage.falls_over("500", hello(SHARED), json_answer(500, "", body)).await;
+        let booked = stage.world.booked(turn + 1).await.pop().unwrap();
+        let [failed, served] = &booked.attempts[..] else { panic!("{booked:?}") };
+        assert_eq!((failed.status, failed.error.as_deref()), (500, Some("provider_error")));
+        assert_eq!((failed.usage.input, failed.usage.output, failed.certainty), (9, 1, Certainty::Exact));
+        assert!(failed.cost.dollars() > 0.0 && served.error.is_none() && served.usage.total_tokens() > 0);
+    }
+    let without = json_answer(500, "", r#"{"error":{"message":"Internal"},"usage":{"prompt_tokens":-9}}"#);
+    stage.falls_over("500", hello(SHARED), without).await;
+    assert_eq!(stage.world.booked(3).await[2].attempts[0].usage.total_tokens(), 0, "what can't be is not billed");
+    counted(&stage.world, "perpetuo_wasted_tokens_total", &[("why", "retry")], 20.0).await;
 }
 
 /// Informational heads without end are a failure, too.
@@ -157,18 +166,6 @@ async fn fault_39_tls_certificate_out_of_its_time() {
         assert!(simulator.seen().is_empty(), "{name}");
         world.gateway.directory().delete_credential(&world.workspace, &id).unwrap();
     }
-}
-
-/// A host name without an address is a failed attempt: the next provider is asked.
-#[tokio::test]
-async fn fault_40_name_without_address() {
-    let world = World::start(|config| config.security.allow_private_upstreams.push("nowhere.invalid".to_owned())).await;
-    let healthy = Simulator::start(Behaviour::new("healthy")).await.unwrap();
-    world.add_at("openai", "http://nowhere.invalid", |_| ());
-    world.add("groq", &healthy, |_| ());
-    served_by_the_healthy(&world.chat(&hello(SHARED)).await, "no such name");
-    let alone = world.chat(&hello(ALONE)).await;
-    assert_eq!((alone.status, alone.code().as_str()), (502, "provider_unreachable"));
 }
 
 /// A head that never comes is waited for until `timeouts.first_token`; the next provider is asked.
@@ -277,89 +274,33 @@ async fn fault_43_body_longer_than_its_length() {
     }
 }
 
-/// A frame of HTTP/2.
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    let head = [&length[1..], &[kind, flags], &stream.to_be_bytes()].concat();
-    [head, payload.to_vec()].concat()
-}
-
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const GOAWAY: u8 = 7;
-
-/// A stage whose first upstream speaks HTTP/2.
-async fn http2_stage() -> Stage {
-    let world = World::start(|config| config.timeouts.first_token = Duration::from_secs(2)).await;
-    let (hand, healthy) = (Hand::start().await, Simulator::start(Behaviour::new("healthy")).await.unwrap());
-    world.add_at("openai", &hand.url(), |credential| {
-        credential.options = Some(json!({"http2": true}).as_object().unwrap().clone());
-    });
-    world.add("groq", &healthy, |_| ());
-    Stage { world, hand, healthy }
-}
-
-/// Shakes hands, and reads frames until one opens a request; its stream.
-async fn http2_request(call: &mut Call, settings: &[u8]) -> u32 {
-    call.take(24).await;
-    call.send(frame(SETTINGS, 0, 0, settings)).await;
-    loop {
-        let (kind, stream) = http2_frame(call).await;
-        if kind == HEADERS {
-            return stream;
-        }
-    }
-}
-
-async fn http2_frame(call: &mut Call) -> (u8, u32) {
-    let head = call.take(9).await;
-    let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
-    call.take(length).await;
-    (head[3], u32::from_be_bytes(head[5..9].try_into().unwrap()))
-}
-
-/// HTTP/2: a stream that is reset or refused, and a connection that is taken back, are hidden while the client has seen nothing.
-#[tokio::test]
-async fn fault_44_http2_reset_and_goaway() {
-    let code = |code: u32| code.to_be_bytes().to_vec();
-    let goaway = |last: u32, code: u32| frame(GOAWAY, 0, 0, &[last.to_be_bytes(), code.to_be_bytes()].concat());
-    for name in ["internal error", "refused", "going away", "going away after it", "nonsense"] {
-        let stage = http2_stage().await;
-        let asked = stage.ask(hello(SHARED));
-        let mut call = stage.hand.accept().await;
-        let stream = http2_request(&mut call, &[]).await;
-        let bytes = match name {
-            "internal error" => frame(RST_STREAM, 0, stream, &code(2)),
-            "refused" => frame(RST_STREAM, 0, stream, &code(7)),
-            "going away" => goaway(0, 0),
-            "going away after it" => [goaway(stream, 0), frame(RST_STREAM, 0, stream, &code(8))].concat(),
-            _ => b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
-        };
-        call.send(bytes).await;
-        let answer = answered(asked).await;
-        assert_eq!((answer.status, answer.provider()), (200, "groq"), "{name}: {}", answer.text());
-    }
-}
-
-/// HTTP/2: a peer that grants no window for the body is given up in time.
-#[tokio::test]
-async fn fault_44_http2_without_a_window() {
-    let stage = http2_stage().await;
-    let mut body = hello(SHARED);
-    body["messages"][0]["content"] = json!("x".repeat(200_000));
-    let asked = stage.ask(body);
-    let mut call = stage.hand.accept().await;
-    // SETTINGS_INITIAL_WINDOW_SIZE of 0.
-    http2_request(&mut call, &[0, 4, 0, 0, 0, 0]).await;
-    let answer = within("the other provider", answered(asked)).await;
-    served_by_the_healthy(&answer, "no window");
-}
-
 /// A stream that is reset after its first content is told as broken.
 #[tokio::test]
 async fn fault_36_reset_after_content() {
     let stage = Stage::set().await;
-    let answer = stage.stream(events(&[role(), text("One")]) + "data: {").await;
-    assert_eq!(broken(&answer, "One")["code"], "stream_truncated");
+    let (mut stream, call) = stage.begun(&[role(), text("One")]).await;
+    call.reset();
+    let rest = stream.rest().await;
+    assert!(rest.len() == 1 && rest[0].contains("stream_truncated"), "{rest:?}");
+    assert_eq!(stream.whole, Some(true), "HTTP itself ends as it should");
+    let attempt = &stage.world.booking().await.attempts[0];
+    assert_eq!((attempt.error.as_deref(), attempt.certainty), (Some("stream_truncated"), Certainty::Estimated));
+    assert!(attempt.usage.output > 0, "what passed is booked");
+}
+
+/// Why there is no connection stands in the log: what is wrong with a certificate, who was to be reached.
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_39_said_in_the_log() {
+    let plain = Simulator::start(Behaviour::new("plain")).await.unwrap();
+    let site = Site::new();
+    let mut process = site.serve().await;
+    let [workspace, key, token] = ["workspace", "virtual key", "admin token"].map(|label| process.printed(label));
+    let base_url = format!("https://{}/v1", plain.address());
+    let body = json!({"provider": "openai", "api_key": "sk-of-the-log", "base_url": base_url});
+    site.post(&token, &format!("/workspaces/{workspace}/providers"), body).await;
+    assert_eq!(site.chat(&key, ask("openai/gpt-4o")).await.unwrap().status(), 502);
+    let line = process.logged("no connection to a provider");
+    assert!(line.contains("openai") && line.contains("127.0.0.1") && line.contains("TLS"), "{line}");
+    assert!(!line.contains("sk-of-the-log"));
+    process.kill_9();
 }

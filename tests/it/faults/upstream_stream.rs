@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
+use perpetuo::store::AttemptRecord;
 use perpetuo::usage::Certainty;
 use serde_json::{Value, json};
 
+use super::upstream_head::json_answer;
 use super::{
-    ALONE, DONE, SHARED, STREAM_HEAD, Stage, answered, broken, event, events, role, served_by_the_healthy, stop, text,
-    usage,
+    ALONE, ANSWER, DONE, SHARED, STREAM_HEAD, Stage, answered, broken, counted, event, events, role,
+    served_by_the_healthy, stop, text, usage,
 };
-use crate::support::{Answer, EventStream, Hand, World, hello_stream, said, within};
+use crate::support::{Answer, EventStream, Hand, World, hello, hello_stream, said, within};
 
 const OVERLOADED: &str = r#"{"error":{"message":"Overloaded","type":"server_error","param":null,"code":null}}"#;
 
@@ -80,7 +82,7 @@ async fn fault_05_half_an_event() {
     }
 }
 
-/// `[DONE]` without a finish is handed on as it came: the provider says that it is complete.
+/// `[DONE]` without a finish is handed on as it came: the provider says that it is complete. It is counted.
 #[tokio::test]
 async fn fault_06_done_without_a_finish() {
     let stage = Stage::set().await;
@@ -88,6 +90,8 @@ async fn fault_06_done_without_a_finish() {
     assert_eq!(answer.text(), events(&[role(), text("All")]) + DONE);
     let booked = stage.world.booking().await;
     assert_eq!((booked.status, booked.error), (200, None));
+    let odd = [("provider", "openai"), ("reason", "missing_finish_reason")];
+    counted(&stage.world, "perpetuo_oddities_total", &odd, 1.0).await;
 }
 
 /// Lines may end in CR, LF or CRLF, in any mixture and any cut: the events are the same.
@@ -235,7 +239,8 @@ async fn fault_16_no_usage() {
     assert!(attempt.usage.input > 0 && attempt.usage.output > 0 && attempt.cost.dollars() > 0.0, "{attempt:?}");
 }
 
-/// Counts that are negative, fractions, texts or beyond all bounds break nothing, and no absurd sum is booked.
+/// Counts that are negative, fractions, texts, beyond all bounds or fewer than before break nothing: what can't be believed is counted
+/// from what passed, and the attempt is booked as estimated, `absurd_figure`, and counted.
 #[tokio::test]
 async fn fault_17_absurd_usage() {
     let stage = Stage::set().await;
@@ -244,44 +249,120 @@ async fn fault_17_absurd_usage() {
         json!({"prompt_tokens": 1.5, "completion_tokens": 2.7, "total_tokens": 4.2}),
         json!({"prompt_tokens": "9", "completion_tokens": "many", "total_tokens": []}),
         json!({"prompt_tokens": u64::MAX, "completion_tokens": u64::MAX, "total_tokens": u64::MAX}),
+        json!({"prompt_tokens": 9, "completion_tokens": 9_007_199_254_740_993_u64}),
         json!({"prompt_tokens": 1e300, "completion_tokens": 1e300}),
-        json!("none"),
     ];
     for (turn, counts) in absurd.iter().enumerate() {
         let answer = stage.stream(events(&[role(), text("One"), stop(), usage(counts)]) + DONE).await;
         assert_eq!(answer.text(), events(&[role(), text("One"), stop()]) + DONE, "{counts}");
-        let booked = stage.world.booked(turn + 1).await;
-        let attempt = &booked[turn].attempts[0];
-        let believable = attempt.usage.total_tokens() < 1 << 53;
-        assert!(believable, "{counts}: {attempt:?}");
+        booked_as_absurd(&stage.world.booked(turn + 1).await[turn].attempts[0], counts);
+        let whole = ANSWER.replace(r#""usage":{"#, r#""was":{"#).replacen('{', &format!(r#"{{"usage":{counts},"#), 1);
+        let answer = stage.reply(hello(ALONE), json_answer(200, "", &whole)).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
     }
+    let records = stage.world.booked(2 * absurd.len()).await;
+    for (record, counts) in records.iter().skip(1).step_by(2).zip(&absurd) {
+        booked_as_absurd(&record.attempts[0], counts);
+    }
+    let odd = [("provider", "openai"), ("reason", "absurd_usage")];
+    counted(&stage.world, "perpetuo_oddities_total", &odd, 2.0 * absurd.len() as f64).await;
+
+    let none = stage.stream(events(&[role(), text("One"), stop(), usage(&json!("none"))]) + DONE).await;
+    assert_eq!(none.text(), events(&[role(), text("One"), stop()]) + DONE, "a text in the place of all counts");
+    let fewer = [9, 5].map(|output| usage(&json!({"prompt_tokens": 3, "completion_tokens": output})));
+    let answer = stage.stream(events(&[role(), text("One"), stop()]) + &events(&fewer) + DONE).await;
+    assert!(answer.text().ends_with(DONE));
+    let last = stage.world.booked(2 * absurd.len() + 2).await.pop().unwrap();
+    assert_eq!(last.attempts[0].usage.output, 5, "the last word stands");
+    booked_as_absurd(&last.attempts[0], &json!("fewer than before"));
+    let negative = |data: &str| data.replace(r#""output_tokens":3"#, r#""output_tokens":-3"#).into_bytes();
+    let (said, rest) = from_anthropic(&stage.world, negative).await;
+    assert_eq!((said.as_str(), rest.last().unwrap().as_str()), ("Hi", "[DONE]"));
+    let last = stage.world.booked(2 * absurd.len() + 3).await.pop().unwrap();
+    booked_as_absurd(&last.attempts[0], &json!("of Anthropic"));
     assert_eq!(stage.world.chat(&hello_stream(SHARED)).await.status, 200, "it goes on");
 }
 
-/// An event that is no JSON counts as a failure of the provider: hidden before the first content, told after it.
+fn booked_as_absurd(attempt: &AttemptRecord, counts: &Value) {
+    assert_eq!(attempt.certainty, Certainty::Estimated, "{counts}: {attempt:?}");
+    assert_eq!(attempt.why.as_deref(), Some("absurd_figure"), "{counts}");
+    let (prompt, output) = (attempt.usage.prompt_tokens(), attempt.usage.output);
+    assert!((1..100).contains(&prompt) && (1..100).contains(&output), "{counts}: {attempt:?}");
+    assert!(attempt.cost.dollars() > 0.0 && attempt.cost.dollars() < 0.01, "{counts}: {attempt:?}");
+}
+
+/// An event that is no JSON is hidden before the first content, as a failure of the provider. After it, a damaged chunk is forwarded as
+/// it came to clients of the same dialect, and counted; any other text, and what would have to be translated, ends the stream with an
+/// error that does not repeat it.
 #[tokio::test]
 async fn fault_19_event_that_is_no_json() {
     let stage = Stage::set().await;
     let bad = "data: {\"choices\": [\n\n";
     let first = [STREAM_HEAD, &events(&[role()]), bad].concat();
     stage.falls_over("before content", hello_stream(SHARED), first).await;
+    let whole = [&events(&[role(), text("One")]), bad, &events(&[text(" two"), stop()]), DONE].concat();
+    let answer = stage.stream(&whole).await;
+    assert_eq!(answer.text(), whole);
+    let odd = [("provider", "openai"), ("reason", "invalid_json")];
+    counted(&stage.world, "perpetuo_oddities_total", &odd, 1.0).await;
+    let cut = stage.stream([&events(&[role(), text("One")]), bad].concat()).await;
+    assert!(cut.text().contains(bad) && cut.text().contains("stream_truncated"), "it finishes nothing: {}", cut.text());
+
     let (mut stream, mut call) = stage.begun(&[role(), text("One")]).await;
-    call.send(format!("{bad}{DONE}")).await;
+    call.send(format!("data: Bad gateway\n\n{DONE}")).await;
     let rest = stream.rest().await;
-    assert!(rest.len() == 1 && rest[0].contains("provider_protocol_error"), "{rest:?}");
+    assert!(rest.len() == 1 && rest[0].contains("provider_protocol_error") && !rest[0].contains("gateway"), "{rest:?}");
+
+    let half = |data: &str| if data.contains("content_block_stop") { "{\"type\"".into() } else { data.into() };
+    let (said, rest) = from_anthropic(&stage.world, half).await;
+    assert!(said == "Hi" && rest.len() == 1 && rest[0].contains("provider_protocol_error"), "{rest:?}");
 }
 
-/// Bytes that are no UTF-8 never become other bytes in silence: handed on as they came, or an error.
+/// The first text of a stream that Anthropic serves, whose events are changed on their way, and the events after it.
+async fn from_anthropic(world: &World, change: impl Fn(&str) -> Vec<u8>) -> (String, Vec<String>) {
+    let hand = Hand::start().await;
+    world.add_at("anthropic", &hand.url(), |_| ());
+    let request = world.chat_request(world.client()).json(&hello_stream("claude-haiku-4-5"));
+    let asked = tokio::spawn(EventStream::of(request));
+    let mut call = hand.request().await;
+    call.send_stream_head().await;
+    let story = anthropic_story();
+    let (before, after) = story.split_at(3);
+    let sent = |(name, data): &(&str, Value)| {
+        [format!("event: {name}\ndata: ").into_bytes(), change(&data.to_string()), b"\n\n".to_vec()].concat()
+    };
+    call.send(before.iter().flat_map(sent).collect::<Vec<_>>()).await;
+    let mut stream = within("the head", asked).await.unwrap();
+    let first = stream.first_text().await;
+    call.try_send(after.iter().flat_map(sent).collect::<Vec<_>>()).await;
+    drop(call);
+    (first, stream.rest().await)
+}
+
+/// Bytes that are no UTF-8 are handed on as they came; where an event is written anew, U+FFFD stands in their place. Both is counted.
 #[tokio::test]
 async fn fault_20_invalid_utf8() {
     let stage = Stage::set().await;
-    let mut bytes = events(&[role(), text("One"), text("@"), stop()]).into_bytes();
+    let mut bytes = (events(&[role(), text("One"), text("@"), stop()]) + DONE).into_bytes();
     let at = bytes.iter().position(|byte| *byte == b'@').unwrap();
     bytes[at] = 0xff;
-    let answer = stage.stream([&bytes, DONE.as_bytes()].concat()).await;
-    let as_it_came = answer.body == [&bytes, DONE.as_bytes()].concat();
-    assert!(as_it_came || answer.text().contains("provider_protocol_error"), "{}", answer.text());
-    assert!(!answer.text().contains('\u{fffd}') || as_it_came, "nothing was replaced");
+    let answer = stage.stream(&bytes).await;
+    assert_eq!(answer.body, bytes, "{}", answer.text());
+    assert_eq!(stage.world.booking().await.error, None);
+    let count = |provider, count| {
+        let odd = [("provider", provider), ("reason", "invalid_utf8")];
+        let world = &stage.world;
+        async move { counted(world, "perpetuo_oddities_total", &odd, count).await }
+    };
+    count("openai", 1.0).await;
+
+    let damaged = |data: &str| match data.split_once("Hi") {
+        Some((before, after)) => [before.as_bytes(), b"H\xff", after.as_bytes()].concat(),
+        None => data.into(),
+    };
+    let (said, rest) = from_anthropic(&stage.world, damaged).await;
+    assert_eq!((said.as_str(), rest.last().unwrap().as_str()), ("H\u{fffd}", "[DONE]"));
+    count("anthropic", 1.0).await;
 }
 
 /// Pieces of parallel tool calls are handed on as they came, in their order; indexes that begin in disorder are put right, and each
@@ -325,7 +406,7 @@ fn calls(answer: &Answer) -> Vec<(String, String)> {
     calls
 }
 
-/// What comes after `[DONE]` is not handed on, and its connection is not used again.
+/// What comes after `[DONE]` is not handed on, and its connection is not used again; nor is a finish that is said twice.
 #[tokio::test]
 async fn fault_22_data_after_the_end() {
     let stage = Stage::set().await;
@@ -333,7 +414,7 @@ async fn fault_22_data_after_the_end() {
         let asked = stage.ask(hello_stream(ALONE));
         let mut call = stage.hand.request().await;
         let body = events(&[role(), text("One"), stop()]) + DONE;
-        let all = format!("{body}{after}");
+        let all = format!("{}{DONE}{after}", events(&[role(), text("One"), stop(), stop()]));
         call.send(format!(
             "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{all}\r\n",
             all.len()
@@ -363,6 +444,39 @@ async fn fault_23_stalled_stream() {
             false => served_by_the_healthy(&answer, "silence after the role"),
         }
         call.closed().await;
+    }
+}
+
+/// While the provider of a stream that has begun is silent, its client gets a comment every `timeouts.ping`, which no SDK takes for
+/// content; none before the first content, and none where it is zero. They do not prolong the provider's own time.
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_23_pings() {
+    for (ping, http2) in [(50, false), (50, true), (0, false)] {
+        let world = World::start(|config| {
+            config.timeouts.idle = Duration::from_secs(1);
+            config.timeouts.ping = Duration::from_millis(ping);
+        });
+        let stage = Stage::over(world.await).await;
+        let client = if http2 { stage.world.client_h2() } else { stage.world.client() };
+        let asked = tokio::spawn(Answer::of(stage.world.chat_request(client).json(&hello_stream(ALONE))));
+        let mut call = stage.hand.request().await;
+        call.send_stream_head().await;
+        // Silence before the first content is hidden, and so are its pings.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        call.send(events(&[role(), text("One")])).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        call.send(event(text(" two"))).await;
+        let answer = answered(asked).await;
+        let whole = answer.text();
+        assert_eq!(broken(&answer, "One two")["code"], "provider_timeout", "it was silent for as long as it may be");
+        let (before, after) = whole.split_once(" two").unwrap();
+        assert!(whole.starts_with("data: "), "{whole}");
+        let pings = [before, after].map(|part| part.matches(": ping\n\n").count());
+        match ping {
+            0 => assert_eq!(pings, [0, 0]),
+            // One is due every 50 ms in 300 ms, and in a second.
+            _ => assert!((2..=6).contains(&pings[0]) && (8..=21).contains(&pings[1]), "{pings:?}: {whole}"),
+        }
     }
 }
 

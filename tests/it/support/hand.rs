@@ -106,6 +106,12 @@ impl Call {
         taken
     }
 
+    /// The same, or nothing when the connection has ended.
+    pub async fn try_take(&mut self, count: usize) -> Option<Vec<u8>> {
+        let mut taken = vec![0; count];
+        within("bytes", self.stream.read_exact(&mut taken)).await.ok().map(|_| taken)
+    }
+
     /// Breaks the connection: a reset instead of an end.
     pub fn reset(self) {
         self.stream.set_zero_linger().unwrap();

@@ -10,7 +10,9 @@
 //! ```
 
 mod answer;
+pub mod frames;
 mod hand;
+mod names;
 mod raw;
 mod scrape;
 mod server;
@@ -22,6 +24,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use perpetuo::admin::auth::{Jwt, Role};
+use perpetuo::balance::discovery::{self, Lookup};
 use perpetuo::config::{Config, Secret};
 use perpetuo::directory::{CredentialChange, NewKey, WorkspaceChange};
 use perpetuo::proxy::{Gateway, jwt_secret};
@@ -34,6 +37,7 @@ use tempfile::TempDir;
 
 pub use answer::{Answer, EventStream, said};
 pub use hand::{Call, Hand};
+pub use names::Names;
 pub use raw::RawClient;
 pub use scrape::{Scrape, Series};
 use server::Running;
@@ -88,14 +92,23 @@ impl World {
         Self::start_in(dir, change).await
     }
 
+    /// Starts with other addresses of hosts than the system knows.
+    pub async fn start_with(lookup: Arc<dyn Lookup>, change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_over(TempDir::new().unwrap(), lookup, change).await
+    }
+
     /// Starts in a directory, which may hold the data of an earlier world; this one gets a workspace and a key of its own.
     pub async fn start_in(dir: TempDir, change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_over(dir, discovery::system(), change).await
+    }
+
+    async fn start_over(dir: TempDir, lookup: Arc<dyn Lookup>, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = base_config(&dir);
         change(&mut config);
         for _ in 0..10 {
             config.server.listen = free_address();
             let store: Arc<dyn Store> = Arc::new(SledStore::open(&dir.path().join("store")).unwrap());
-            let gateway = Gateway::with_store(config.clone(), Arc::clone(&store)).unwrap();
+            let gateway = Gateway::with_lookup(config.clone(), Arc::clone(&store), Arc::clone(&lookup)).unwrap();
             let (workspace, key) = furnish(&gateway);
             let clients = [false, true].map(client);
             let mut running = Running::start(&gateway);

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::frames::{Frame, head_of};
 use super::within;
 
 /// One connection to the gateway.
@@ -78,6 +79,16 @@ impl RawClient {
             read.push(within(end, self.stream.read_u8()).await.unwrap());
         }
         String::from_utf8(read).unwrap()
+    }
+
+    /// Reads one frame of HTTP/2; `None` when the gateway has closed the connection.
+    pub async fn frame(&mut self) -> Option<Frame> {
+        let mut head = [0; 9];
+        within("a frame", self.stream.read_exact(&mut head)).await.ok()?;
+        let (length, kind, flags, stream) = head_of(&head);
+        let mut payload = vec![0; length];
+        within("the rest of a frame", self.stream.read_exact(&mut payload)).await.ok()?;
+        Some(Frame { kind, flags, stream, payload })
     }
 
     /// Reads all that comes until the gateway closes the connection.
