@@ -12,6 +12,7 @@ mod simulate;
 mod store;
 mod token;
 mod upgrade;
+mod vault;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -41,6 +42,8 @@ enum Command {
     Token(token::Args),
     /// Check the store on disk, or make it anew from its journal.
     Store(store::Args),
+    /// Change the master key that seals what the store keeps secret.
+    Vault(vault::Args),
     /// Show everything with simulated providers: no key, no network.
     Demo(demo::Args),
     /// Run the simulated providers alone.
@@ -62,6 +65,7 @@ pub(super) fn run() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Token(args) => token::run(&args),
         Command::Store(args) => store::run(&args),
+        Command::Vault(args) => vault::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Simulate(args) => simulate::run(&args),
     };

@@ -1,4 +1,5 @@
-//! What of a credential is secret, and its form inside the vault: `{"api_key":"…","options":{…}}`.
+//! What of a credential is secret, and its form inside the vault: `{"api_key":"…","options":{…}}`. What virtual keys are hashed with
+//! lies there too.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -6,11 +7,14 @@ use serde_json::{Map, Value};
 use super::tenant::Credential;
 use crate::config::Secret;
 use crate::error::{Error, Result};
-use crate::store::CredentialRecord;
+use crate::store::{CredentialRecord, KeyRecord};
 use crate::vault::Vault;
 
 /// What stands in the place of a secret option wherever options are shown or stored.
 pub const SEALED: &str = "[sealed]";
+
+/// Stands where a credential has its provider, and is the name of none.
+const VIRTUAL_KEY: &str = "virtual key";
 
 /// An option is secret when its name, or a name inside it, holds one of these words.
 const SECRET_WORDS: [&str; 6] = ["key", "secret", "token", "password", "credential", "service_account"];
@@ -65,6 +69,16 @@ pub(super) fn open(vault: &Vault, record: &CredentialRecord) -> Result<Secrets> 
     let blob: Blob =
         serde_json::from_str(plain.expose()).map_err(|_| Error::internal("a sealed credential has an unknown form"))?;
     Ok(Secrets { key: Secret::new(blob.api_key), options: blob.options })
+}
+
+/// Seals what a virtual key is hashed with for this key.
+pub(super) fn seal_pepper(vault: &Vault, workspace: &str, id: &str, pepper: &Secret) -> Result<String> {
+    vault.seal(workspace, VIRTUAL_KEY, id, pepper)
+}
+
+/// Opens what [`seal_pepper`] closed. Errors: the vault's.
+pub(super) fn open_pepper(vault: &Vault, record: &KeyRecord, sealed: &str) -> Result<Secret> {
+    vault.open(&record.workspace, VIRTUAL_KEY, &record.id, sealed)
 }
 
 /// Takes the secret values out of options and leaves [`SEALED`] in their place. A value that is [`SEALED`] already keeps

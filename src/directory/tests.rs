@@ -1,9 +1,11 @@
 //! The directory over a store: what survives a restart, what a failing store changes, what readers see meanwhile.
 
+mod rotation;
+
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use jiff::Timestamp;
 use serde_json::{Map, json};
@@ -22,11 +24,20 @@ use crate::vault::MasterKey;
 struct Fragile {
     inner: MemoryStore,
     broken: AtomicBool,
+    /// Writes that were asked for.
+    writes: AtomicUsize,
+    /// So many are taken, then it breaks; 0 for no such end.
+    last_write: AtomicUsize,
 }
 
 impl Fragile {
     fn writable(&self) -> Result<&MemoryStore> {
-        if self.broken.load(Ordering::Relaxed) { Err(Error::internal("the disk is full")) } else { Ok(&self.inner) }
+        let (number, last) =
+            (self.writes.fetch_add(1, Ordering::Relaxed) + 1, self.last_write.load(Ordering::Relaxed));
+        if self.broken.load(Ordering::Relaxed) || (last > 0 && number > last) {
+            return Err(Error::internal("the disk is full"));
+        }
+        Ok(&self.inner)
     }
 }
 
@@ -88,10 +99,24 @@ fn now() -> Timestamp {
     "2026-07-15T12:00:00Z".parse().unwrap()
 }
 
+/// The first of these master keys seals, the others open.
+fn masters(texts: &[&str]) -> (Vault, VirtualKeys) {
+    let master = |text: &&str| MasterKey::from_text(&text.repeat(32)).ok().unwrap();
+    let newest = master(&texts[0]);
+    let keys = VirtualKeys::new(&newest).ok().unwrap();
+    texts[1..].iter().map(master).fold((Vault::new(newest), keys), |(vault, keys), older| {
+        let keys = keys.with_older(&older).ok().unwrap();
+        (vault.with_older(older), keys)
+    })
+}
+
+fn open_with(store: &Arc<Fragile>, texts: &[&str]) -> Result<Directory> {
+    let (vault, keys) = masters(texts);
+    Directory::open(store.clone(), vault, keys)
+}
+
 fn open(store: &Arc<Fragile>, master: &str) -> Directory {
-    let master = || MasterKey::from_text(&master.repeat(32)).ok().unwrap();
-    let keys = VirtualKeys::new(&master()).ok().unwrap();
-    Directory::open(store.clone(), Vault::new(master()), keys).ok().unwrap()
+    open_with(store, &[master]).ok().unwrap()
 }
 
 fn workspace(directory: &Directory) -> Arc<Workspace> {
@@ -137,8 +162,11 @@ fn a_credential_that_cannot_be_unsealed_is_kept_disabled_until_its_key_is_given_
     let directory = open(&store, "07");
     let id = workspace(&directory).id.clone();
     let made = credential(&directory, &id, 1);
+    let mut damaged = store.tenancy().unwrap().credentials.remove(0);
+    damaged.sealed.truncate(damaged.sealed.len() - 4);
+    store.put_credential(&damaged).unwrap();
 
-    let directory = open(&store, "08");
+    let directory = open(&store, "07");
     let held = directory.workspace(&id).unwrap().credentials[0].clone();
     assert!(!held.usable && !held.enabled && held.switched_on());
     assert!(held.key.expose().is_empty());

@@ -76,9 +76,8 @@ impl Gateway {
 
     /// Opens a gateway over a store of the caller's.
     pub fn with_store(config: Config, store: Arc<dyn Store>) -> Result<Arc<Self>> {
-        let master = master_key(&config)?;
-        let keys = VirtualKeys::new(&master)?;
-        let directory = Directory::open(Arc::clone(&store), Vault::new(master), keys)?;
+        let (vault, keys) = vault(&config)?;
+        let directory = Directory::open(Arc::clone(&store), vault, keys)?;
         directory.recall_spending(Timestamp::now().to_zoned(TimeZone::UTC).date())?;
         let registry = prometheus::Registry::new();
         let metrics = Arc::new(Metrics::register(&registry)?);
@@ -200,6 +199,19 @@ pub(super) fn connector(config: &Config) -> Connector {
         ..ServerConf::default()
     };
     Connector::new(Some(ConnectorOptions::from_server_conf(&conf)))
+}
+
+/// The master keys of this configuration, as what they are for: sealing, and the hashes of virtual keys.
+///
+/// Errors: one of them can't be read, or made.
+pub fn vault(config: &Config) -> Result<(Vault, VirtualKeys)> {
+    let master = master_key(config)?;
+    let keys = VirtualKeys::new(&master)?;
+    config.security.old_master_keys.iter().try_fold((Vault::new(master), keys), |(vault, keys), old| {
+        let old = MasterKey::from_text(old.expose())?;
+        let keys = keys.with_older(&old)?;
+        Ok((vault.with_older(old), keys))
+    })
 }
 
 fn master_key(config: &Config) -> Result<MasterKey> {

@@ -15,7 +15,7 @@ use hkdf::Hkdf;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::hex;
+use super::{hex, unhex};
 use crate::config::Secret;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -47,9 +47,7 @@ impl MasterKey {
     /// Errors: `Internal` for anything else; the text is not repeated.
     pub fn from_text(text: &str) -> Result<Self> {
         let text = text.trim();
-        let decoded = if text.len() == 2 * BYTES { from_hex(text) } else { from_base64(text) };
-        let decoded = decoded.map(Zeroizing::new);
-        let bytes = decoded.as_ref().and_then(|decoded| <[u8; BYTES]>::try_from(decoded.as_slice()).ok());
+        let bytes = if text.len() == 2 * BYTES { unhex(text) } else { from_base64(text) };
         let no_key = || Error::new(ErrorKind::Internal, "The master key must be 32 bytes in hexadecimal or base64.");
         Self::new(Zeroizing::new(bytes.ok_or_else(no_key)?))
     }
@@ -81,8 +79,8 @@ impl MasterKey {
         if mode & TOO_OPEN != 0 {
             return Err(refused(path, "may be read or changed by others; set its mode to 0600"));
         }
-        let text = std::io::read_to_string(file).map_err(|error| refused(path, "can't be read").with_cause(error))?;
-        Self::from_text(&Zeroizing::new(text))
+        let text = std::io::read_to_string(file).map(Zeroizing::new);
+        Self::from_text(&text.map_err(|error| refused(path, "can't be read").with_cause(error))?)
             .map_err(|_| refused(path, "holds no key of 32 bytes in hexadecimal or base64"))
     }
 
@@ -127,21 +125,12 @@ fn write_new(path: &Path, content: &[u8]) -> std::io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    text.as_bytes()
-        .chunks(2)
-        .map(|pair| match pair {
-            [high, low] => Some(digit(high)? << 4 | digit(low)?),
-            _ => None,
-        })
-        .collect()
-}
-
-fn from_base64(text: &str) -> Option<Vec<u8>> {
+fn from_base64(text: &str) -> Option<[u8; BYTES]> {
     let config = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
     let alphabets = [alphabet::STANDARD, alphabet::URL_SAFE];
-    alphabets.iter().find_map(|alphabet| GeneralPurpose::new(alphabet, config).decode(text).ok())
+    let mut decoded = alphabets.iter().filter_map(|alphabet| GeneralPurpose::new(alphabet, config).decode(text).ok());
+    let decoded = Zeroizing::new(decoded.next()?);
+    decoded.as_slice().try_into().ok()
 }
 
 fn refused(path: &Path, why: &str) -> Error {

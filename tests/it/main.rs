@@ -35,3 +35,4 @@ mod tenancy;
 mod tool_loop;
 mod tracing;
 mod upstreams;
+mod vault;

@@ -236,8 +236,13 @@ impl Furnished {
     }
 
     async fn furnish(behaviour: Behaviour, site: Site) -> Self {
-        let provider = Simulator::start(behaviour).await.unwrap();
         let process = site.serve().await;
+        Self::over(behaviour, site, process).await
+    }
+
+    /// The same over a gateway that is at its first start.
+    pub async fn over(behaviour: Behaviour, site: Site, process: Process) -> Self {
+        let provider = Simulator::start(behaviour).await.unwrap();
         let [workspace, key, token] = ["workspace", "virtual key", "admin token"].map(|label| process.printed(label));
         let body = json!({"provider": "openai", "api_key": "sk-process", "base_url": format!("{}/v1", provider.url())});
         site.post(&token, &format!("/workspaces/{workspace}/providers"), body).await;
