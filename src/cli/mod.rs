@@ -6,6 +6,7 @@ mod demo;
 mod first_start;
 mod health;
 mod logging;
+mod memory;
 mod serve;
 mod signals;
 mod simulate;
@@ -58,7 +59,11 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 /// Runs the command of this process.
 pub(super) fn run() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let command = Cli::parse().command;
+    if let Err(error) = memory::keep_private() {
+        eprintln!("perpetuo: what is in memory can't be kept from core dumps and debuggers: {error}");
+    }
+    let outcome = match command {
         Command::Serve(args) => serve::run(&args),
         Command::Upgrade(args) => upgrade::run(&args),
         Command::Health(args) => health::run(&args),

@@ -33,8 +33,8 @@ use crate::store::{CredentialRecord, DayRange, Store, Tenancy, WorkspaceRecord};
 use crate::vault::{Vault, VirtualKeys, hex, unhex, well_formed};
 
 pub use check::{CredentialChange, NewKey, WorkspaceChange, is_upstream_model};
-pub use sealed::SEALED;
 use sealed::Secrets;
+pub use sealed::{Options, SEALED};
 use tenant::stored_allowance;
 pub use tenant::{Caller, Credential, VirtualKey, Workspace};
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::sealed::SEALED;
+use super::sealed::{Options, SEALED};
 use crate::api::strategy::StrategyName;
 use crate::config::Secret;
 use crate::error::{Error, Source};
@@ -107,7 +107,7 @@ pub struct Credential {
     /// Whether its key could be unsealed and its address understood.
     pub usable: bool,
     /// What a key alone can't say, secret values included.
-    pub options: Map<String, Value>,
+    pub options: Options,
     /// The provider key; empty when the options authenticate, or nothing has to.
     pub key: Secret,
     /// The end of the key, for people.

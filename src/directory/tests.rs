@@ -32,8 +32,7 @@ struct Fragile {
 
 impl Fragile {
     fn writable(&self) -> Result<&MemoryStore> {
-        let (number, last) =
-            (self.writes.fetch_add(1, Ordering::Relaxed) + 1, self.last_write.load(Ordering::Relaxed));
+        let (number, last) = (self.writes.fetch_add(1, Ordering::Relaxed) + 1, self.last_write.load(Ordering::Relaxed));
         if self.broken.load(Ordering::Relaxed) || (last > 0 && number > last) {
             return Err(Error::internal("the disk is full"));
         }
@@ -152,7 +151,7 @@ fn a_restart_loses_nothing() {
     let held = &found.credentials[0];
     assert_eq!(held.key.expose(), "sk-0123456789abcd");
     assert_eq!(held.last_four, "abcd");
-    assert_eq!(Some(&held.options), json!({"session_token": "t", "region": "eu"}).as_object());
+    assert_eq!(Some(&*held.options), json!({"session_token": "t", "region": "eu"}).as_object());
     assert_eq!(directory.authenticate(secret.expose(), now()).unwrap().key.id, key.id);
 }
 
@@ -207,6 +206,21 @@ fn what_the_store_did_not_take_is_not_in_memory() {
     assert_eq!((found.revision, found.credentials[0].priority), (revision, 1));
     assert_eq!(directory.keys(&id).len(), 1);
     assert!(directory.authenticate(secret.expose(), now()).is_some());
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_but_a_key_opens_the_door(text in ".{0,80}", cut in 0_usize..52, other in "[0-9A-Za-z]{0,52}") {
+        let directory = open(&Arc::default(), "07");
+        let id = workspace(&directory).id.clone();
+        let (_, secret) = directory.create_key(&id, NewKey::default(), now()).ok().unwrap();
+        let spliced = format!("{}{other}", &secret.expose()[..cut]);
+        for presented in [&*text, &*spliced] {
+            let opens = directory.authenticate(presented, now()).is_some();
+            assert_eq!(opens, presented == secret.expose(), "{presented}");
+            directory.refusal(presented, now());
+        }
+    }
 }
 
 #[test]

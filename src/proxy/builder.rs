@@ -68,8 +68,6 @@ impl Gateway {
     ///
     /// Errors: a store that can't be opened, a master key that can't be read, a catalogue with mistakes; all say what to do.
     pub fn open(config: Config) -> Result<Arc<Self>> {
-        std::fs::create_dir_all(&config.data_dir)
-            .map_err(|cause| Error::internal(format!("can't create {}: {cause}", config.data_dir.display())))?;
         let store: Arc<dyn Store> = Arc::new(SledStore::open(&store_dir(&config))?);
         Self::with_store(config, store)
     }
@@ -217,10 +215,7 @@ pub fn vault(config: &Config) -> Result<(Vault, VirtualKeys)> {
 fn master_key(config: &Config) -> Result<MasterKey> {
     match &config.security.master_key {
         Some(secret) => MasterKey::from_text(secret.expose()),
-        None => {
-            std::fs::create_dir_all(&config.data_dir).map_err(Error::internal)?;
-            MasterKey::from_file_or_create(&config.data_dir.join(MASTER_KEY))
-        }
+        None => MasterKey::from_file_or_create(&config.data_dir.join(MASTER_KEY)),
     }
 }
 

@@ -3,9 +3,9 @@
 //! Not here: what the derived keys are used for. Invariants: no derived key has two purposes; a key file that others may
 //! read is refused; a key file is never overwritten.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind as Io, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use base64::Engine;
@@ -31,7 +31,7 @@ pub struct MasterKey {
 }
 
 impl MasterKey {
-    /// Reads the key from a file, or makes one there (mode 0600, its directory too) where there is none.
+    /// Reads the key from a file, or makes one there, for its owner alone, where there is none; its directory, too.
     ///
     /// Errors: `Internal`, with a text for the operator: the file can't be read or made, others may read it, or it holds no key.
     pub fn from_file_or_create(path: &Path) -> Result<Self> {
@@ -110,7 +110,7 @@ fn derive(master: &[u8; BYTES], purpose: &str, subject: &str) -> Result<Zeroizin
 /// Writes a file that is whole when it appears: under another name first, then linked, which never replaces one.
 fn write_new(path: &Path, content: &[u8]) -> std::io::Result<()> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(dir)?;
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     let mut draft = path.as_os_str().to_owned();
     draft.push(format!(".{}.new", std::process::id()));
     let write = || {

@@ -64,8 +64,8 @@ async fn fault_67_algorithms() {
     let signature = good.rsplit('.').next().unwrap();
     let mut tokens = Vec::new();
     let algorithms = [
-        "none", "None", "nOnE", "NONE", "none ", " none", "", "hs256", "HS256 ", "HS384", "HS512", "RS256", "RS384", "RS512",
-        "PS256", "ES256", "ES384", "EdDSA", "dir", "A256KW", "HMAC",
+        "none", "None", "nOnE", "NONE", "none ", " none", "", "hs256", "HS256 ", "HS384", "HS512", "RS256", "RS384",
+        "RS512", "PS256", "ES256", "ES384", "EdDSA", "dir", "A256KW", "HMAC",
     ];
     for algorithm in algorithms {
         let head = json!({"alg": algorithm, "typ": "JWT"}).to_string();
@@ -99,7 +99,8 @@ async fn fault_67_algorithms() {
     // What is public, or easily guessed, is no secret: were it one, anybody could sign.
     let pair = rcgen::KeyPair::generate().unwrap();
     let (pem, raw) = (pair.public_key_pem(), STANDARD.encode(pair.public_key_raw()));
-    for public in [&*pem, pem.trim(), &*raw, "", " ", "secret", "perpetuo", "perpetuo-admin", "secret-api-key", "null"] {
+    for public in [&*pem, pem.trim(), &*raw, "", " ", "secret", "perpetuo", "perpetuo-admin", "secret-api-key", "null"]
+    {
         for head in [HEAD, r#"{"alg":"RS256","typ":"JWT"}"#, r#"{"alg":"ES256","typ":"JWT"}"#] {
             tokens.push((format!("{head} with {public:?}"), signed(head, &claims(), public)));
         }
@@ -274,7 +275,9 @@ async fn fault_67_forms() {
     .into();
     // The last character of a signature has bits that mean nothing: another that says the same is another text all the same.
     let last = signature.chars().last().unwrap();
-    for other in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".chars().filter(|other| *other != last) {
+    for other in
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".chars().filter(|other| *other != last)
+    {
         tokens.push((format!("ends in {other}"), format!("{}{other}", &good[..good.len() - 1])));
     }
     for at in (0..good.len()).step_by(7) {

@@ -43,7 +43,8 @@ fn after_a_rotation_the_new_key_alone_opens_everything() {
     let (store, id, secret) = furnished();
     assert!(works(&store, &["08", "07"], &secret), "both keys serve before the rotation");
     // Made meanwhile, under the new key.
-    let (_, late) = open_with(&store, &["08", "07"]).ok().unwrap().create_key(&id, NewKey::default(), now()).ok().unwrap();
+    let (_, late) =
+        open_with(&store, &["08", "07"]).ok().unwrap().create_key(&id, NewKey::default(), now()).ok().unwrap();
     let before = store.tenancy().unwrap();
 
     let rotated = turn(&store, &["08", "07"], None).unwrap();
