@@ -75,7 +75,7 @@ impl Directory {
     /// Errors: the store's; something in it was sealed with a master key that is not here, with what to do.
     pub fn open(store: Arc<dyn Store>, vault: Vault, mut keys: VirtualKeys) -> Result<Self> {
         let tenancy = store.tenancy()?;
-        rotate::refuse_strangers(&tenancy, &vault)?;
+        rotate::look_over(&tenancy, &vault)?;
         learn_peppers(&tenancy, &vault, &mut keys);
         let tenants = RwLock::new(Tenants::load(tenancy, &vault));
         Ok(Self { store, vault, keys, guard: ArcSwap::default(), tenants, turn: Mutex::new(()) })
@@ -102,7 +102,8 @@ impl Directory {
         self.guard.store(guard);
     }
 
-    /// Who presents this virtual key; `None` for what is malformed, unknown, revoked or expired, all alike.
+    /// Who presents this virtual key; `None` for what is malformed, unknown, revoked or expired, all alike. It is looked up by its
+    /// HMAC, which nobody can choose, so that the time it takes tells nothing of the keys that there are.
     pub fn authenticate(&self, presented: &str, now: Timestamp) -> Option<Caller> {
         if !well_formed(presented) {
             return None;

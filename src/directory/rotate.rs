@@ -136,14 +136,19 @@ fn check(opened: &Secret, plain: &Secret) -> Result<()> {
 }
 
 /// Refuses to go on with a store whose secrets can't be read because their master key is not here: every virtual key and every
-/// provider key would fail, one by one, where one word at the start tells why.
-pub(super) fn refuse_strangers(tenancy: &Tenancy, vault: &Vault) -> Result<()> {
-    let sealed = tenancy.credentials.iter().map(|record| &record.sealed);
+/// provider key would fail, one by one, where one word at the start tells why. Notes what a rotation has still to do.
+pub(super) fn look_over(tenancy: &Tenancy, vault: &Vault) -> Result<()> {
+    let sealed = tenancy.credentials.iter().map(|record| &record.sealed).filter(|sealed| !sealed.is_empty());
     let mut strangers: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut older = 0;
     for text in sealed.chain(tenancy.keys.iter().filter_map(|record| record.pepper.as_ref())) {
-        if let Some(id) = vault.stranger(text) {
-            *strangers.entry(id).or_default() += 1;
+        match vault.stranger(text) {
+            Some(id) => *strangers.entry(id).or_default() += 1,
+            None => older += usize::from(!vault.is_newest(text)),
         }
+    }
+    if older > 0 {
+        tracing::info!(secrets = older, "an older master key is still needed; `perpetuo vault rotate` changes that");
     }
     let Some((id, count)) = strangers.first_key_value() else { return Ok(()) };
     Err(told(format!(

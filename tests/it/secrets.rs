@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use perpetuo::config::{AccessFormat, Config, Secret};
 use perpetuo::simulator::{Behaviour, Simulator, Step};
+use perpetuo::store::LogQuery;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tracing_subscriber::EnvFilter;
@@ -328,6 +329,11 @@ async fn nothing_secret_is_in_anything_that_leaves_the_gateway_or_stays_on_its_d
     let metrics = scraped.text().await.unwrap();
     assert!(metrics.contains("perpetuo_requests_total"), "{metrics}");
     collector.spans(6).await;
+    // The journal is compressed: what is in it is read here, and its bytes below.
+    let store = &aviary.world.store;
+    let logs = store.logs(&aviary.world.workspace, &LogQuery { limit: 1000, ..LogQuery::default() }).unwrap();
+    let kept = format!("{:?} {:?}", store.tenancy().unwrap(), logs.requests);
+    assert!(kept.contains("sealed: \"v1.") && logs.requests.len() == 3, "{kept}");
 
     aviary.world.stop(true).await;
     let token = aviary.world.admin_token(perpetuo::admin::auth::Role::Admin, &[]);
@@ -339,6 +345,7 @@ async fn nothing_secret_is_in_anything_that_leaves_the_gateway_or_stays_on_its_d
     for canary in canaries {
         assert!(!metrics.contains(canary), "the metrics quote {canary}");
         assert!(!spans.contains(canary), "the spans quote {canary}");
+        assert!(!kept.contains(canary), "the store holds {canary}");
     }
     assert!(aviary.log.text().contains("a candidate was chosen"), "nothing was captured:\n{}", aviary.log.text());
     let access = std::fs::read_to_string(aviary.world.dir.path().join("access.log")).unwrap();

@@ -80,6 +80,11 @@ async fn fault_67_algorithms() {
             tokens.push((format!("{algorithm:?}, {how}"), token));
         }
     }
+    for algorithm in [Algorithm::HS384, Algorithm::HS512] {
+        let (head, key) = (jsonwebtoken::Header::new(algorithm), EncodingKey::from_secret(JWT_SECRET.as_bytes()));
+        let claims: Value = serde_json::from_str(&claims()).unwrap();
+        tokens.push((format!("a right {algorithm:?}"), jsonwebtoken::encode(&head, &claims, &key).unwrap()));
+    }
     for head in [
         "{}",
         "{\"typ\":\"JWT\"}",
