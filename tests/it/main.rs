@@ -36,3 +36,4 @@ mod tenancy;
 mod tool_loop;
 mod tracing;
 mod upstreams;
+mod vault;
