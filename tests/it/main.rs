@@ -30,6 +30,7 @@ mod resilience;
 mod routing;
 mod secrets;
 mod service_accounts;
+mod soak;
 mod streams;
 mod tenancy;
 mod tool_loop;
