@@ -21,7 +21,9 @@ pub struct Sample {
     pub seconds: u64,
     pub rss_kb: u64,
     pub pss_kb: u64,
+    /// Open files and sockets, those of the store aside: it opens more as it grows.
     pub fds: u64,
+    pub store_fds: u64,
     pub sockets: u64,
     pub threads: u64,
     pub tasks: u64,
@@ -84,6 +86,7 @@ impl Sampler {
         let links: Vec<PathBuf> =
             entries(&self.process.join("fd")).filter_map(|fd| std::fs::read_link(fd).ok()).collect();
         let sockets = links.iter().filter(|link| link.to_string_lossy().starts_with("socket:")).count();
+        let of_store = links.iter().filter(|link| link.starts_with(&self.data)).count();
         let threads = entries(&self.process.join("task")).count();
         let memory = std::fs::read_to_string(self.process.join("smaps_rollup")).unwrap();
         let kilobytes = |name: &str| {
@@ -96,7 +99,8 @@ impl Sampler {
             seconds: self.began.elapsed().as_secs(),
             rss_kb: kilobytes("Rss:"),
             pss_kb: kilobytes("Pss:"),
-            fds: links.len() as u64,
+            fds: (links.len() - of_store) as u64,
+            store_fds: of_store as u64,
             sockets: sockets as u64,
             threads: threads as u64,
             tasks: told("perpetuo_runtime_alive_tasks"),

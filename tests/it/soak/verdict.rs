@@ -81,7 +81,7 @@ impl Verdict {
 
     fn rest(&mut self, start: &Sample, end: &Sample) {
         let rows: [(&str, u64, u64); 7] = [
-            ("open files at rest", start.fds, end.fds),
+            ("open files at rest, without the store's", start.fds, end.fds),
             ("sockets at rest", start.sockets, end.sockets),
             ("threads at rest", start.threads, end.threads),
             ("tasks at rest", start.tasks, end.tasks),
