@@ -18,10 +18,14 @@ pub const ANSWER_BOUND: (f64, f64) = (0.35, 16.0);
 /// From so many tokens on, the error of an estimated prompt is told in percent.
 const LARGE: u64 = 100;
 
+/// Tokens of a prompt beyond which Anthropic's whole request has another price.
+const LONG: u64 = 200_000;
+
 /// Pico-dollars for a token by the providers' own lists: input, read from a cache, written to one, output.
-fn list_price(model: &str) -> Option<[u128; 4]> {
+fn list_price(model: &str, prompt: u64) -> Option<[u128; 4]> {
     Some(match model {
         "gpt-4o" => [2_500_000, 1_250_000, 2_500_000, 10_000_000],
+        "claude-sonnet-4-5" if prompt > LONG => [6_000_000, 600_000, 7_500_000, 22_500_000],
         "claude-sonnet-4-5" => [3_000_000, 300_000, 3_750_000, 15_000_000],
         "gemini-2.5-flash" => [300_000, 30_000, 300_000, 2_500_000],
         "text-embedding-3-small" => [20_000, 20_000, 20_000, 0],
@@ -31,7 +35,7 @@ fn list_price(model: &str) -> Option<[u128; 4]> {
 
 fn cost(model: &str, usage: &Usage) -> Option<Money> {
     let counts = [usage.input, usage.cached_read, usage.cache_write, usage.output];
-    let prices = list_price(model)?;
+    let prices = list_price(model, usage.prompt_tokens())?;
     Some(Money(prices.iter().zip(counts).map(|(price, count)| price * u128::from(count)).sum()))
 }
 

@@ -30,7 +30,7 @@ use crate::reconcile::dice::Dice;
 use crate::reconcile::provider::Provider;
 use crate::reconcile::traffic::{Case, Seen};
 use crate::reconcile::wire::Wire;
-use crate::support::{Scrape, client};
+use crate::support::{Scrape, client, hello};
 
 /// Cases under way at once, at most.
 const CONCURRENCY: usize = 256;
@@ -104,7 +104,8 @@ async fn it_stands_as_it_began() {
     process.until_healthy(&site.address).await;
     let desk = Desk::furnish(&site, process.printed("admin token"), &providers).await;
     // What a first request brings about belongs to the start.
-    site.get(&desk.noise.keys[0], "/v1/models").await;
+    let first = site.chat(&desk.noise.keys[0], hello("no-such-model")).await.unwrap();
+    assert_eq!(first.status(), 404);
     let sampler = Sampler::new(process.id(), &site);
     let start = rested(&sampler, None).await;
     let stage = Arc::new(Stage {
