@@ -84,6 +84,7 @@ async fn our_books_and_the_providers_agree_request_by_request() {
     println!("{table}");
     let shown: Vec<&String> = table.wrong.iter().take(10).collect();
     assert!(shown.is_empty(), "seed {seed}, the first of {}: {shown:#?}", table.wrong.len());
+    assert!(table.unread <= requests / 1000, "estimates are behind in {} cases", table.unread);
     assert!(table.exact > requests / 2 && table.aborted > 0 && table.failed_over > 0, "too little happened");
 }
 

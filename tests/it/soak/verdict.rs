@@ -100,7 +100,7 @@ impl Verdict {
         let mut books_of: HashMap<usize, Vec<Entry>> = HashMap::new();
         seen.into_iter().for_each(|it| seen_of.entry(place(it.case)).or_default().push(it));
         books.into_iter().for_each(|it| books_of.entry(place(it.case)).or_default().push(it));
-        let (mut all, mut told, mut wrong, mut exact) = (Totals::default(), true, 0, 0);
+        let (mut all, mut told, mut wrong, mut exact, mut unread) = (Totals::default(), true, 0, 0, 0);
         for (place, tenant) in stage.desk.tenants.iter().enumerate() {
             let records = export(stage, tenant).await;
             all.add(&records);
@@ -108,13 +108,19 @@ impl Verdict {
             let (seen, books) =
                 (seen_of.remove(&place).unwrap_or_default(), books_of.remove(&place).unwrap_or_default());
             let table = books::compare(&records, &books, &seen);
-            (wrong, exact) = (wrong + table.wrong.len(), exact + table.exact);
+            (wrong, exact, unread) = (wrong + table.wrong.len(), exact + table.exact, unread + table.unread);
             self.details.extend(table.wrong.iter().take(10).cloned());
             self.tables.push(format!("Workspace {place}\n\n| | |\n| --- | --- |\n{table}"));
         }
         all.add(&export(stage, &stage.desk.noise).await);
         self.row("the usage API's sums are the ledger's", true, told, told);
         self.row("disagreements with the providers' books", 0, wrong, wrong == 0);
+        self.row(
+            "answers written and not yet read at the end",
+            format!("at most {}", exact / 1000),
+            unread,
+            unread <= exact / 1000,
+        );
         self.row("attempts that agree to the token and the pico-dollar", "> 0", exact, exact > 0);
         let scraped = Scrape::of(stage.site.metrics.parse().unwrap()).await;
         let agree = catch_unwind(AssertUnwindSafe(|| all.check_metrics(&scraped))).is_ok();
