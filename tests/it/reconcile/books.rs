@@ -61,7 +61,7 @@ pub struct Table {
     pub hedged: u64,
     /// The provider had written its figure, and the client had left.
     pub missed: u64,
-    /// The provider had written its whole answer, and the gateway had not read it when it gave up: an estimate is a lower bound then.
+    /// The provider had written more than the gateway had read when it gave up: an estimate is a lower bound then.
     pub unread: u64,
     /// Costs that clients read and that are the booked ones.
     pub told_costs: u64,
@@ -212,7 +212,8 @@ impl Table {
     fn estimate(&mut self, ours: &AttemptRecord, theirs: &Entry) -> Result<(), String> {
         // What came too late was not waited for; nor is a figure that a client's leaving cut off.
         let late = ["client_gone", "hedge_lost", "deadline_exceeded", "provider_timeout"];
-        if theirs.told && !ours.error.as_deref().is_some_and(|error| late.contains(&error)) {
+        let late = ours.error.as_deref().is_some_and(|error| late.contains(&error));
+        if theirs.told && !late {
             return Err("the provider had told its figure".to_owned());
         }
         self.missed += u64::from(theirs.told);
@@ -230,7 +231,7 @@ impl Table {
         let (answer, billed) = (ours.usage.output, theirs.billed.output);
         if ours.first_token_ms.is_some() && billed > 0 {
             let near = within(answer, billed, ANSWER_BOUND);
-            if near.is_err() && theirs.told && answer < billed {
+            if near.is_err() && late && answer < billed {
                 self.unread += 1;
                 return Ok(());
             }

@@ -59,7 +59,7 @@ impl Desk {
             tenants.push(tenant(site, &token, providers, place).await);
         }
         let noise = Tenant::make(site, &token, json!({"name": "noise"})).await;
-        noise.add(site, &token, "openai", format!("{}/v1", providers[0].url), None, 1).await;
+        noise.add(site, &token, ("openai", format!("{}/v1", providers[0].url)), json!({})).await;
         Self { token, tenants, noise, provider: format!("{}/v1", providers[0].url) }
     }
 }
@@ -74,11 +74,14 @@ async fn tenant(site: &Site, token: &str, providers: &[Provider], place: usize) 
             _ => ("", "gemini-2.5-flash"),
         };
         let priority = 2 + (at + place) % providers.len();
-        tenant.add(site, token, provider.name, format!("{}{path}", provider.url), Some(model), priority).await;
+        let more = json!({"models": {"mix": model}, "priority": priority});
+        tenant.add(site, token, (provider.name, format!("{}{path}", provider.url)), more).await;
     }
     if place == 2 {
         let nowhere = format!("http://{}/openai/v1", free_address());
-        tenant.add(site, token, "groq", nowhere, Some("openai/gpt-oss-120b"), 1).await;
+        tenant
+            .add(site, token, ("groq", nowhere), json!({"models": {"mix": "openai/gpt-oss-120b"}, "priority": 1}))
+            .await;
     }
     tenant
 }
@@ -96,12 +99,11 @@ impl Tenant {
         Self { workspace, keys }
     }
 
-    /// Adds a credential that calls this model `mix`.
-    async fn add(&self, site: &Site, token: &str, name: &str, url: String, mix: Option<&str>, priority: usize) {
-        let mut body = json!({"provider": name, "api_key": "a-key-of-the-soak", "base_url": url, "priority": priority});
-        if let Some(model) = mix {
-            body["models"] = json!({"mix": model});
-        }
-        site.post(token, &format!("/workspaces/{}/providers", self.workspace), body).await;
+    /// Adds a credential of this provider at this address.
+    async fn add(&self, site: &Site, token: &str, (name, url): (&str, String), mut more: Value) {
+        more["provider"] = json!(name);
+        more["base_url"] = json!(url);
+        more["api_key"] = json!("a-key-of-the-soak");
+        site.post(token, &format!("/workspaces/{}/providers", self.workspace), more).await;
     }
 }

@@ -76,7 +76,6 @@ struct Stage {
 
 impl Stage {
     fn odd(&self, what: String) {
-        println!("odd: {what}");
         self.odd.lock().unwrap().push(what);
     }
 

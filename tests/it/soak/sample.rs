@@ -66,7 +66,8 @@ impl Sampler {
         }
     }
 
-    /// Samples for so long.
+    /// Samples for so long, and shows some of them.
+    #[expect(clippy::print_stdout, reason = "an hour is long without a word")]
     pub async fn watch(self, length: Duration) -> Vec<Sample> {
         let mut tick = interval(EVERY.min(length / AT_LEAST));
         let (end, mut samples) = (Instant::now() + length, Vec::new());

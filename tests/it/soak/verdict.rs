@@ -32,6 +32,27 @@ pub struct Outcome {
     pub books: Vec<Entry>,
 }
 
+/// A text or a figure of the table.
+struct Told(String);
+
+impl From<String> for Told {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl From<u64> for Told {
+    fn from(count: u64) -> Self {
+        Self(count.to_string())
+    }
+}
+
+impl From<bool> for Told {
+    fn from(yes: bool) -> Self {
+        Self((if yes { "yes" } else { "no" }).to_owned())
+    }
+}
+
 /// One thing that must hold.
 struct Row {
     what: &'static str,
@@ -62,8 +83,8 @@ impl Verdict {
         self.rows.iter().all(|row| row.holds)
     }
 
-    fn row(&mut self, what: &'static str, expected: impl ToString, measured: impl ToString, holds: bool) {
-        self.rows.push(Row { what, expected: expected.to_string(), measured: measured.to_string(), holds });
+    fn row(&mut self, what: &'static str, expected: impl Into<Told>, measured: impl Into<Told>, holds: bool) {
+        self.rows.push(Row { what, expected: expected.into().0, measured: measured.into().0, holds });
     }
 
     fn memory(&mut self) {
@@ -114,14 +135,14 @@ impl Verdict {
         }
         all.add(&export(stage, &stage.desk.noise).await);
         self.row("the usage API's sums are the ledger's", true, told, told);
-        self.row("disagreements with the providers' books", 0, wrong, wrong == 0);
+        self.row("disagreements with the providers' books", 0, wrong as u64, wrong == 0);
         self.row(
             "answers written and not yet read at the end",
             format!("at most {}", exact / 1000),
             unread,
             unread <= exact / 1000,
         );
-        self.row("attempts that agree to the token and the pico-dollar", "> 0", exact, exact > 0);
+        self.row("attempts that agree to the token and the pico-dollar", "more than 0".to_owned(), exact, exact > 0);
         let scraped = Scrape::of(stage.site.metrics.parse().unwrap()).await;
         let agree = catch_unwind(AssertUnwindSafe(|| all.check_metrics(&scraped))).is_ok();
         self.row("the metrics' sums are the ledger's", true, agree, agree);
@@ -139,11 +160,11 @@ impl Verdict {
     /// Nothing was odd, and the gateway blames itself for nothing.
     async fn quiet(&mut self, stage: &Stage) {
         let odd = stage.odd.lock().unwrap().clone();
-        self.row("answers and closes against expectation", 0, odd.len(), odd.is_empty());
+        self.row("answers and closes against expectation", 0, odd.len() as u64, odd.is_empty());
         self.details.extend(odd.into_iter().take(20));
         let said = stage.process.log.all();
         let lines: Vec<&str> = said.lines().filter(|line| is_trouble(line)).collect();
-        self.row("warnings, errors and panics in the log", 0, lines.len(), lines.is_empty());
+        self.row("warnings, errors and panics in the log", 0, lines.len() as u64, lines.is_empty());
         self.details.extend(lines.iter().take(20).map(ToString::to_string));
         let scraped = Scrape::of(stage.site.metrics.parse().unwrap()).await;
         for (what, name, labels) in [
@@ -154,7 +175,7 @@ impl Verdict {
         ] {
             let labels = Some(labels).filter(|(name, _)| !name.is_empty());
             let count = scraped.sum(name, labels.as_slice());
-            self.row(what, 0, count, count == 0.0);
+            self.row(what, 0, count as u64, count == 0.0);
         }
         let sent = [&stage.reloads, &stage.refusals].map(|count| count.load(Ordering::Relaxed));
         // The configuration of the start counts as loaded.
