@@ -27,6 +27,9 @@ mod entry;
 #[cfg(test)]
 mod faults;
 mod frame;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod job;
 mod journal;
 mod keys;

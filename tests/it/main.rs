@@ -30,6 +30,7 @@ mod resilience;
 mod routing;
 mod secrets;
 mod service_accounts;
+mod soak;
 mod ssrf;
 mod streams;
 mod tenancy;
