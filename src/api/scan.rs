@@ -208,7 +208,7 @@ impl<'de> Visitor<'de> for SpansVisitor {
         let mut seen = Seen::default();
         while let Some(Key(key)) = map.next_key()? {
             let value: &RawValue = map.next_value()?;
-            if !seen.is_new(&key, &spans.members) && spans.doubled.is_none() {
+            if !seen.is_new(key.clone(), &spans.members) && spans.doubled.is_none() {
                 spans.doubled = Some(key.clone().into_owned());
             }
             spans.members.push((key, value));
@@ -225,14 +225,14 @@ struct Seen<'a>(HashSet<Cow<'a, str>>);
 const FEW: usize = 24;
 
 impl<'a> Seen<'a> {
-    fn is_new(&mut self, key: &Cow<'a, str>, before: &[(Cow<'a, str>, &RawValue)]) -> bool {
+    fn is_new(&mut self, key: Cow<'a, str>, before: &[(Cow<'a, str>, &RawValue)]) -> bool {
         if before.len() < FEW {
-            return before.iter().all(|(known, _)| known != key);
+            return before.iter().all(|(known, _)| *known != key);
         }
         if self.0.is_empty() {
             self.0.extend(before.iter().map(|(known, _)| known.clone()));
         }
-        self.0.insert(key.clone())
+        self.0.insert(key)
     }
 }
 

@@ -244,7 +244,7 @@ const fn usage(counts: [u64; 12]) -> Usage {
 }
 
 /// Not in its set is no word of a set that a test walks.
-fn number<T: PartialEq>(words: &[T], word: T) -> u8 {
+fn number<T: Copy + PartialEq>(words: &[T], word: T) -> u8 {
     words.iter().zip(0..).find(|(known, _)| **known == word).map_or(u8::MAX, |(_, number)| number)
 }
 
