@@ -117,6 +117,14 @@ fn fault_67_algorithm_and_key_of_the_token() {
     let elsewhere = Header { jku: Some("https://attacker.example/keys".to_owned()), ..Header::new(Algorithm::HS256) };
     let forged = jsonwebtoken::encode(&elsewhere, &claims(), &EncodingKey::from_secret(b"attacker")).unwrap();
     assert!(!accepts(&jwt, &forged));
+    for kid in ["../../../dev/null", "https://attacker.example/key", "' OR 1=1 --", "file:///etc/passwd", ""] {
+        let named = Header { kid: Some(kid.to_owned()), x5u: Some(kid.to_owned()), ..Header::new(Algorithm::HS256) };
+        for secret in [&b"attacker"[..], b"", b"\0"] {
+            let forged = jsonwebtoken::encode(&named, &claims(), &EncodingKey::from_secret(secret)).unwrap();
+            assert!(!accepts(&jwt, &forged), "{kid}");
+        }
+        assert!(accepts(&jwt, &sign(&named, &claims())), "{kid}: the right secret is the right secret");
+    }
     assert!(!accepts(
         &jwt,
         &format!("{head}.{}.{signature}", URL_SAFE_NO_PAD.encode(with("sub", json!("x")).to_string()))
