@@ -181,6 +181,7 @@ mod tests {
             workspace: workspace.id.clone(),
             name: String::new(),
             hash: String::new(),
+            pepper: None,
             last_four: String::new(),
             strategy: None,
             expires_at: None,

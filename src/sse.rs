@@ -184,7 +184,17 @@ fn parse_event(raw: Bytes) -> Option<Event> {
 }
 
 fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    bytes.split(|byte| matches!(byte, b'\n' | b'\r')).filter(|line| !line.is_empty())
+    let mut rest = Some(bytes);
+    let all = std::iter::from_fn(move || {
+        let bytes = rest?;
+        let (line, next) = match memchr::memchr2(b'\n', b'\r', bytes) {
+            Some(end) => (bytes.get(..end)?, bytes.get(end + 1..)),
+            None => (bytes, None),
+        };
+        rest = next;
+        Some(line)
+    });
+    all.filter(|line| !line.is_empty())
 }
 
 fn split_field(line: &[u8]) -> (&[u8], &[u8]) {

@@ -1,4 +1,4 @@
-//! Secrets at rest: provider keys sealed under a master key, virtual keys minted, checked and hashed (`keys`).
+//! Secrets at rest: provider keys sealed under a master key (`master`), virtual keys minted, checked and hashed (`keys`).
 //!
 //! Not here: where what is sealed is kept (`store`), who may use it (`admin`). Invariants: nothing here has a `Debug`; what
 //! was sealed opens only in its own workspace, for its own provider and id; the newest master key seals, older ones only open.
@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use crate::config::Secret;
 use crate::error::{Error, Result};
 
-pub use keys::{VirtualKeys, hex, well_formed};
+pub use keys::{VirtualKeys, hex, looks_right, unhex, well_formed};
 pub use master::MasterKey;
 
 /// The version of the sealed form.
@@ -76,13 +76,33 @@ impl Vault {
         sealed.split('.').nth(1) == Some(self.newest.id())
     }
 
+    /// The newest master key's fingerprint.
+    pub fn newest_id(&self) -> &str {
+        self.newest.id()
+    }
+
+    /// The fingerprint of the master key that sealed this, where that key is not here.
+    pub fn stranger<'s>(&self, sealed: &'s str) -> Option<&'s str> {
+        let id = sealed.strip_prefix(VERSION)?.strip_prefix('.')?.split('.').next()?;
+        (!self.knows(id)).then_some(id)
+    }
+
+    /// Whether the master key with this fingerprint is here.
+    pub fn knows(&self, id: &str) -> bool {
+        self.masters().any(|master| master.id() == id)
+    }
+
+    fn masters(&self) -> impl Iterator<Item = &MasterKey> {
+        std::iter::once(&self.newest).chain(&self.older)
+    }
+
     fn read(&self, sealed: &str) -> Result<(&MasterKey, [u8; NONCE_BYTES], Vec<u8>)> {
         let malformed = || Error::internal("a sealed credential is malformed");
         let parts: Vec<&str> = sealed.split('.').collect();
         let [VERSION, kid, nonce, ciphertext] = parts.as_slice() else { return Err(malformed()) };
         let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).map_err(|_| malformed());
         let nonce = decode(nonce)?.try_into().map_err(|_| malformed())?;
-        let master = std::iter::once(&self.newest).chain(&self.older).find(|master| master.id() == *kid);
+        let master = self.masters().find(|master| master.id() == *kid);
         let master =
             master.ok_or_else(|| Error::internal("a credential was sealed with a master key that is not here"))?;
         Ok((master, nonce, decode(ciphertext)?))
@@ -163,9 +183,13 @@ mod tests {
         assert!(!rotated.is_newest(&old));
         let new = sealed(&rotated);
         assert!(rotated.is_newest(&new));
+        assert_eq!((rotated.stranger(&old), rotated.stranger(&new)), (None, None));
         let alone = Vault::new(master(2));
         assert_eq!(alone.open("ws_1", "openai", "prov_1", &new).ok().unwrap().expose(), "sk-secret");
         assert!(fails(&alone, "ws_1", "openai", "prov_1", &old));
+        assert_eq!(alone.stranger(&old), Some(master(1).id()));
+        assert!(alone.knows(alone.newest_id()) && !alone.knows(master(1).id()));
+        assert_eq!(["", "v2.x.y.z", "nonsense"].map(|text| alone.stranger(text)), [None; 3]);
     }
 
     #[test]

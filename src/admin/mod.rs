@@ -1,7 +1,7 @@
 //! The admin plane: workspaces, provider credentials, virtual keys, and what they used. A plain axum [`Router`], whatever carries
 //! it: the proxy calls it in-process through tower, tests call it directly.
 //!
-//! One file per resource. `auth` decides who speaks, `tenant` is the only way from a path to a workspace, `input` reads and
+//! One file per resource; `routes` is the table of them. `auth` decides who speaks, `tenant` is the only way from a path to a workspace, `input` reads and
 //! `respond` writes. Not here: what may be stored (`directory`), what is counted (`meter`).
 //!
 //! Invariants: no route without a token but the console's static files; another tenant's workspace is a 404 like one that does not
@@ -18,6 +18,7 @@ mod logs;
 mod performance;
 mod providers;
 mod respond;
+mod routes;
 mod session;
 mod tenant;
 #[cfg(test)]
@@ -31,7 +32,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use axum::Router;
 use axum::middleware::{from_fn_with_state, map_response};
-use axum::routing::{get, post};
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -45,6 +45,7 @@ use crate::meter::Meter;
 use crate::store::Store;
 use auth::Jwt;
 pub use health::{CredentialHealth, RouteHealth};
+pub use routes::routes;
 
 /// What the routes work on.
 #[derive(Clone)]
@@ -98,30 +99,7 @@ pub struct TestResult {
 
 /// The routes.
 pub fn router(state: AdminState) -> Router {
-    Router::new()
-        .route("/workspaces", get(workspaces::list).post(workspaces::create))
-        .route("/workspaces/{ws}", get(workspaces::read).put(workspaces::update).delete(workspaces::delete))
-        .route("/workspaces/{ws}/providers", get(providers::list).post(providers::create))
-        .route("/workspaces/{ws}/providers/{id}", get(providers::read).put(providers::update).delete(providers::delete))
-        .route("/workspaces/{ws}/providers/{id}/test", post(providers::test))
-        .route("/workspaces/{ws}/api-keys", get(api_keys::list).post(api_keys::create))
-        .route("/workspaces/{ws}/api-keys/{id}", get(api_keys::read).delete(api_keys::delete))
-        .route("/workspaces/{ws}/api-keys/{id}/revoke", post(api_keys::revoke))
-        .route("/workspaces/{ws}/usage", get(usage::total))
-        .route("/workspaces/{ws}/usage/by-provider", get(usage::by_provider))
-        .route("/workspaces/{ws}/usage/by-key", get(usage::by_key))
-        .route("/workspaces/{ws}/usage/by-model", get(usage::by_model))
-        .route("/workspaces/{ws}/usage/by-day", get(usage::by_day))
-        .route("/workspaces/{ws}/usage/series", get(usage::series))
-        .route("/workspaces/{ws}/logs", get(logs::page))
-        .route("/workspaces/{ws}/logs/export", get(export::stream))
-        .route("/workspaces/{ws}/performance/latency", get(performance::latency))
-        .route("/workspaces/{ws}/performance/errors", get(performance::errors))
-        .route("/workspaces/{ws}/performance/live", get(health::live))
-        .route("/workspaces/{ws}/live", get(live::of_workspace))
-        .route("/live", get(live::of_all))
-        .route("/console/session", get(session::read))
-        .route("/workspaces/{ws}/route", post(workspaces::route))
+    routes::router()
         .method_not_allowed_fallback(respond::method_not_allowed)
         .route_layer(from_fn_with_state(state.clone(), auth::require))
         .merge(console::router())

@@ -52,6 +52,14 @@ pub(super) struct Body {
     unpriced: Option<Unpriced>,
 }
 
+impl Body {
+    /// Whether it lets requests past a budget: what has no price is not counted in it.
+    fn opens_budget(&self, workspace: &Workspace) -> bool {
+        let budget = workspace.allowance.per_day.or(workspace.allowance.per_month);
+        budget.is_some() && workspace.refuse_unpriced && self.unpriced == Some(Unpriced::Allow)
+    }
+}
+
 /// What becomes of requests for models that no price is known of.
 #[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -92,14 +100,14 @@ pub(super) async fn read(Tenant(workspace): Tenant) -> Data<View> {
     Data(View::from(&*workspace))
 }
 
-/// The limits are what the operator grants, so a tenant can't change its own.
+/// The limits are what the operator grants, so a tenant can't change its own, nor get past its budget.
 pub(super) async fn update(
     State(state): State<AdminState>,
     Tenant(workspace): Tenant,
     Speaker(identity): Speaker,
     Input(body): Input<Body>,
 ) -> Answer<Data<View>> {
-    if body.limits.is_some() {
+    if body.limits.is_some() || body.opens_budget(&workspace) {
         identity.require_admin()?;
     }
     let changed = blocking(move || state.directory.update_workspace(&workspace.id, body.into())).await?;

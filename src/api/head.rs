@@ -7,10 +7,10 @@
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::chat::StreamOptions;
 use super::scan::Body;
+use super::walk;
 use crate::error::{Error, Result};
 
 /// What the gateway itself needs of a chat request.
@@ -126,42 +126,52 @@ fn check_kinds(body: &Body) -> Result<()> {
     Ok(())
 }
 
-/// What every message must have, whoever answers.
-#[derive(Deserialize)]
-struct MessageHead<'a> {
-    #[serde(borrow)]
-    role: Option<&'a RawValue>,
-    #[serde(borrow)]
-    content: Option<&'a RawValue>,
-}
-
 fn check_messages(body: &Body) -> Result<()> {
     let Some(raw) = body.raw("messages").filter(|raw| *raw != "null") else {
         return Err(Error::invalid("messages", "You must provide a 'messages' parameter."));
     };
-    let heads: Vec<MessageHead<'_>> = serde_json::from_str(raw)
-        .map_err(|_| Error::invalid("messages", "Invalid type for 'messages': expected an array of objects."))?;
-    if heads.is_empty() {
+    let mut count = 0;
+    for (index, message) in walk::items(raw).enumerate() {
+        check_message(index, message)?;
+        count += 1;
+    }
+    if count == 0 {
         return Err(Error::invalid("messages", "'messages' must not be empty."));
     }
-    for (index, head) in heads.iter().enumerate() {
-        let param = format!("messages[{index}].role");
-        match head.role.map(RawValue::get) {
-            None => {
-                return Err(Error::invalid(param, format!("Message {index} has no 'role'.")));
-            }
-            Some(role) if !role.starts_with('"') => {
-                return Err(Error::invalid(param, format!("The 'role' of message {index} must be a string.")));
-            }
-            Some(_) => {}
-        }
-        let content = head.content.map_or("null", RawValue::get);
-        if !content.starts_with(['"', '[']) && content != "null" {
-            let param = format!("messages[{index}].content");
-            return Err(Error::invalid(param, "Message content must be a string or an array of content parts."));
+    Ok(())
+}
+
+/// What every message must have, whoever answers.
+fn check_message(index: usize, message: &str) -> Result<()> {
+    let odd = || Error::invalid("messages", "Invalid type for 'messages': expected an array of objects.");
+    if !message.starts_with('{') {
+        return Err(odd());
+    }
+    let (mut role, mut content) = (None, None);
+    for (key, value) in walk::members(message) {
+        let known = match &*key {
+            "role" => &mut role,
+            "content" => &mut content,
+            _ => continue,
+        };
+        if known.replace(value).is_some() {
+            return Err(odd());
         }
     }
-    Ok(())
+    let role = role.filter(|role| *role != "null");
+    let blame = |text: String| Err(Error::invalid(format!("messages[{index}].role"), text));
+    match role {
+        None => blame(format!("Message {index} has no 'role'.")),
+        Some(role) if !role.starts_with('"') => blame(format!("The 'role' of message {index} must be a string.")),
+        Some(_) => match content.unwrap_or("null") {
+            "null" => Ok(()),
+            content if content.starts_with(['"', '[']) => Ok(()),
+            _ => {
+                let param = format!("messages[{index}].content");
+                Err(Error::invalid(param, "Message content must be a string or an array of content parts."))
+            }
+        },
+    }
 }
 
 #[cfg(test)]

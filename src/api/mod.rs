@@ -12,3 +12,4 @@ pub mod models;
 pub mod operation;
 pub mod scan;
 pub mod strategy;
+pub mod walk;

@@ -12,9 +12,11 @@ use std::fmt;
 use std::ops::Range;
 
 use bytes::Bytes;
+use bytes_utils::Str;
 use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::walk::end_of_string;
 use crate::error::{Error, Result};
 
 /// How deep a body may nest: serde_json's own recursion limit, so that whatever is scanned can also be parsed.
@@ -30,31 +32,30 @@ struct Member {
 /// A JSON object and where its members are.
 #[derive(Clone)]
 pub struct Body {
-    bytes: Bytes,
+    /// Checked once to be UTF-8.
+    text: Str,
     members: Vec<Member>,
 }
 
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let keys: Vec<&str> = self.members.iter().map(|member| member.key.as_str()).collect();
-        f.debug_struct("Body").field("len", &self.bytes.len()).field("keys", &keys).finish()
+        f.debug_struct("Body").field("len", &self.text.len()).field("keys", &keys).finish()
     }
 }
 
 impl Body {
     /// Checks and indexes a body. Every failure is a 400 that says what is wrong and, for syntax, where.
     pub fn scan(bytes: Bytes) -> Result<Self> {
-        let text = std::str::from_utf8(&bytes).map_err(|cause| {
-            Error::new(
-                crate::error::ErrorKind::InvalidRequest,
-                format!("The request body is not valid UTF-8 (byte {}).", cause.valid_up_to()),
-            )
+        let text = Str::from_inner(bytes).map_err(|cause| {
+            let byte = cause.utf8_error().valid_up_to();
+            invalid(format!("The request body is not valid UTF-8 (byte {byte})."))
         })?;
         if text.trim_start().is_empty() {
             return Err(invalid("The request body is empty; a JSON object is expected."));
         }
         check_depth(text.as_bytes())?;
-        let spans: Spans<'_> = serde_json::from_str(text).map_err(|cause| invalid_json(&cause))?;
+        let spans: Spans<'_> = serde_json::from_str(&text).map_err(|cause| invalid_json(&cause))?;
         if let Some(key) = spans.doubled {
             return Err(Error::invalid(key.clone(), format!("The key \"{key}\" stands twice in the request body.")));
         }
@@ -67,18 +68,18 @@ impl Body {
                 Member { key: key.into_owned(), value: start..start + raw.get().len() }
             })
             .collect();
-        Ok(Self { bytes, members })
+        Ok(Self { text, members })
     }
 
     /// The bytes as they came.
     pub fn bytes(&self) -> &Bytes {
-        &self.bytes
+        self.text.inner()
     }
 
     /// The raw JSON text of a member.
     pub fn raw(&self, key: &str) -> Option<&str> {
         let member = self.members.iter().find(|member| member.key == key)?;
-        std::str::from_utf8(self.bytes.get(member.value.clone())?).ok()
+        self.text.get(member.value.clone())
     }
 
     /// The names of the members, in their order.
@@ -131,9 +132,9 @@ impl Edit<'_> {
     /// The bytes after all changes; without any, the same buffer.
     pub fn apply(&self) -> Bytes {
         if self.changes.is_empty() {
-            return self.body.bytes.clone();
+            return self.body.bytes().clone();
         }
-        let source: &[u8] = &self.body.bytes;
+        let source: &[u8] = self.body.bytes();
         let mut out = Vec::with_capacity(source.len() + 128);
         out.push(b'{');
         let mut kept = 0usize;
@@ -204,15 +205,34 @@ impl<'de> Visitor<'de> for SpansVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Self::Value, A::Error> {
         let mut spans = Spans { members: Vec::with_capacity(16), doubled: None };
-        let mut seen = HashSet::new();
+        let mut seen = Seen::default();
         while let Some(Key(key)) = map.next_key()? {
             let value: &RawValue = map.next_value()?;
-            if !seen.insert(key.clone()) && spans.doubled.is_none() {
+            if !seen.is_new(&key, &spans.members) && spans.doubled.is_none() {
                 spans.doubled = Some(key.clone().into_owned());
             }
             spans.members.push((key, value));
         }
         Ok(spans)
+    }
+}
+
+/// The keys so far: the few of most bodies are compared, the many of a few are looked up.
+#[derive(Default)]
+struct Seen<'a>(HashSet<Cow<'a, str>>);
+
+/// Keys that are compared one by one.
+const FEW: usize = 24;
+
+impl<'a> Seen<'a> {
+    fn is_new(&mut self, key: &Cow<'a, str>, before: &[(Cow<'a, str>, &RawValue)]) -> bool {
+        if before.len() < FEW {
+            return before.iter().all(|(known, _)| known != key);
+        }
+        if self.0.is_empty() {
+            self.0.extend(before.iter().map(|(known, _)| known.clone()));
+        }
+        self.0.insert(key.clone())
     }
 }
 
@@ -239,19 +259,6 @@ fn check_depth(bytes: &[u8]) -> Result<()> {
         at += 1;
     }
     Ok(())
-}
-
-/// The position of the quote that closes the string opened at `open`, or the end of the input.
-fn end_of_string(bytes: &[u8], open: usize) -> usize {
-    let mut at = open + 1;
-    while let Some(offset) = bytes.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
-        at += offset;
-        if bytes.get(at) == Some(&b'"') {
-            return at;
-        }
-        at += 2;
-    }
-    bytes.len()
 }
 
 fn invalid(message: impl Into<Cow<'static, str>>) -> Error {

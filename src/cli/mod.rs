@@ -6,12 +6,14 @@ mod demo;
 mod first_start;
 mod health;
 mod logging;
+mod memory;
 mod serve;
 mod signals;
 mod simulate;
 mod store;
 mod token;
 mod upgrade;
+mod vault;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -41,6 +43,8 @@ enum Command {
     Token(token::Args),
     /// Check the store on disk, or make it anew from its journal.
     Store(store::Args),
+    /// Change the master key that seals what the store keeps secret.
+    Vault(vault::Args),
     /// Show everything with simulated providers: no key, no network.
     Demo(demo::Args),
     /// Run the simulated providers alone.
@@ -55,13 +59,18 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 /// Runs the command of this process.
 pub(super) fn run() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let command = Cli::parse().command;
+    if let Err(error) = memory::keep_private() {
+        eprintln!("perpetuo: what is in memory can't be kept from core dumps and debuggers: {error}");
+    }
+    let outcome = match command {
         Command::Serve(args) => serve::run(&args),
         Command::Upgrade(args) => upgrade::run(&args),
         Command::Health(args) => health::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Token(args) => token::run(&args),
         Command::Store(args) => store::run(&args),
+        Command::Vault(args) => vault::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Simulate(args) => simulate::run(&args),
     };

@@ -1,5 +1,6 @@
-//! A text that must not be seen: no `Debug`, no `Display`, no `Serialize`, wiped when dropped.
+//! A text that must not be seen: no `Debug`, no `Display`, no `Serialize`, no `==`, wiped when dropped.
 
+use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 /// A secret text. A struct that holds one can't derive `Debug`, which is the point.
@@ -15,6 +16,11 @@ impl Secret {
     /// The text, for the one place that needs it: a header, a cipher, a comparison.
     pub fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// Whether this is the same text, in a time that does not tell where they differ.
+    pub fn is(&self, other: &Self) -> bool {
+        self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
     }
 
     /// The last four characters, which may be shown to tell keys apart; fewer than twelve show nothing.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::reader::Reader;
 use super::secret::Secret;
 use super::setting::{Setting, Words};
-use super::source::{Literal, take_secret};
+use super::source::{Literal, take_secret, take_secrets};
 use crate::api::strategy::StrategyName;
 
 const MIB: usize = 1024 * 1024;
@@ -225,6 +225,8 @@ pub struct Security {
     pub allow_private_upstreams: Vec<String>,
     /// Seals the providers' keys at rest; without one a file `master.key` in the data directory.
     pub master_key: Option<Secret>,
+    /// Those that sealed before it, newest first: what they sealed can still be read, and is sealed anew by a rotation.
+    pub old_master_keys: Vec<Secret>,
     /// Certificates to trust instead of the built-in authorities, PEM.
     pub ca_file: Option<PathBuf>,
 }
@@ -235,6 +237,7 @@ impl Security {
         Self {
             allow_private_upstreams: hosts.into_iter().map(|host| host.0).collect(),
             master_key: take_secret(reader, "security.master_key", Literal::Refused, env),
+            old_master_keys: take_secrets(reader, "security.old_master_keys", Literal::Refused, env),
             ca_file: reader.optional("security.ca_file"),
         }
     }
@@ -245,6 +248,7 @@ impl fmt::Debug for Security {
         f.debug_struct("Security")
             .field("allow_private_upstreams", &self.allow_private_upstreams)
             .field("master_key", &hidden(self.master_key.as_ref()))
+            .field("old_master_keys", &self.old_master_keys.len())
             .field("ca_file", &self.ca_file)
             .finish()
     }

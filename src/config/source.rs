@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use toml::de::DeValue;
+use zeroize::Zeroizing;
 
 use super::reader::Reader;
 use super::secret::Secret;
@@ -53,24 +54,41 @@ pub(super) fn take_secret(
     env: &BTreeMap<String, String>,
 ) -> Option<Secret> {
     let source: SecretSource = reader.optional(path)?;
-    let fetched = match source {
-        SecretSource::Literal(_) if literal == Literal::Refused => {
-            Err("the secret itself must not stand here: write \"env:NAME\" or \"file:PATH\"".to_owned())
-        }
-        SecretSource::Literal(secret) => Ok(secret),
-        SecretSource::Environment(name) => {
-            let text = env.get(&name).ok_or_else(|| "the environment variable it names is not set".to_owned());
-            text.map(|text| trimmed(text))
-        }
-        SecretSource::File(file) => std::fs::read_to_string(file)
-            .map(|text| trimmed(&text))
-            .map_err(|cause| format!("the file it names cannot be read: {}", cause.kind())),
-    };
-    let checked = fetched.and_then(|secret| {
+    source.fetch(literal, env).map_err(|message| reader.refuse(path, message)).ok()
+}
+
+/// The same for a list of them.
+pub(super) fn take_secrets(
+    reader: &mut Reader<'_>,
+    path: &'static str,
+    literal: Literal,
+    env: &BTreeMap<String, String>,
+) -> Vec<Secret> {
+    let sources: Vec<SecretSource> = reader.take(path, Vec::new());
+    let mut fetch = |source: SecretSource| source.fetch(literal, env).map_err(|message| reader.refuse(path, message));
+    sources.into_iter().filter_map(|source| fetch(source).ok()).collect()
+}
+
+impl SecretSource {
+    /// Errors: why not, in words that don't quote it.
+    fn fetch(self, literal: Literal, env: &BTreeMap<String, String>) -> Result<Secret, String> {
+        let secret = match self {
+            Self::Literal(_) if literal == Literal::Refused => {
+                return Err("the secret itself must not stand here: write \"env:NAME\" or \"file:PATH\"".to_owned());
+            }
+            Self::Literal(secret) => secret,
+            Self::Environment(name) => {
+                let text = env.get(&name).ok_or_else(|| "the environment variable it names is not set".to_owned())?;
+                trimmed(text)
+            }
+            Self::File(file) => {
+                let text = std::fs::read_to_string(file).map(Zeroizing::new);
+                trimmed(&text.map_err(|cause| format!("the file it names cannot be read: {}", cause.kind()))?)
+            }
+        };
         let long = secret.expose().len() >= LEAST;
         long.then_some(secret).ok_or_else(|| format!("too short: a secret needs at least {LEAST} bytes"))
-    });
-    checked.map_err(|message| reader.refuse(path, message)).ok()
+    }
 }
 
 fn trimmed(text: &str) -> Secret {

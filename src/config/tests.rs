@@ -45,7 +45,8 @@ fn the_shipped_file_documents_every_key_with_a_valid_example() {
     let every = shipped_with_every_key();
     let mut reader = Reader::document(Source { file: "p.toml", text: &every });
     let long = "0123456789abcdef0123456789abcdef".to_owned();
-    let names = ["PERPETUO_MASTER_KEY", "PERPETUO_JWT_SECRET"].map(|name| (name.to_owned(), long.clone()));
+    let names = ["PERPETUO_MASTER_KEY", "PERPETUO_OLD_MASTER_KEY", "PERPETUO_JWT_SECRET"]
+        .map(|name| (name.to_owned(), long.clone()));
     let headers = ("OTEL_EXPORTER_OTLP_HEADERS".to_owned(), format!("authorization={long}"));
     Config::read(&mut reader, &names.into_iter().chain([headers]).collect());
     let declared = reader.declared.clone();
@@ -177,6 +178,11 @@ fn a_secret_comes_from_a_literal_a_variable_or_a_file() {
     assert_eq!(literal.jwt.hs256_secret.unwrap().expose(), SECRET);
     let named = parse("[security]\nmaster_key = \"env:MASTER\"\n", &[("MASTER", SECRET)]).unwrap();
     assert_eq!(named.security.master_key.unwrap().expose(), SECRET);
+    let old = parse(
+        "[security]\nold_master_keys = [\"env:OLDER\", \"env:OLDEST\"]\n",
+        &[("OLDER", SECRET), ("OLDEST", SECRET)],
+    );
+    assert_eq!(old.unwrap().security.old_master_keys.len(), 2);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("key");
     std::fs::write(&file, format!("{SECRET}\n")).unwrap();
@@ -202,6 +208,7 @@ fn no_message_and_no_debug_shows_a_secret() {
     assert!(!shown.contains("horse") && shown.contains("hs256_secret: \"set\""), "{shown}");
     let wrong = [
         format!("[security]\nmaster_key = \"{SECRET}\"\n"),
+        format!("[security]\nold_master_keys = [\"{SECRET}\"]\n"),
         format!("[jwt]\nhs256_secrt = \"{SECRET}\"\n"),
         format!("[jwt]\nhs256_secret = [\"{SECRET}\"]\n"),
         format!("[jwt]\nhs256_secret = {SECRET}\n"),

@@ -67,9 +67,12 @@ impl fmt::Debug for Tracing {
 impl PartialEq for Tracing {
     /// Whether an export goes on as it was; sampling and propagation are each request's own.
     fn eq(&self, other: &Self) -> bool {
-        let secret = |one: &Self| one.headers.as_ref().map(|secret| secret.expose().to_owned());
+        let same_headers = match (&self.headers, &other.headers) {
+            (Some(one), Some(another)) => one.is(another),
+            (one, another) => one.is_none() && another.is_none(),
+        };
         self.endpoint == other.endpoint
-            && secret(self) == secret(other)
+            && same_headers
             && self.service_name == other.service_name
             && self.resource_attributes == other.resource_attributes
     }

@@ -110,6 +110,19 @@ impl NewKey {
             _ => Ok(()),
         }
     }
+
+    /// The limits, none of them above that of the workspace. A limit that the workspace gets later bounds the key all the same:
+    /// a request takes from both.
+    pub(super) fn allowance(&self, of_workspace: &Allowance) -> Result<Allowance> {
+        let allowance = Allowance::read(&self.limits)?;
+        if allowance.max_in_flight.is_some() {
+            return Err(invalid("limits.max_in_flight", "only a workspace has this limit"));
+        }
+        match allowance.beyond(of_workspace) {
+            Some(name) => Err(invalid(format!("limits.{name}"), "it is above the limit of the workspace")),
+            None => Ok(allowance),
+        }
+    }
 }
 
 /// A provider by name; the refusal lists them all.

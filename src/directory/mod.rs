@@ -8,6 +8,7 @@
 //! credential is always looked up with its workspace; a stored key never moves to another address without being given anew.
 
 mod check;
+pub mod rotate;
 mod sealed;
 mod tenant;
 #[cfg(test)]
@@ -29,11 +30,11 @@ use crate::guard::Guard;
 use crate::provider::{self, Endpoint, Provider};
 use crate::quota::Allowance;
 use crate::store::{CredentialRecord, DayRange, Store, Tenancy, WorkspaceRecord};
-use crate::vault::{Vault, VirtualKeys, hex, well_formed};
+use crate::vault::{Vault, VirtualKeys, hex, looks_right, unhex, well_formed};
 
 pub use check::{CredentialChange, NewKey, WorkspaceChange, is_upstream_model};
-pub use sealed::SEALED;
 use sealed::Secrets;
+pub use sealed::{Options, SEALED};
 use tenant::stored_allowance;
 pub use tenant::{Caller, Credential, VirtualKey, Workspace};
 
@@ -71,9 +72,12 @@ struct Tenant {
 impl Directory {
     /// Reads the store and unseals every credential. One that can't be unsealed is kept, disabled, and logged by id.
     ///
-    /// Errors: the store's.
-    pub fn open(store: Arc<dyn Store>, vault: Vault, keys: VirtualKeys) -> Result<Self> {
-        let tenants = RwLock::new(Tenants::load(store.tenancy()?, &vault));
+    /// Errors: the store's; something in it was sealed with a master key that is not here, with what to do.
+    pub fn open(store: Arc<dyn Store>, vault: Vault, mut keys: VirtualKeys) -> Result<Self> {
+        let tenancy = store.tenancy()?;
+        rotate::look_over(&tenancy, &vault)?;
+        learn_peppers(&tenancy, &vault, &mut keys);
+        let tenants = RwLock::new(Tenants::load(tenancy, &vault));
         Ok(Self { store, vault, keys, guard: ArcSwap::default(), tenants, turn: Mutex::new(()) })
     }
 
@@ -98,9 +102,10 @@ impl Directory {
         self.guard.store(guard);
     }
 
-    /// Who presents this virtual key; `None` for what is malformed, unknown, revoked or expired, all alike.
+    /// Who presents this virtual key; `None` for what is malformed, unknown, revoked or expired, all alike. It is looked up by its
+    /// HMAC, which nobody can choose, so that the time it takes tells nothing of the keys that there are.
     pub fn authenticate(&self, presented: &str, now: Timestamp) -> Option<Caller> {
-        if !well_formed(presented) {
+        if !looks_right(presented) {
             return None;
         }
         let tenants = self.read();
@@ -235,12 +240,14 @@ impl Directory {
         let _turn = self.turn();
         let workspace = self.workspace(workspace).ok_or_else(no_workspace)?;
         let secret = VirtualKeys::mint()?;
+        let id = new_id("key");
         let key = VirtualKey {
-            id: new_id("key"),
+            pepper: Some(sealed::seal_pepper(&self.vault, &workspace.id, &id, self.keys.pepper())?),
+            id,
             workspace: workspace.id.clone(),
+            allowance: new.allowance(&workspace.allowance)?,
             name: new.name.unwrap_or_else(|| "default".to_owned()),
             strategy: new.strategy,
-            allowance: Allowance::read(&new.limits)?,
             limits: new.limits,
             account: Arc::default(),
             expires_at: new.expires_at,
@@ -415,6 +422,17 @@ impl Tenants {
     }
 }
 
+/// Lets keys be found that were hashed with the peppers of earlier master keys. What can't be opened opens no door.
+fn learn_peppers(tenancy: &Tenancy, vault: &Vault, keys: &mut VirtualKeys) {
+    for record in &tenancy.keys {
+        let Some(text) = &record.pepper else { continue };
+        let pepper = sealed::open_pepper(vault, record, text);
+        if let Err(error) = pepper.and_then(|pepper| keys.learn(&pepper)) {
+            tracing::error!(key = %record.id, %error, "what the virtual key was hashed with can't be unsealed; the key is refused");
+        }
+    }
+}
+
 /// What was secret before a change, and whether it may stay.
 struct Before<'a> {
     held: Option<&'a Credential>,
@@ -532,15 +550,4 @@ pub(crate) fn no_credential() -> Error {
 
 pub(crate) fn no_key() -> Error {
     Error::new(ErrorKind::NotFound, "No such API key.")
-}
-
-fn unhex(text: &str) -> Option<[u8; 32]> {
-    let mut out = [0; 32];
-    if text.len() != 64 {
-        return None;
-    }
-    for (at, byte) in out.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(at * 2..at * 2 + 2)?, 16).ok()?;
-    }
-    Some(out)
 }

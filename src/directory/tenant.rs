@@ -8,7 +8,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::sealed::SEALED;
+use super::sealed::{Options, SEALED};
 use crate::api::strategy::StrategyName;
 use crate::config::Secret;
 use crate::error::{Error, Source};
@@ -107,7 +107,7 @@ pub struct Credential {
     /// Whether its key could be unsealed and its address understood.
     pub usable: bool,
     /// What a key alone can't say, secret values included.
-    pub options: Map<String, Value>,
+    pub options: Options,
     /// The provider key; empty when the options authenticate, or nothing has to.
     pub key: Secret,
     /// The end of the key, for people.
@@ -187,6 +187,8 @@ pub struct VirtualKey {
     pub created_at: Timestamp,
     /// Its HMAC in hexadecimal, as the store has it.
     pub(super) hash: String,
+    /// What the HMAC was made with, sealed.
+    pub(super) pepper: Option<String>,
 }
 
 impl VirtualKey {
@@ -201,6 +203,7 @@ impl VirtualKey {
             workspace: self.workspace.clone(),
             name: self.name.clone(),
             hash: self.hash.clone(),
+            pepper: self.pepper.clone(),
             last_four: self.last_four.clone(),
             strategy: self.strategy,
             expires_at: self.expires_at,
@@ -226,6 +229,7 @@ impl From<KeyRecord> for VirtualKey {
             last_four: record.last_four,
             created_at: record.created_at,
             hash: record.hash,
+            pepper: record.pepper,
         }
     }
 }

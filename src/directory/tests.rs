@@ -1,9 +1,11 @@
 //! The directory over a store: what survives a restart, what a failing store changes, what readers see meanwhile.
 
+mod rotation;
+
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use jiff::Timestamp;
 use serde_json::{Map, json};
@@ -22,11 +24,19 @@ use crate::vault::MasterKey;
 struct Fragile {
     inner: MemoryStore,
     broken: AtomicBool,
+    /// Writes that were asked for.
+    writes: AtomicUsize,
+    /// So many are taken, then it breaks; 0 for no such end.
+    last_write: AtomicUsize,
 }
 
 impl Fragile {
     fn writable(&self) -> Result<&MemoryStore> {
-        if self.broken.load(Ordering::Relaxed) { Err(Error::internal("the disk is full")) } else { Ok(&self.inner) }
+        let (number, last) = (self.writes.fetch_add(1, Ordering::Relaxed) + 1, self.last_write.load(Ordering::Relaxed));
+        if self.broken.load(Ordering::Relaxed) || (last > 0 && number > last) {
+            return Err(Error::internal("the disk is full"));
+        }
+        Ok(&self.inner)
     }
 }
 
@@ -88,10 +98,24 @@ fn now() -> Timestamp {
     "2026-07-15T12:00:00Z".parse().unwrap()
 }
 
+/// The first of these master keys seals, the others open.
+fn masters(texts: &[&str]) -> (Vault, VirtualKeys) {
+    let master = |text: &&str| MasterKey::from_text(&text.repeat(32)).ok().unwrap();
+    let newest = master(&texts[0]);
+    let keys = VirtualKeys::new(&newest).ok().unwrap();
+    texts[1..].iter().map(master).fold((Vault::new(newest), keys), |(vault, keys), older| {
+        let keys = keys.with_older(&older).ok().unwrap();
+        (vault.with_older(older), keys)
+    })
+}
+
+fn open_with(store: &Arc<Fragile>, texts: &[&str]) -> Result<Directory> {
+    let (vault, keys) = masters(texts);
+    Directory::open(store.clone(), vault, keys)
+}
+
 fn open(store: &Arc<Fragile>, master: &str) -> Directory {
-    let master = || MasterKey::from_text(&master.repeat(32)).ok().unwrap();
-    let keys = VirtualKeys::new(&master()).ok().unwrap();
-    Directory::open(store.clone(), Vault::new(master()), keys).ok().unwrap()
+    open_with(store, &[master]).ok().unwrap()
 }
 
 fn workspace(directory: &Directory) -> Arc<Workspace> {
@@ -127,7 +151,7 @@ fn a_restart_loses_nothing() {
     let held = &found.credentials[0];
     assert_eq!(held.key.expose(), "sk-0123456789abcd");
     assert_eq!(held.last_four, "abcd");
-    assert_eq!(Some(&held.options), json!({"session_token": "t", "region": "eu"}).as_object());
+    assert_eq!(Some(&*held.options), json!({"session_token": "t", "region": "eu"}).as_object());
     assert_eq!(directory.authenticate(secret.expose(), now()).unwrap().key.id, key.id);
 }
 
@@ -137,8 +161,11 @@ fn a_credential_that_cannot_be_unsealed_is_kept_disabled_until_its_key_is_given_
     let directory = open(&store, "07");
     let id = workspace(&directory).id.clone();
     let made = credential(&directory, &id, 1);
+    let mut damaged = store.tenancy().unwrap().credentials.remove(0);
+    damaged.sealed.truncate(damaged.sealed.len() - 4);
+    store.put_credential(&damaged).unwrap();
 
-    let directory = open(&store, "08");
+    let directory = open(&store, "07");
     let held = directory.workspace(&id).unwrap().credentials[0].clone();
     assert!(!held.usable && !held.enabled && held.switched_on());
     assert!(held.key.expose().is_empty());
@@ -179,6 +206,21 @@ fn what_the_store_did_not_take_is_not_in_memory() {
     assert_eq!((found.revision, found.credentials[0].priority), (revision, 1));
     assert_eq!(directory.keys(&id).len(), 1);
     assert!(directory.authenticate(secret.expose(), now()).is_some());
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_but_a_key_opens_the_door(text in ".{0,80}", cut in 0_usize..52, other in "[0-9A-Za-z]{0,52}") {
+        let directory = open(&Arc::default(), "07");
+        let id = workspace(&directory).id.clone();
+        let (_, secret) = directory.create_key(&id, NewKey::default(), now()).ok().unwrap();
+        let spliced = format!("{}{other}", &secret.expose()[..cut]);
+        for presented in [&*text, &*spliced] {
+            let opens = directory.authenticate(presented, now()).is_some();
+            assert_eq!(opens, presented == secret.expose(), "{presented}");
+            directory.refusal(presented, now());
+        }
+    }
 }
 
 #[test]

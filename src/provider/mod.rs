@@ -23,6 +23,8 @@ pub mod mistral;
 mod numbered;
 pub mod ollama;
 pub mod openai;
+mod pattern;
+mod piece;
 mod refusal;
 #[cfg(test)]
 mod tests_support;

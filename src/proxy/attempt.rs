@@ -7,8 +7,10 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, header};
+use http::header;
 use jiff::Timestamp;
+use tokio::time::error::Elapsed;
+use tokio::time::timeout_at;
 
 use super::context::{Sent, Trace};
 use super::grants::Grants;
@@ -117,9 +119,12 @@ impl Attempts {
         limit: Duration,
     ) -> Result<Started> {
         let first = Instant::now() + limit;
-        let result = match within(first, self.open(choice, outgoing, call.head.stream, trace)).await {
-            Ok(exchange) if call.head.stream => within(first, self.first_content(call, choice, exchange, trace)).await,
-            Ok(exchange) => within(call.deadline, self.whole(call, choice, exchange, trace)).await,
+        let opened = timeout_at(first.into(), self.open(choice, outgoing, call.head.stream, trace)).await;
+        let result = match in_time(opened) {
+            Ok(exchange) if call.head.stream => {
+                in_time(timeout_at(first.into(), self.first_content(call, choice, exchange, trace)).await)
+            }
+            Ok(exchange) => in_time(timeout_at(call.deadline.into(), self.whole(call, choice, exchange, trace)).await),
             Err(error) => Err(error),
         };
         if result.is_ok() {
@@ -129,7 +134,13 @@ impl Attempts {
     }
 
     /// Sends the request and reads the head of a success.
-    async fn open(&self, choice: &Choice, outgoing: &Outgoing, stream: bool, trace: &mut Trace) -> Result<Exchange> {
+    async fn open(
+        &self,
+        choice: &Choice,
+        outgoing: &Outgoing,
+        stream: bool,
+        trace: &mut Trace,
+    ) -> Result<Box<Exchange>> {
         let credential = &choice.candidate.credential;
         let address = match choice.address {
             UNRESOLVED => self.resolver.resolve(&credential.endpoint).await?,
@@ -149,7 +160,7 @@ impl Attempts {
             return Err(self.refused(exchange, choice, trace).await);
         }
         let framing = stream.then(|| credential.provider.dialect.framing());
-        match check_head(&exchange.headers(), framing, credential.provider.name) {
+        match check_head(&exchange, framing, credential.provider.name) {
             Ok(()) => Ok(exchange),
             Err(error) => {
                 exchange.abort().await;
@@ -165,7 +176,7 @@ impl Attempts {
         outgoing: &Outgoing,
         stream: bool,
         trace: &mut Trace,
-    ) -> Result<Exchange> {
+    ) -> Result<Box<Exchange>> {
         let (body, ratio) = (&outgoing.body, trace.candidate.tokens.prompt_ratio());
         let (mut address, mut tried, began) = (address, Vec::new(), Instant::now());
         loop {
@@ -193,7 +204,13 @@ impl Attempts {
         }
     }
 
-    async fn whole(&self, call: &Call, choice: &Choice, mut exchange: Exchange, trace: &mut Trace) -> Result<Started> {
+    async fn whole(
+        &self,
+        call: &Call,
+        choice: &Choice,
+        mut exchange: Box<Exchange>,
+        trace: &mut Trace,
+    ) -> Result<Started> {
         let mut vectors = 0;
         // Until it is whole, what came stands for what was generated.
         let came = if call.kind == Kind::Chat { &mut trace.generated } else { &mut vectors };
@@ -231,27 +248,27 @@ impl Attempts {
         &self,
         call: &Call,
         choice: &Choice,
-        exchange: Exchange,
+        exchange: Box<Exchange>,
         trace: &mut Trace,
     ) -> Result<Started> {
         let dialect = choice.candidate.credential.provider.dialect;
         let translator = dialect.stream(context(call, choice));
-        let mut live = LiveStream::open(exchange, dialect.framing(), translator, &self.limits);
+        let mut live = Box::new(LiveStream::open(exchange, dialect.framing(), translator, &self.limits));
         loop {
-            let step = live.step(self.timeouts.idle).await;
+            let step = live.step(Instant::now() + self.timeouts.idle).await;
             live.report(trace);
             if let Err(error) = step {
                 live.abort().await;
                 return Err(error);
             }
             if live.has_content() || live.is_over() {
-                return Ok(Started::Stream(Box::new(live)));
+                return Ok(Started::Stream(live));
             }
         }
     }
 
     /// An answer that is no success: what it says, and its connection given back. Tokens that it names are on the bill.
-    async fn refused(&self, mut exchange: Exchange, choice: &Choice, trace: &mut Trace) -> Error {
+    async fn refused(&self, mut exchange: Box<Exchange>, choice: &Choice, trace: &mut Trace) -> Error {
         let credential = &choice.candidate.credential;
         let provider = credential.provider;
         let (status, headers) = (exchange.status(), exchange.headers());
@@ -282,10 +299,10 @@ fn quote(credential: &Credential, status: u16, body: &[u8]) {
     }
 }
 
-/// The result of a piece of an attempt, if it comes in time.
-async fn within<T>(end: Instant, piece: impl Future<Output = Result<T>>) -> Result<T> {
+/// The result of a piece of an attempt, if it came in time.
+fn in_time<T>(result: Result<Result<T>, Elapsed>) -> Result<T> {
     let late = || Err(Error::new(ErrorKind::ProviderTimeout, "The provider did not answer in time."));
-    tokio::time::timeout_at(end.into(), piece).await.unwrap_or_else(|_| late())
+    result.unwrap_or_else(|_| late())
 }
 
 fn context(call: &Call, choice: &Choice) -> AnswerContext {
@@ -300,13 +317,12 @@ fn context(call: &Call, choice: &Choice) -> AnswerContext {
 }
 
 /// A 200 must be what was asked for: a page of a content network under 200 would reach an SDK as a "completion".
-fn check_head(headers: &HeaderMap, framing: Option<Framing>, provider: &'static str) -> Result<()> {
-    let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let encoding = text(header::CONTENT_ENCODING);
+fn check_head(exchange: &Exchange, framing: Option<Framing>, provider: &'static str) -> Result<()> {
+    let encoding = exchange.header(header::CONTENT_ENCODING);
     if !matches!(encoding, "" | "identity") {
         return Err(protocol(provider, format!("content-encoding {encoding} although none was accepted")));
     }
-    let content_type = text(header::CONTENT_TYPE).to_ascii_lowercase();
+    let content_type = exchange.header(header::CONTENT_TYPE).to_ascii_lowercase();
     let essence = content_type.split(';').next().unwrap_or_default().trim();
     let fits = match framing {
         Some(framing) => framing.content_types().contains(&essence),

@@ -69,8 +69,6 @@ impl Gateway {
     ///
     /// Errors: a store that can't be opened, a master key that can't be read, a catalogue with mistakes; all say what to do.
     pub fn open(config: Config) -> Result<Arc<Self>> {
-        std::fs::create_dir_all(&config.data_dir)
-            .map_err(|cause| Error::internal(format!("can't create {}: {cause}", config.data_dir.display())))?;
         let store: Arc<dyn Store> = Arc::new(SledStore::open(&store_dir(&config))?);
         Self::with_store(config, store)
     }
@@ -82,9 +80,8 @@ impl Gateway {
 
     /// The same where addresses of providers do not come from the system's resolver.
     pub fn with_lookup(config: Config, store: Arc<dyn Store>, lookup: Arc<dyn Lookup>) -> Result<Arc<Self>> {
-        let master = master_key(&config)?;
-        let keys = VirtualKeys::new(&master)?;
-        let directory = Directory::open(Arc::clone(&store), Vault::new(master), keys)?;
+        let (vault, keys) = vault(&config)?;
+        let directory = Directory::open(Arc::clone(&store), vault, keys)?;
         directory.recall_spending(Timestamp::now().to_zoned(TimeZone::UTC).date())?;
         let registry = prometheus::Registry::new();
         let metrics = Arc::new(Metrics::register(&registry)?);
@@ -209,13 +206,23 @@ pub(super) fn connector(config: &Config) -> Connector {
     Connector::new(Some(ConnectorOptions::from_server_conf(&conf)))
 }
 
+/// The master keys of this configuration, as what they are for: sealing, and the hashes of virtual keys.
+///
+/// Errors: one of them can't be read, or made.
+pub fn vault(config: &Config) -> Result<(Vault, VirtualKeys)> {
+    let master = master_key(config)?;
+    let keys = VirtualKeys::new(&master)?;
+    config.security.old_master_keys.iter().try_fold((Vault::new(master), keys), |(vault, keys), old| {
+        let old = MasterKey::from_text(old.expose())?;
+        let keys = keys.with_older(&old)?;
+        Ok((vault.with_older(old), keys))
+    })
+}
+
 fn master_key(config: &Config) -> Result<MasterKey> {
     match &config.security.master_key {
         Some(secret) => MasterKey::from_text(secret.expose()),
-        None => {
-            std::fs::create_dir_all(&config.data_dir).map_err(Error::internal)?;
-            MasterKey::from_file_or_create(&config.data_dir.join(MASTER_KEY))
-        }
+        None => MasterKey::from_file_or_create(&config.data_dir.join(MASTER_KEY)),
     }
 }
 

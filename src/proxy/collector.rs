@@ -57,7 +57,7 @@ impl Transport for Collector {
 
 impl Collector {
     /// The first of its addresses that answers.
-    async fn exchange(&self, request: &Outgoing) -> Result<Exchange> {
+    async fn exchange(&self, request: &Outgoing) -> Result<Box<Exchange>> {
         let route = Route { endpoint: &self.endpoint, http2: None, provider: "" };
         let unreachable = |cause: &dyn std::fmt::Display| {
             Error::new(ErrorKind::ProviderUnreachable, "The collector could not be reached.").with_cause(cause)

@@ -17,7 +17,7 @@ use super::serve::{Serving, deadline_passed, halted};
 use super::shutting_down;
 use super::stream::LiveStream;
 use crate::config::Timeouts;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::provider::Outgoing;
 
 /// How long the figure of an answer that is all there is waited for, once its client has left.
@@ -52,7 +52,7 @@ impl Serving<'_> {
             }
             Started::Stream(live) => {
                 self.context.streaming = true;
-                self.stream(*live, head).await
+                self.stream(live, head).await
             }
         }
     }
@@ -74,7 +74,7 @@ impl Serving<'_> {
     }
 
     /// Forwards a stream until it is over, watching both sides.
-    async fn stream(&mut self, mut live: LiveStream, head: respond::Head) -> Result<()> {
+    async fn stream(&mut self, mut live: Box<LiveStream>, head: respond::Head) -> Result<()> {
         let mut head = Some(head);
         let _counted = self.gateway.metrics.requests.streaming();
         let mut pace = self.pace();
@@ -138,7 +138,7 @@ impl Serving<'_> {
 
     /// The client left a stream. The provider is told at once, unless it has said all but its figure: that one makes the bill
     /// exact, and stops nothing that costs.
-    async fn left(&mut self, mut live: LiveStream) -> Error {
+    async fn left(&mut self, mut live: Box<LiveStream>) -> Error {
         live.await_last_word(LAST_WORD).await;
         if let Some(trace) = self.context.traces.last_mut().filter(|trace| trace.took.is_none()) {
             live.report(trace);
@@ -157,7 +157,7 @@ impl Serving<'_> {
     }
 
     /// A stream that broke after its commit: what came before goes out; the error event is `fail_to_proxy`'s.
-    async fn broken(&mut self, mut live: LiveStream, error: Error) -> Error {
+    async fn broken(&mut self, mut live: Box<LiveStream>, error: Error) -> Error {
         let credential = self.context.traces.last().map(|trace| trace.candidate.credential.clone());
         let error = match credential {
             Some(credential) => credential.blame(error),
@@ -228,8 +228,9 @@ impl Pace {
 }
 
 async fn step(live: &mut LiveStream, timeouts: &Timeouts, deadline: Instant) -> Result<()> {
-    match tokio::time::timeout_at(deadline.into(), live.step(timeouts.idle)).await {
-        Ok(step) => step,
-        Err(_) => Err(deadline_passed()),
-    }
+    let step = live.step(deadline.min(Instant::now() + timeouts.idle)).await;
+    step.map_err(|error| {
+        let late = error.kind() == ErrorKind::ProviderTimeout && Instant::now() >= deadline;
+        if late { deadline_passed() } else { error }
+    })
 }

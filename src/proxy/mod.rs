@@ -58,7 +58,7 @@ use crate::metrics::{Arrival, Metrics};
 use crate::quota::Amount;
 use attempt::Attempts;
 use builder::Lasting;
-pub use builder::{jwt_secret, store_dir};
+pub use builder::{jwt_secret, store_dir, vault};
 pub use context::RequestContext;
 use life::{Counted, Life, Phase, What};
 pub use listeners::Listeners;

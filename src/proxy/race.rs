@@ -5,7 +5,7 @@
 //! Invariants: hedges end at the commit point; both attempts are in the context's list when the round is over, the winner last.
 
 use std::future::Future;
-use std::pin::pin;
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use super::attempt::{Call, Started};
@@ -153,10 +153,11 @@ struct Limits<'a> {
 }
 
 impl Limits<'_> {
-    async fn run(&self, ready: &mut Ready) -> Result<Started> {
+    /// On the heap: what holds it stays small, and is moved more than once.
+    fn run<'r>(&'r self, ready: &'r mut Ready) -> Pin<Box<impl Future<Output = Result<Started>> + 'r>> {
         let Ready { choice, outgoing, trace } = ready;
         let limit = self.limit(choice);
-        self.snapshot.attempts.run(self.call, choice, outgoing, trace, limit).await
+        Box::pin(self.snapshot.attempts.run(self.call, choice, outgoing, trace, limit))
     }
 
     /// The time until the first content: what the route's own history allows, and a share of what is left of the deadline.
@@ -180,7 +181,7 @@ async fn race(
     due: Option<Duration>,
     hedge: impl FnOnce() -> Option<Ready>,
 ) -> Raced {
-    let mut one = pin!(limits.run(first));
+    let mut one = limits.run(first);
     if let Some(due) = due {
         tokio::select! {
             biased;
@@ -188,7 +189,7 @@ async fn race(
             () = tokio::time::sleep(due) => {}
         }
         if let Some(second) = hedge() {
-            let two = pin!(limits.run(slot.insert(second)));
+            let two = limits.run(slot.insert(second));
             return both(one, two).await;
         }
     }

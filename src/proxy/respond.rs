@@ -172,7 +172,7 @@ fn whole_seconds(wait: Duration) -> String {
 
 fn head(status: u16, content_type: &str, context: &RequestContext) -> Result<Head> {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut head = ResponseHeader::build(status, Some(12)).map_err(Error::internal)?;
+    let mut head = ResponseHeader::build_no_case(status, Some(16)).map_err(Error::internal)?;
     insert(&mut head, "content-type", content_type)?;
     insert(&mut head, "x-request-id", &context.request_id)?;
     if let Some(trace) = context.trace.response() {

@@ -3,12 +3,14 @@
 //! Not here: when the client's head is written (`serve`). Nothing is held back beyond the event that is being read.
 
 use std::borrow::Cow;
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::time::{Sleep, sleep};
 
 use super::context::Trace;
-use super::upstream::{Exchange, Upstream, truncated};
+use super::upstream::{Exchange, Upstream, stopped, truncated};
 use crate::config::Limits;
 use crate::error::{Error, ErrorKind, Result};
 use crate::eventstream::Broken;
@@ -21,30 +23,39 @@ const MAX_LAST_READS: usize = 64;
 
 /// A stream that is being read.
 pub(super) struct LiveStream {
-    exchange: Exchange,
+    exchange: Box<Exchange>,
     decoder: Decoder,
     translator: Box<dyn StreamTranslator>,
     out: StreamOut,
+    /// Ends a step that takes too long. One for the whole stream: to move its end costs less than to set another.
+    timer: Pin<Box<Sleep>>,
 }
 
 impl LiveStream {
     /// A stream whose head was a 200.
     pub(super) fn open(
-        exchange: Exchange,
+        exchange: Box<Exchange>,
         framing: Framing,
         translator: Box<dyn StreamTranslator>,
         limits: &Limits,
     ) -> Self {
         let decoder = Decoder::new(framing, limits.max_event_bytes);
-        Self { exchange, decoder, translator, out: StreamOut::default() }
+        let timer = Box::pin(sleep(Duration::ZERO));
+        Self { exchange, decoder, translator, out: StreamOut::default(), timer }
     }
 
-    /// Reads once, and translates whatever became complete.
+    /// Reads once, until then at the latest, and translates whatever became complete.
     ///
     /// Errors: the provider's error event, `StreamTruncated`, `ProviderProtocol`, `ProviderTimeout`. What was translated
     /// before the error is still there to be taken.
-    pub(super) async fn step(&mut self, idle: Duration) -> Result<()> {
-        match self.exchange.read(idle).await? {
+    pub(super) async fn step(&mut self, until: Instant) -> Result<()> {
+        self.timer.as_mut().reset(until.into());
+        let read = tokio::select! {
+            biased;
+            read = self.exchange.receive() => read?,
+            () = self.timer.as_mut() => return Err(stopped()),
+        };
+        match read {
             Some(bytes) => self.push(&bytes),
             None => self.end(),
         }
@@ -122,9 +133,9 @@ impl LiveStream {
                 return;
             }
             let wait = if self.out.written { end.saturating_duration_since(Instant::now()) } else { Duration::ZERO };
-            let step = tokio::time::timeout(wait, self.step(patience)).await;
+            let step = self.step(Instant::now() + wait).await;
             self.out.bytes.clear();
-            if !matches!(step, Ok(Ok(()))) {
+            if step.is_err() {
                 return;
             }
         }
@@ -144,7 +155,7 @@ impl LiveStream {
     }
 
     /// Gives the connection back after a complete stream; bytes after its end give it up.
-    pub(super) async fn finish(self, upstream: &Upstream) {
+    pub(super) async fn finish(self: Box<Self>, upstream: &Upstream) {
         if self.decoder.has_partial() {
             self.exchange.abort().await;
         } else {
@@ -153,7 +164,7 @@ impl LiveStream {
     }
 
     /// Breaks the stream off at the provider.
-    pub(super) async fn abort(self) {
+    pub(super) async fn abort(self: Box<Self>) {
         self.exchange.abort().await;
     }
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Method, Uri, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
 use pingora::connectors::http::Connector;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::client::HttpSession;
@@ -91,7 +91,7 @@ impl Upstream {
         request: &Outgoing,
         stream: bool,
         mut on_send: impl FnMut(bool),
-    ) -> Result<Exchange> {
+    ) -> Result<Box<Exchange>> {
         if route.endpoint.host.is_empty() {
             // Without a name Pingora would not look at the certificate.
             return Err(Error::internal("an endpoint without a host"));
@@ -104,7 +104,7 @@ impl Upstream {
             on_send(true);
             let sent = Instant::now();
             match send(&mut session, route.endpoint, request, stream).await {
-                Ok(()) => return Ok(Exchange { session, peer }),
+                Ok(()) => return Ok(Box::new(Exchange { session, peer })),
                 Err(cause) => {
                     session.shutdown().await;
                     self.remember(&cause, &peer);
@@ -173,7 +173,7 @@ impl Upstream {
     }
 
     /// Gives the connection back once the response is done; gives it up when something is still to come.
-    pub(super) async fn finish(&self, mut exchange: Exchange) {
+    pub(super) async fn finish(&self, mut exchange: Box<Exchange>) {
         let rest = tokio::time::timeout(LINGER, exchange.session.read_response_body()).await;
         let done = matches!(rest, Ok(Ok(None))) && exchange.session.response_done();
         if done {
@@ -198,7 +198,13 @@ impl Exchange {
         sane.then(|| given.to_owned())
     }
 
-    /// The headers of the answer.
+    /// A header of the answer as text; empty where it is none.
+    pub(super) fn header(&self, name: HeaderName) -> &str {
+        let value = self.session.response_header().and_then(|head| head.headers.get(name));
+        value.and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// The headers of the answer, for who needs them when the exchange is over.
     pub(super) fn headers(&self) -> HeaderMap {
         self.session.response_header().map(|head| head.headers.clone()).unwrap_or_default()
     }
@@ -207,13 +213,12 @@ impl Exchange {
     ///
     /// Errors: `StreamTruncated` when the connection broke, `ProviderTimeout` after `idle` without a byte.
     pub(super) async fn read(&mut self, idle: Duration) -> Result<Option<Bytes>> {
-        match tokio::time::timeout(idle, self.session.read_response_body()).await {
-            Err(_) => {
-                Err(Error::new(ErrorKind::ProviderTimeout, "The provider stopped sending in the middle of its answer."))
-            }
-            Ok(Err(cause)) => Err(truncated().with_cause(cause)),
-            Ok(Ok(bytes)) => Ok(bytes),
-        }
+        tokio::time::timeout(idle, self.receive()).await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// The same, however long that takes.
+    pub(super) async fn receive(&mut self) -> Result<Option<Bytes>> {
+        self.session.read_response_body().await.map_err(|cause| truncated().with_cause(cause))
     }
 
     /// The whole body, up to a limit.
@@ -240,9 +245,14 @@ impl Exchange {
     }
 
     /// Breaks the exchange off: closes the connection, or resets the HTTP/2 stream.
-    pub(super) async fn abort(mut self) {
+    pub(super) async fn abort(mut self: Box<Self>) {
         self.session.shutdown().await;
     }
+}
+
+/// The error of an answer that comes no further.
+pub(super) fn stopped() -> Error {
+    Error::new(ErrorKind::ProviderTimeout, "The provider stopped sending in the middle of its answer.")
 }
 
 /// The error of an answer that broke off.
@@ -295,7 +305,7 @@ fn head(
     http2: bool,
     stream: bool,
 ) -> Result<RequestHeader, Box<pingora::Error>> {
-    let mut head = RequestHeader::build(request.method.clone(), request.path.as_bytes(), Some(12))?;
+    let mut head = RequestHeader::build_no_case(request.method.clone(), request.path.as_bytes(), Some(12))?;
     if http2 {
         let scheme = if endpoint.tls { "https" } else { "http" };
         let uri =

@@ -61,6 +61,22 @@ impl Allowance {
         }
         Ok(allowance)
     }
+
+    /// The first limit, by name, that lies above the other's.
+    pub fn beyond(&self, other: &Self) -> Option<&'static str> {
+        let above = |own: Option<u64>, other: Option<u64>| own.zip(other).is_some_and(|(own, other)| own > other);
+        let dearer = |own: Option<Money>, other: Option<Money>| own.zip(other).is_some_and(|(own, other)| own > other);
+        let [requests, tokens, day, month, in_flight] = NAMES;
+        [
+            (requests, above(self.requests_per_minute, other.requests_per_minute)),
+            (tokens, above(self.tokens_per_minute, other.tokens_per_minute)),
+            (day, dearer(self.per_day, other.per_day)),
+            (month, dearer(self.per_month, other.per_month)),
+            (in_flight, above(self.max_in_flight, other.max_in_flight)),
+        ]
+        .into_iter()
+        .find_map(|(name, beyond)| beyond.then_some(name))
+    }
 }
 
 fn set<T>(limit: &mut Option<T>, value: Option<T>) -> bool {
@@ -95,6 +111,15 @@ mod tests {
         };
         assert_eq!(Allowance::read(&all).unwrap(), wanted);
         assert_eq!(read(&json!({})).unwrap(), Allowance::default());
+    }
+
+    #[test]
+    fn one_allowance_lies_beyond_another_by_any_of_its_limits_that_both_have() {
+        for name in NAMES {
+            let of = |number: u32| Allowance::read(&[(name.to_owned(), json!(number))].into_iter().collect()).unwrap();
+            assert_eq!(of(4).beyond(&of(3)), Some(name));
+            assert_eq!([of(3).beyond(&of(3)), of(3).beyond(&of(4)), of(3).beyond(&Allowance::default())], [None; 3]);
+        }
     }
 
     #[test]

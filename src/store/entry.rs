@@ -1,11 +1,13 @@
 //! What the journal holds, and how an entry becomes bytes.
 //!
 //! ```text
-//! payload  form 1 | kind 1 | length of the JSON 4 | JSON, compressed        (form 1)
+//! payload  form 1 | kind 1 | length of the JSON 4 | JSON                    (form 0: a gap, which must be found without more)
+//!          form 1 | kind 1 | length of the JSON 4 | JSON, compressed        (form 1: what is written seldom)
+//!          form 1 | kind 1 | fields in their order                          (form 2: a booking, see `compact`)
 //! ```
 //!
-//! A record is JSON, so that a field can come or go and old segments stay readable; compressed against a sample of a booking it
-//! takes a fifth. Not here: where entries lie (`journal`), what follows from them (`state`).
+//! What is written seldom is JSON, so that a field can come or go; bookings of older versions were, too, compressed against a sample
+//! of one. Not here: where entries lie (`journal`), what follows from them (`state`).
 
 use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};
@@ -16,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use zstd::bulk::{Compressor, Decompressor};
 use zstd::zstd_safe::CParameter;
 
+use super::compact;
 use super::journal::Brief;
 use super::{CredentialRecord, KeyRecord, RequestRecord, Rollup, WorkspaceRecord};
 use crate::error::{Error, Result};
@@ -25,9 +28,12 @@ use crate::store::told;
 const SAMPLE: &[u8] = include_bytes!("entry.sample.json");
 const COMPRESSED: u8 = 1;
 const PLAIN: u8 = 0;
+const COMPACT: u8 = 2;
 const HEAD: usize = 6;
 /// The fastest level is within a tenth of the best for so little text.
 const LEVEL: i32 = 1;
+/// Bytes of most bookings.
+const USUAL: usize = 384;
 /// The longest JSON.
 const MAX_JSON: usize = 64 * 1024 * 1024;
 
@@ -167,9 +173,15 @@ impl Codec {
     }
 
     pub(super) fn encode(&self, entry: &Entry<'_>) -> Result<Vec<u8>> {
+        if let Entry::Booking(record) | Entry::Logged(record) = entry {
+            let mut payload = Vec::with_capacity(USUAL);
+            payload.extend_from_slice(&[COMPACT, entry.kind()]);
+            let payload = compact::write(record, payload)?;
+            return if payload.len() > MAX_JSON { Err(too_large()) } else { Ok(payload) };
+        }
         let json = entry.json().map_err(Error::internal)?;
         let Some(length) = u32::try_from(json.len()).ok().filter(|length| *length as usize <= MAX_JSON) else {
-            return Err(Error::invalid("booking", "A record is larger than the journal takes."));
+            return Err(too_large());
         };
         let form = if matches!(entry, Entry::Gap(_)) { PLAIN } else { COMPRESSED };
         let mut payload = vec![form, entry.kind()];
@@ -197,6 +209,14 @@ pub(super) struct Decoder {
 
 impl Decoder {
     pub(super) fn decode(&mut self, payload: &[u8]) -> Result<Entry<'static>> {
+        if let Some((&[COMPACT, kind], fields)) = payload.split_first_chunk() {
+            let record = Cow::Owned(compact::read(fields)?);
+            return match kind {
+                BOOKING => Ok(Entry::Booking(record)),
+                LOGGED => Ok(Entry::Logged(record)),
+                _ => Err(unknown()),
+            };
+        }
         let (kind, json) = self.json(payload)?;
         Ok(match kind {
             BOOKING => Entry::Booking(Cow::Owned(read(&json)?)),
@@ -217,6 +237,10 @@ impl Decoder {
     pub(super) fn mark(&mut self, payload: &[u8]) -> Result<Option<Indexed>> {
         if !matches!(payload.get(1), Some(&(BOOKING | LOGGED))) {
             return Ok(None);
+        }
+        if let Some((&[COMPACT, _], fields)) = payload.split_first_chunk() {
+            let RequestRecord { workspace, created_at, provider, status, .. } = compact::read(fields)?;
+            return Ok(Some(Indexed { workspace, created_at, provider, status }));
         }
         let (_, json) = self.json(payload)?;
         read(&json).map(Some)
@@ -240,6 +264,10 @@ impl Decoder {
 
 fn read<T: DeserializeOwned>(json: &[u8]) -> Result<T> {
     serde_json::from_slice(json).map_err(|error| told(format!("an entry of the journal can't be read: {error}")))
+}
+
+fn too_large() -> Error {
+    Error::invalid("booking", "A record is larger than the journal takes.")
 }
 
 fn unknown() -> Error {

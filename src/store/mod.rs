@@ -20,12 +20,16 @@
 //! there once, with its roll-ups, or not at all; what was acknowledged is on disk.
 
 mod carry;
+mod compact;
 mod convert;
 mod disk;
 mod entry;
 #[cfg(test)]
 mod faults;
 mod frame;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod job;
 mod journal;
 mod keys;

@@ -78,6 +78,9 @@ pub struct KeyRecord {
     pub name: String,
     /// HMAC-SHA256 of the key, in hexadecimal.
     pub hash: String,
+    /// What the hash was made with, sealed; none in records from before this was kept. See `vault`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pepper: Option<String>,
     /// The end of the key, for people.
     pub last_four: String,
     /// The strategy of requests that name none.

@@ -5,8 +5,9 @@
 //!
 //! Sled drops what it can't read at the end of its log and says nothing. The journal gives that again at the next opening.
 
-use std::fs::{File, TryLockError};
+use std::fs::{DirBuilder, File, TryLockError};
 use std::ops::Range;
+use std::os::unix::fs::DirBuilderExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -139,7 +140,9 @@ impl Rows for SledRows {
 
 /// Takes the store for this process, until the file is dropped.
 pub(super) fn lock(dir: &Path) -> Result<File> {
-    std::fs::create_dir_all(dir).map_err(|error| unreachable(dir, &error))?;
+    // What lies there is for its owner alone: what was asked and what it cost, and sealed keys.
+    let mut private = DirBuilder::new();
+    private.recursive(true).mode(0o700).create(dir).map_err(|error| unreachable(dir, &error))?;
     let open = || File::options().write(true).create(true).truncate(false).open(dir.join(LOCK));
     let file = open().map_err(|error| unreachable(dir, &error))?;
     for _ in 0..LOCK_TRIES {

@@ -94,6 +94,7 @@ fn key(workspace: &str, id: &str) -> KeyRecord {
         workspace: workspace.into(),
         name: "CI".into(),
         hash: "00".repeat(32),
+        pepper: Some("v1.sealed".into()),
         last_four: "cdef".into(),
         strategy: Some(StrategyName::Cheapest),
         expires_at: None,

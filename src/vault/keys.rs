@@ -1,7 +1,7 @@
 //! Virtual keys: `pk_`, 256 random bits in base62, a checksum of six characters.
 //!
-//! Not here: whose a key is (`store`). Invariants: only a keyed hash of a key is ever stored; a key with a typo is refused
-//! by [`well_formed`], before any lookup.
+//! Not here: whose a key is (`store`). Invariants: only a keyed hash of a key is ever stored; what has not the form of a key is
+//! refused by [`looks_right`], before any lookup, and a typo is told from an unknown key by [`well_formed`].
 
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
@@ -22,21 +22,49 @@ const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnop
 const FAIR: u8 = 248;
 
 /// Mints and hashes virtual keys. The pepper of the hash is derived from the master key, so hashes alone are of no use.
+///
+/// A hash can't be made anew without its key, which nobody here has. So a pepper outlives the master key that it is derived from:
+/// it is kept with the keys that were hashed with it, sealed as provider keys are.
 pub struct VirtualKeys {
-    newest: Hmac<Sha256>,
-    older: Vec<Hmac<Sha256>>,
+    newest: Pepper,
+    older: Vec<Pepper>,
+}
+
+/// What keys are hashed with.
+struct Pepper {
+    text: Secret,
+    hmac: Hmac<Sha256>,
 }
 
 impl VirtualKeys {
     /// Hashes with this master key. Errors: none that a sound build can meet.
     pub fn new(master: &MasterKey) -> Result<Self> {
-        Ok(Self { newest: pepper(master)?, older: Vec::new() })
+        Ok(Self { newest: Pepper::of(master)?, older: Vec::new() })
     }
 
     /// Finds keys that were hashed with this older master key, too.
     pub fn with_older(mut self, older: &MasterKey) -> Result<Self> {
-        self.older.push(pepper(older)?);
+        self.older.push(Pepper::of(older)?);
         Ok(self)
+    }
+
+    /// Finds keys that were hashed with this pepper, too. Errors: it is none.
+    pub fn learn(&mut self, pepper: &Secret) -> Result<()> {
+        let known = std::iter::once(&self.newest).chain(&self.older).any(|held| held.text.is(pepper));
+        if !known {
+            self.older.push(Pepper::read(pepper)?);
+        }
+        Ok(())
+    }
+
+    /// What new keys are hashed with.
+    pub(crate) const fn pepper(&self) -> &Secret {
+        &self.newest.text
+    }
+
+    /// The pepper of the oldest master key that is known.
+    pub(crate) fn oldest_pepper(&self) -> &Secret {
+        &self.older.last().unwrap_or(&self.newest).text
     }
 
     /// A new key. Errors: `Internal` when the system has no randomness.
@@ -57,20 +85,41 @@ impl VirtualKeys {
 
     /// The hash under which a key is stored.
     pub fn hash(&self, key: &str) -> [u8; 32] {
-        hash(&self.newest, key)
+        self.newest.hash(key)
     }
 
     /// Every hash under which a key may have been stored, the newest master key's first.
     pub fn hashes(&self, key: &str) -> impl Iterator<Item = [u8; 32]> {
-        std::iter::once(&self.newest).chain(&self.older).map(move |pepper| hash(pepper, key))
+        std::iter::once(&self.newest).chain(&self.older).map(move |pepper| pepper.hash(key))
     }
+}
+
+impl Pepper {
+    fn of(master: &MasterKey) -> Result<Self> {
+        Self::read(&master.secret("perpetuo virtual key pepper")?)
+    }
+
+    fn read(text: &Secret) -> Result<Self> {
+        let bytes = unhex(text.expose()).map(Zeroizing::new).ok_or_else(|| Error::internal("a pepper is malformed"))?;
+        let hmac = Hmac::new_from_slice(&bytes[..]).map_err(Error::internal)?;
+        Ok(Self { text: text.clone(), hmac })
+    }
+
+    fn hash(&self, key: &str) -> [u8; 32] {
+        self.hmac.clone().chain_update(key.as_bytes()).finalize().into_bytes().into()
+    }
+}
+
+/// Whether a text has the form of a key. Whether its checksum is right need not be asked before a look-up, which settles more.
+pub fn looks_right(text: &str) -> bool {
+    let rest = text.strip_prefix(PREFIX);
+    rest.is_some_and(|rest| rest.len() == RANDOM + CHECKSUM && rest.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
 /// Whether a text is a key that may have been minted here: its form and its checksum are right.
 pub fn well_formed(text: &str) -> bool {
     let Some((body, told)) = text.split_at_checked(PREFIX.len() + RANDOM) else { return false };
-    let Some(random) = body.strip_prefix(PREFIX) else { return false };
-    random.bytes().all(|byte| byte.is_ascii_alphanumeric()) && told.chars().eq(checksum(body))
+    looks_right(text) && told.chars().eq(checksum(body))
 }
 
 /// Bytes in lower-case hexadecimal.
@@ -79,13 +128,18 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
-fn pepper(master: &MasterKey) -> Result<Hmac<Sha256>> {
-    let pepper = master.derive("perpetuo virtual key pepper", "")?;
-    Hmac::new_from_slice(&pepper[..]).map_err(Error::internal)
-}
-
-fn hash(pepper: &Hmac<Sha256>, key: &str) -> [u8; 32] {
-    pepper.clone().chain_update(key.as_bytes()).finalize().into_bytes().into()
+/// Thirty-two bytes from hexadecimal.
+pub fn unhex(text: &str) -> Option<[u8; 32]> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let mut bytes = [0; 32];
+    if text.len() != 2 * bytes.len() {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        let [high, low] = pair else { return None };
+        *byte = digit(*high)? << 4 | digit(*low)?;
+    }
+    Some(bytes)
 }
 
 /// The first 32 bits of SHA-256, in base62. It finds typos and leaked keys; it protects nothing.
@@ -162,5 +216,18 @@ mod tests {
         let rotated = VirtualKeys::new(&master(2)).ok().unwrap().with_older(&master(1)).ok().unwrap();
         let hashes: Vec<_> = rotated.hashes("pk_a").collect();
         assert_eq!(hashes, [rotated.hash("pk_a"), old.hash("pk_a")]);
+    }
+
+    #[test]
+    fn a_pepper_is_learned_once_and_finds_what_its_master_key_hashed() {
+        let old = VirtualKeys::new(&master(1)).ok().unwrap();
+        let mut new = VirtualKeys::new(&master(2)).ok().unwrap();
+        for pepper in [old.pepper(), old.pepper(), &new.pepper().clone()] {
+            new.learn(pepper).ok().unwrap();
+        }
+        assert_eq!(new.hashes("pk_a").collect::<Vec<_>>(), [new.hash("pk_a"), old.hash("pk_a")]);
+        for malformed in ["", "07", &"zz".repeat(32)] {
+            assert!(new.learn(&Secret::new(malformed)).is_err());
+        }
     }
 }

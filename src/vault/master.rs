@@ -3,9 +3,9 @@
 //! Not here: what the derived keys are used for. Invariants: no derived key has two purposes; a key file that others may
 //! read is refused; a key file is never overwritten.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind as Io, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use base64::Engine;
@@ -15,7 +15,7 @@ use hkdf::Hkdf;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::hex;
+use super::{hex, unhex};
 use crate::config::Secret;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -31,7 +31,7 @@ pub struct MasterKey {
 }
 
 impl MasterKey {
-    /// Reads the key from a file, or makes one there (mode 0600, its directory too) where there is none.
+    /// Reads the key from a file, or makes one there, for its owner alone, where there is none; its directory, too.
     ///
     /// Errors: `Internal`, with a text for the operator: the file can't be read or made, others may read it, or it holds no key.
     pub fn from_file_or_create(path: &Path) -> Result<Self> {
@@ -47,9 +47,7 @@ impl MasterKey {
     /// Errors: `Internal` for anything else; the text is not repeated.
     pub fn from_text(text: &str) -> Result<Self> {
         let text = text.trim();
-        let decoded = if text.len() == 2 * BYTES { from_hex(text) } else { from_base64(text) };
-        let decoded = decoded.map(Zeroizing::new);
-        let bytes = decoded.as_ref().and_then(|decoded| <[u8; BYTES]>::try_from(decoded.as_slice()).ok());
+        let bytes = if text.len() == 2 * BYTES { unhex(text) } else { from_base64(text) };
         let no_key = || Error::new(ErrorKind::Internal, "The master key must be 32 bytes in hexadecimal or base64.");
         Self::new(Zeroizing::new(bytes.ok_or_else(no_key)?))
     }
@@ -81,8 +79,8 @@ impl MasterKey {
         if mode & TOO_OPEN != 0 {
             return Err(refused(path, "may be read or changed by others; set its mode to 0600"));
         }
-        let text = std::io::read_to_string(file).map_err(|error| refused(path, "can't be read").with_cause(error))?;
-        Self::from_text(&Zeroizing::new(text))
+        let text = std::io::read_to_string(file).map(Zeroizing::new);
+        Self::from_text(&text.map_err(|error| refused(path, "can't be read").with_cause(error))?)
             .map_err(|_| refused(path, "holds no key of 32 bytes in hexadecimal or base64"))
     }
 
@@ -112,7 +110,7 @@ fn derive(master: &[u8; BYTES], purpose: &str, subject: &str) -> Result<Zeroizin
 /// Writes a file that is whole when it appears: under another name first, then linked, which never replaces one.
 fn write_new(path: &Path, content: &[u8]) -> std::io::Result<()> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(dir)?;
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     let mut draft = path.as_os_str().to_owned();
     draft.push(format!(".{}.new", std::process::id()));
     let write = || {
@@ -127,21 +125,12 @@ fn write_new(path: &Path, content: &[u8]) -> std::io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    text.as_bytes()
-        .chunks(2)
-        .map(|pair| match pair {
-            [high, low] => Some(digit(high)? << 4 | digit(low)?),
-            _ => None,
-        })
-        .collect()
-}
-
-fn from_base64(text: &str) -> Option<Vec<u8>> {
+fn from_base64(text: &str) -> Option<[u8; BYTES]> {
     let config = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
     let alphabets = [alphabet::STANDARD, alphabet::URL_SAFE];
-    alphabets.iter().find_map(|alphabet| GeneralPurpose::new(alphabet, config).decode(text).ok())
+    let mut decoded = alphabets.iter().filter_map(|alphabet| GeneralPurpose::new(alphabet, config).decode(text).ok());
+    let decoded = Zeroizing::new(decoded.next()?);
+    decoded.as_slice().try_into().ok()
 }
 
 fn refused(path: &Path, why: &str) -> Error {

@@ -177,6 +177,11 @@ impl Process {
         self.child.wait().unwrap();
     }
 
+    /// Everything on standard output so far.
+    pub fn out(&self) -> String {
+        self.out.all()
+    }
+
     /// Waits for a line on standard error that holds these words, and returns it.
     pub fn logged(&self, words: &str) -> String {
         self.log.wait_for(words);
@@ -236,8 +241,13 @@ impl Furnished {
     }
 
     async fn furnish(behaviour: Behaviour, site: Site) -> Self {
-        let provider = Simulator::start(behaviour).await.unwrap();
         let process = site.serve().await;
+        Self::over(behaviour, site, process).await
+    }
+
+    /// The same over a gateway that is at its first start.
+    pub async fn over(behaviour: Behaviour, site: Site, process: Process) -> Self {
+        let provider = Simulator::start(behaviour).await.unwrap();
         let [workspace, key, token] = ["workspace", "virtual key", "admin token"].map(|label| process.printed(label));
         let body = json!({"provider": "openai", "api_key": "sk-process", "base_url": format!("{}/v1", provider.url())});
         site.post(&token, &format!("/workspaces/{workspace}/providers"), body).await;
@@ -484,6 +494,32 @@ async fn kill_9_in_the_middle_of_traffic_loses_nothing_that_was_booked() {
     }
     let really: u64 = gateway.provider.seen().iter().map(|seen| seen.billed.total_tokens()).sum();
     assert!(before <= really, "nothing is billed that the provider did not give");
+}
+
+/// What is in the gateway's memory does not get onto the disk by a crash, and what is on the disk is for its owner alone.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn no_core_is_dumped_and_nobody_else_reads_the_data() {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::process::ExitStatusExt as _;
+    let site = Site::new();
+    let mut process = site.serve().await;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", process.id())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{core}");
+    for private in [site.data_dir(), site.data_dir().join("store")] {
+        let mode = std::fs::metadata(&private).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{}: {mode:o}", private.display());
+    }
+    // The process still sees itself, for its metrics.
+    let metrics = reqwest::get(format!("http://{}/metrics", site.metrics)).await.unwrap().text().await.unwrap();
+    for name in ["process_open_fds", "process_max_fds", "process_resident_memory_bytes"] {
+        let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
+        assert!(value.is_some_and(|value| value > 0.0), "{name} in:\n{metrics}");
+    }
+    process.signal("ABRT");
+    let end = process.exit().await;
+    assert!(!end.success() && !end.core_dumped(), "{end}");
 }
 
 /// A second process over the same data is refused with a clear text.

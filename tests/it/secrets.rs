@@ -6,14 +6,17 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use perpetuo::config::{Config, Secret};
+use perpetuo::config::{AccessFormat, Config, Secret};
 use perpetuo::simulator::{Behaviour, Simulator, Step};
+use perpetuo::store::LogQuery;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::process::{Furnished, Process, Site, command, text};
 use crate::support::{Answer, World, free_address, hello, hello_stream, within};
+use crate::tracing::Collector;
 
 /// The stored provider keys.
 const PROVIDER_KEY: &str = "sk-canary-provider-8d1f0c7b5a3e";
@@ -21,6 +24,8 @@ const PROVIDER_KEY: &str = "sk-canary-provider-8d1f0c7b5a3e";
 const OPTION: &str = "canary-session-token-2b9e6f4a1c8d";
 /// A secret deeper inside.
 const DEEP_OPTION: &str = "canary-private-key-77aa01fe93bc";
+/// What the collector of spans is told, so that it takes them.
+const COLLECTOR: &str = "canary-collector-token-5c4b3a29";
 /// What signs admin tokens.
 const JWT_SECRET: &str = "canary-jwt-secret-0f1e2d3c4b5a69788796a5b4c3d2e1f0";
 /// What a user says; no secret of ours, and still nobody else's business.
@@ -78,13 +83,21 @@ struct Aviary {
 
 impl Aviary {
     async fn open() -> Self {
+        Self::open_with(|_, _| ()).await
+    }
+
+    /// With these changes, which are told the world's directory.
+    async fn open_with(change: impl FnOnce(&mut Config, &Path)) -> Self {
         let log = Log::capture();
         let metrics = free_address();
-        let world = World::start(|config| {
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = dir.path().to_owned();
+        let world = World::start_in(dir, |config| {
             config.jwt.hs256_secret = Some(Secret::new(JWT_SECRET));
             config.metrics.enabled = true;
             config.metrics.listen = metrics;
             config.retry.max_attempts = 1;
+            change(config, &path);
         })
         .await;
         Self { world, metrics, log, told: Vec::new() }
@@ -284,8 +297,17 @@ async fn a_virtual_key_in_the_wrong_place_is_not_written_down() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_secret_is_in_metrics_or_in_any_file() {
-    let mut aviary = Aviary::open().await;
+async fn nothing_secret_is_in_anything_that_leaves_the_gateway_or_stays_on_its_disk() {
+    let mut collector = Collector::start([]).await;
+    let endpoint = collector.url.parse().unwrap();
+    let mut aviary = Aviary::open_with(|config, dir| {
+        config.log.access = AccessFormat::Json;
+        config.log.access_file = Some(dir.join("access.log"));
+        config.log.client_address = true;
+        config.tracing.endpoint = Some(endpoint);
+        config.tracing.headers = Some(Secret::new(format!("authorization=Bearer%20{COLLECTOR}")));
+    })
+    .await;
     let said = json!({
         "id": "x", "object": "chat.completion", "created": 1, "model": "gpt-4o",
         "choices": [{"index": 0, "message": {"role": "assistant", "content": REPLY}, "finish_reason": "stop"}],
@@ -302,22 +324,136 @@ async fn nothing_secret_is_in_metrics_or_in_any_file() {
         }
     }
     aviary.world.booked(3).await;
+    everything_that_can_be_read(&mut aviary).await;
     let scraped = within("metrics", reqwest::get(format!("http://{}/metrics", aviary.metrics))).await.unwrap();
     let metrics = scraped.text().await.unwrap();
     assert!(metrics.contains("perpetuo_requests_total"), "{metrics}");
+    collector.spans(6).await;
+    // The journal is compressed: what is in it is read here, and its bytes below.
+    let store = &aviary.world.store;
+    let logs = store.logs(&aviary.world.workspace, &LogQuery { limit: 1000, ..LogQuery::default() }).unwrap();
+    let kept = format!("{:?} {:?}", store.tenancy().unwrap(), logs.requests);
+    assert!(kept.contains("sealed: \"v1.") && logs.requests.len() == 3, "{kept}");
 
     aviary.world.stop(true).await;
     let token = aviary.world.admin_token(perpetuo::admin::auth::Role::Admin, &[]);
     let key = aviary.world.key.clone();
-    let canaries = [PROVIDER_KEY, OPTION, DEEP_OPTION, JWT_SECRET, PROMPT, REPLY, &key, &token];
+    let canaries = [PROVIDER_KEY, OPTION, DEEP_OPTION, JWT_SECRET, COLLECTOR, PROMPT, REPLY, &key, &token];
     aviary.search(&canaries);
+    let spans = collector.text();
+    assert!(spans.contains(&aviary.world.workspace), "{spans}");
     for canary in canaries {
         assert!(!metrics.contains(canary), "the metrics quote {canary}");
+        assert!(!spans.contains(canary), "the spans quote {canary}");
+        assert!(!kept.contains(canary), "the store holds {canary}");
     }
     assert!(aviary.log.text().contains("a candidate was chosen"), "nothing was captured:\n{}", aviary.log.text());
+    let access = std::fs::read_to_string(aviary.world.dir.path().join("access.log")).unwrap();
+    assert!(access.lines().filter(|line| line.contains("/v1/chat/completions")).count() == 3, "{access}");
     let mut files = 0;
     search_files(aviary.world.dir.path(), &canaries, &mut files);
-    assert!(files >= 3, "only {files} files were searched");
+    assert!(files >= 4, "only {files} files were searched");
+}
+
+/// Notes the answer to every GET of the admin API, exports and details among them, and every file of the console.
+async fn everything_that_can_be_read(aviary: &mut Aviary) {
+    let credentials = aviary.world.gateway.directory().workspace(&aviary.world.workspace).unwrap().credentials.clone();
+    let keys = aviary.world.gateway.directory().keys(&aviary.world.workspace);
+    let mut paths = Vec::new();
+    for (_, path) in perpetuo::admin::routes().filter(|(method, _)| *method == "GET") {
+        let id = if path.contains("/providers/") { &credentials[0].id } else { &keys[0].id };
+        paths.push(path.replace("{ws}", &aviary.world.workspace).replace("{id}", id));
+    }
+    let logs = format!("/workspaces/{}/logs", aviary.world.workspace);
+    paths.extend(["?details=true", "/export?format=csv", "/export?format=ndjson"].map(|more| format!("{logs}{more}")));
+    paths.extend(
+        ["", "app.js", "style.css", "providers.js", "keys.js", "playground.js"].map(|file| format!("/console/{file}")),
+    );
+    for path in paths {
+        let answer = aviary.world.admin(Method::GET, &path, None).await;
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+        aviary.note(&answer);
+    }
+}
+
+/// The program itself with every line of its log, on both of its outputs: provider keys, the secrets of its configuration, tokens
+/// and virtual keys, right ones and wrong ones, through requests, refusals, a reload and the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_program_prints_no_secret_however_much_it_logs() {
+    const MASTER: &str = "c0ffee11c0ffee22c0ffee33c0ffee44c0ffee55c0ffee66c0ffee77c0ffee88";
+    let site = Site::new();
+    site.configure(
+        "master_key = \"env:MASTER\"\n[jwt]\nhs256_secret = \"env:TOKENS\"\n[log]\nlevel = \"trace\"\nformat = \"json\"\n\
+         access = \"json\"\nclient_address = true\n",
+    );
+    let with_secrets = |arguments: &[&str]| {
+        let mut command = command(arguments);
+        command.arg("--config").arg(site.config()).env("MASTER", MASTER).env("TOKENS", JWT_SECRET);
+        command.env("GROQ_API_KEY", PROVIDER_KEY);
+        command
+    };
+    let first = Process::start(&mut with_secrets(&["serve"]));
+    first.until_healthy(&site.address).await;
+    let checked = with_secrets(&["check"]).output().unwrap();
+    let careless = Step::Status { status: 401, headers: vec![], body: Some(careless_error().to_string().into()) };
+    let refused = Behaviour::new("openai").always(careless);
+    let mut again = with_secrets(&["serve"]);
+    let mut gateway = Furnished::over(refused, site, first).await;
+    let printed = [gateway.process.log.all(), text(&checked.stdout), text(&checked.stderr)].concat();
+
+    // The first start shows a key and a token; the second one nothing.
+    gateway.process.signal("TERM");
+    assert_eq!(gateway.process.exit().await.code(), Some(0));
+    gateway.process = Process::start(&mut again);
+    gateway.process.until_healthy(&gateway.site.address).await;
+    let wrong = format!("{}x", gateway.key);
+    for key in [&gateway.key, &wrong] {
+        let answer = gateway.site.chat(key, hello("openai/gpt-4o")).await.unwrap();
+        assert!(answer.status().is_client_error() || answer.status().is_server_error());
+    }
+    for path in [format!("/v1/models?key={}", gateway.key), format!("/workspaces?token={}", gateway.token)] {
+        reqwest::get(gateway.site.url(&path)).await.unwrap();
+    }
+    gateway.usage().await;
+    gateway.process.signal("HUP");
+    gateway.process.log.wait_for("configuration reloaded");
+    gateway.process.signal("TERM");
+    assert_eq!(gateway.process.exit().await.code(), Some(0));
+
+    let printed = [printed, gateway.process.log.all(), gateway.process.out()].concat();
+    assert!(printed.contains("TRACE") || printed.contains("trace"), "it did not log everything:\n{printed}");
+    assert!(printed.contains("/v1/chat/completions"), "there is no access log:\n{printed}");
+    for canary in [PROVIDER_KEY, MASTER, JWT_SECRET, "sk-process", &gateway.key, &gateway.token] {
+        assert!(!printed.contains(canary), "{canary} is printed:\n{}", lines_with(&printed, canary));
+    }
+}
+
+/// What holds a secret can't be printed by mistake, in a panic's message or anywhere else: it has no `Debug`.
+#[test]
+fn nothing_that_holds_a_secret_has_a_debug_form() {
+    trait Printable<Marker> {
+        fn none() {}
+    }
+    impl<T: ?Sized> Printable<()> for T {}
+    impl<T: ?Sized + std::fmt::Debug> Printable<u8> for T {}
+    // Of a type with `Debug`, it would not be clear which of the two is meant, and this would not compile.
+    macro_rules! without_debug {
+        ($($holder:ty),*) => { $(<$holder as Printable<_>>::none();)* };
+    }
+    without_debug!(
+        Secret,
+        perpetuo::vault::MasterKey,
+        perpetuo::vault::Vault,
+        perpetuo::vault::VirtualKeys,
+        perpetuo::directory::Credential,
+        perpetuo::directory::CredentialChange,
+        perpetuo::directory::Options,
+        perpetuo::directory::Workspace,
+        perpetuo::directory::Caller,
+        perpetuo::directory::Directory,
+        perpetuo::admin::auth::Jwt,
+        perpetuo::admin::AdminState
+    );
 }
 
 /// Searches every byte of every file below a directory, also as UTF-16, hexadecimal and base64 would show it.
@@ -363,6 +499,8 @@ fn a_configuration_never_quotes_what_is_secret_in_it() {
     for (text, env) in [
         (format!("[jwt]\nhs256_secret = \"{short}\"\n"), vec![]),
         (format!("[security]\nmaster_key = \"{JWT_SECRET}\"\n"), vec![]),
+        (format!("[security]\nold_master_keys = [\"{JWT_SECRET}\", \"{JWT_SECRET}\"]\n"), vec![]),
+        (format!("[security]\nold_master_keys = \"{JWT_SECRET}\"\n"), vec![]),
         (format!("[jwt]\nhs256_secrets = \"{JWT_SECRET}\"\n"), vec![]),
         (format!("[jwt]\nhs256_secret = [\"{JWT_SECRET}\"]\n"), vec![]),
         ("[security]\nmaster_key = \"env:KEY\"\n".to_owned(), vec![("KEY", short)]),

@@ -17,6 +17,8 @@ struct Party {
     token: String,
     provider: Simulator,
     credential: String,
+    /// The id of the key.
+    key_id: String,
 }
 
 impl Party {
@@ -35,6 +37,7 @@ impl Party {
         let key = self::made(world, &token, &format!("{at}/api-keys"), json!({"name": name})).await;
         Self {
             key: key["key"].as_str().unwrap().to_owned(),
+            key_id: key["id"].as_str().unwrap().to_owned(),
             credential: credential["id"].as_str().unwrap().to_owned(),
             workspace,
             token,
@@ -117,29 +120,20 @@ async fn a_models_list_shows_a_tenants_own_names_alone() {
     assert_eq!(get(&world, &bare, "/v1/models").await["data"], json!([]), "without a provider there is no model");
 }
 
-/// Every route under a workspace, and a body for those that take one.
+/// Every route under a workspace, and a body for those that may take one.
 fn routes_of(party: &Party) -> Vec<(Method, String, Option<Value>)> {
-    let credential = party.at(&format!("/providers/{}", party.credential));
-    let body = || Some(json!({"provider": "openai", "api_key": "sk-intruder"}));
-    vec![
-        (Method::GET, party.at(""), None),
-        (Method::PUT, party.at(""), Some(json!({"name": "taken over"}))),
-        (Method::DELETE, party.at(""), None),
-        (Method::GET, party.at("/providers"), None),
-        (Method::POST, party.at("/providers"), body()),
-        (Method::GET, credential.clone(), None),
-        (Method::PUT, credential.clone(), Some(json!({"api_key": "sk-intruder"}))),
-        (Method::POST, format!("{credential}/test"), None),
-        (Method::DELETE, credential, None),
-        (Method::GET, party.at("/api-keys"), None),
-        (Method::POST, party.at("/api-keys"), Some(json!({"name": "intruder"}))),
-        (Method::GET, party.at("/usage"), None),
-        (Method::GET, party.at("/usage/by-provider?days=7"), None),
-        (Method::GET, party.at("/logs"), None),
-        (Method::GET, party.at("/performance/latency"), None),
-        (Method::GET, party.at("/performance/errors"), None),
-        (Method::POST, party.at("/route"), Some(hello("gpt-4o"))),
-    ]
+    let below = perpetuo::admin::routes().filter(|(_, path)| path.contains("{ws}"));
+    let filled = below.map(|(method, path)| {
+        let id = if path.contains("/providers/") { &party.credential } else { &party.key_id };
+        let body = if path.contains("/providers") {
+            json!({"provider": "openai", "api_key": "sk-intruder"})
+        } else {
+            json!({"name": "taken over"})
+        };
+        let body = matches!(method, "POST" | "PUT").then_some(body);
+        (method.parse().unwrap(), path.replace("{ws}", &party.workspace).replace("{id}", id), body)
+    });
+    filled.collect()
 }
 
 /// The tenant comes from the token and not from the path: another tenant's workspace is a 404.
@@ -160,12 +154,76 @@ async fn fault_61_other_tenants_workspace() {
         }
     }
     // An own workspace in the path and the other's object behind it.
-    for object in [format!("/providers/{}", ours.credential), format!("/providers/{}/test", ours.credential)] {
-        let method = if object.ends_with("test") { Method::POST } else { Method::GET };
-        assert_eq!(call(&world, &theirs.token, method, &theirs.at(&object), None).await.status, 404);
+    for (method, path, body) in routes_of(&ours) {
+        let crossed = path.replace(&ours.workspace, &theirs.workspace);
+        if crossed.contains(&ours.credential) || crossed.contains(&ours.key_id) {
+            let answer = call(&world, &theirs.token, method.clone(), &crossed, body).await;
+            assert_eq!(answer.status, 404, "{method} {crossed}: {}", answer.text());
+        }
     }
     assert_eq!(get(&world, &ours.token, &ours.at("/providers")).await, before);
     assert_eq!(chat(&world, &ours.key, "gpt-4o").await.status, 200);
+}
+
+/// Whatever a request names, its key decides whose providers serve it and whose bill it is on; and what it says of an address or a
+/// key of a provider goes nowhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_in_a_request_leads_to_another_tenants_provider() {
+    let world = World::plain().await;
+    let (ours, theirs) = (Party::settle(&world, "ours").await, Party::settle(&world, "theirs").await);
+    let attacker = Simulator::start(Behaviour::new("attacker")).await.unwrap();
+    let models = [
+        "private-of-theirs".to_owned(),
+        theirs.credential.clone(),
+        format!("{}/gpt-4o", theirs.credential),
+        format!("{}/gpt-4o", theirs.workspace),
+        format!("openai/{}/gpt-4o", theirs.credential),
+        format!("../{}/openai/gpt-4o", theirs.workspace),
+    ];
+    for model in &models {
+        chat(&world, &ours.key, model).await;
+    }
+    let names =
+        ["workspace", "workspace_id", "X-Perpetuo-Workspace", "credential", "provider_id", "key_id", "user", "tenant"];
+    let values = [&theirs.workspace, &theirs.credential, &theirs.key_id];
+    for name in names {
+        for value in values {
+            let mut body = hello("gpt-4o");
+            body[name] = json!(value);
+            call(&world, &ours.key, Method::POST, "/v1/chat/completions", Some(body)).await;
+            let path = format!("/v1/chat/completions?{name}={value}");
+            let request = world.client().post(world.url(&path)).bearer_auth(&ours.key).header(name, value);
+            let request = request.header("OpenAI-Organization", value).header("OpenAI-Project", value);
+            Answer::of(request.json(&hello("gpt-4o"))).await;
+        }
+    }
+    for name in ["api_base", "base_url", "api_key", "api_version", "custom_llm_provider", "extra_headers", "proxy"] {
+        let mut body = hello("gpt-4o");
+        body[name] = if name == "extra_headers" { json!({"authorization": "Bearer x"}) } else { json!(attacker.url()) };
+        call(&world, &ours.key, Method::POST, "/v1/chat/completions", Some(body)).await;
+    }
+    assert!(theirs.provider.seen().is_empty() && attacker.seen().is_empty());
+    let seen = ours.provider.seen();
+    assert!(seen.len() >= 40, "only {} of the requests were served", seen.len());
+    assert!(seen.iter().all(|seen| seen.authorization_matches("sk-of-ours")));
+    let untouched = get(&world, &theirs.token, &theirs.at("/usage")).await;
+    assert_eq!(untouched, json!({"total_tokens": 0, "total_cost": 0.0, "by_provider": {}}));
+    assert_eq!(get(&world, &theirs.token, &theirs.at("/logs")).await["total"], 0);
+
+    // Filters are words, not patterns.
+    for filter in ["provider=%25", "provider=*", "provider=open%25", "provider=openai'%20OR%20'1'='1"] {
+        assert_eq!(get(&world, &ours.token, &ours.at(&format!("/logs?{filter}"))).await["total"], 0, "{filter}");
+    }
+}
+
+/// No secret is built in: each gateway makes its own, and what one has signed or minted is nothing to another.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_takes_no_token_and_no_key_of_another() {
+    let (one, other) = (World::plain().await, World::plain().await);
+    let token = one.admin_token(Role::Admin, &[]);
+    assert_eq!(call(&one, &token, Method::GET, "/workspaces", None).await.status, 200);
+    assert_eq!(call(&other, &token, Method::GET, "/workspaces", None).await.status, 401);
+    assert_eq!(call(&other, &one.key, Method::GET, "/v1/models", None).await.status, 401);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,8 +20,8 @@ const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 /// A collector of OpenTelemetry's spans.
-struct Collector {
-    url: String,
+pub struct Collector {
+    pub url: String,
     posts: watch::Receiver<Vec<(HeaderMap, Value)>>,
 }
 
@@ -33,7 +33,7 @@ struct Desk {
 
 impl Collector {
     /// One that answers so, and then takes everything.
-    async fn start(answers: impl IntoIterator<Item = (u16, Value)>) -> Self {
+    pub async fn start(answers: impl IntoIterator<Item = (u16, Value)>) -> Self {
         let answers = answers.into_iter().map(|(status, body)| (StatusCode::from_u16(status).unwrap(), body));
         let (sender, posts) = watch::channel(Vec::new());
         let desk = Desk { posts: sender, answers: Arc::new(Mutex::new(answers.collect())) };
@@ -45,10 +45,15 @@ impl Collector {
     }
 
     /// Every span of the posts so far, once there are so many; of posts that were refused, too.
-    async fn spans(&mut self, count: usize) -> Vec<Value> {
+    pub async fn spans(&mut self, count: usize) -> Vec<Value> {
         let posts = self.posts.wait_for(|posts| all_spans(posts).len() >= count);
         let posts = within(&format!("{count} spans"), posts).await.unwrap().clone();
         all_spans(&posts)
+    }
+
+    /// Everything that was sent but for the headers, as text.
+    pub fn text(&self) -> String {
+        self.posts.borrow().iter().map(|(_, body)| format!("{body}\n")).collect()
     }
 }
 

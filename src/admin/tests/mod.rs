@@ -2,6 +2,8 @@
 
 mod bodies;
 mod console;
+mod forged;
+mod grants;
 mod life;
 mod matrix;
 mod reports;

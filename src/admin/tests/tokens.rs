@@ -1,7 +1,5 @@
-//! Tokens that are right, and the ways in which they are not.
+//! Tokens that are right, and claims that are not. Not here: tokens as an attacker makes them (`forged`).
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 
@@ -24,12 +22,9 @@ fn with(name: &str, value: Value) -> Value {
     claims
 }
 
-fn sign(header: &Header, claims: &Value) -> String {
-    jsonwebtoken::encode(header, claims, &EncodingKey::from_secret(JWT_SECRET.as_bytes())).unwrap()
-}
-
 fn hs256(claims: &Value) -> String {
-    sign(&Header::new(Algorithm::HS256), claims)
+    let key = EncodingKey::from_secret(JWT_SECRET.as_bytes());
+    jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &key).unwrap()
 }
 
 fn accepts(jwt: &Jwt, token: &str) -> bool {
@@ -93,59 +88,6 @@ fn fault_67_wrong_or_missing_claims() {
         ("workspaces", json!("ws_1")),
     ] {
         assert!(!accepts(&jwt, &hs256(&with(name, value.clone()))), "{name}: {value}");
-    }
-}
-
-/// Admin tokens: `alg` of `none` or another family, `kid`, `jku`, `x5u`: the token decides nothing.
-#[test]
-fn fault_67_algorithm_and_key_of_the_token() {
-    let jwt = jwt(JWT_SECRET);
-    let good = hs256(&claims());
-    let [head, body, signature] = good.split('.').collect::<Vec<_>>().try_into().unwrap();
-    for alg in ["none", "None", "", "HS384", "RS256"] {
-        let head = URL_SAFE_NO_PAD.encode(json!({"alg": alg, "typ": "JWT"}).to_string());
-        assert!(!accepts(&jwt, &format!("{head}.{body}.")), "{alg}");
-        assert!(!accepts(&jwt, &format!("{head}.{body}.{signature}")), "{alg}");
-    }
-    for alg in [Algorithm::HS384, Algorithm::HS512] {
-        assert!(!accepts(&jwt, &sign(&Header::new(alg), &claims())), "{alg:?}");
-    }
-    let critical = Header { crit: Some(vec!["exp".to_owned()]), ..Header::new(Algorithm::HS256) };
-    assert!(!accepts(&jwt, &sign(&critical, &claims())));
-    let other_kind = Header { typ: Some("at+jwt".to_owned()), ..Header::new(Algorithm::HS256) };
-    assert!(!accepts(&jwt, &sign(&other_kind, &claims())));
-    let elsewhere = Header { jku: Some("https://attacker.example/keys".to_owned()), ..Header::new(Algorithm::HS256) };
-    let forged = jsonwebtoken::encode(&elsewhere, &claims(), &EncodingKey::from_secret(b"attacker")).unwrap();
-    assert!(!accepts(&jwt, &forged));
-    for kid in ["../../../dev/null", "https://attacker.example/key", "' OR 1=1 --", "file:///etc/passwd", ""] {
-        let named = Header { kid: Some(kid.to_owned()), x5u: Some(kid.to_owned()), ..Header::new(Algorithm::HS256) };
-        for secret in [&b"attacker"[..], b"", b"\0"] {
-            let forged = jsonwebtoken::encode(&named, &claims(), &EncodingKey::from_secret(secret)).unwrap();
-            assert!(!accepts(&jwt, &forged), "{kid}");
-        }
-        assert!(accepts(&jwt, &sign(&named, &claims())), "{kid}: the right secret is the right secret");
-    }
-    assert!(!accepts(
-        &jwt,
-        &format!("{head}.{}.{signature}", URL_SAFE_NO_PAD.encode(with("sub", json!("x")).to_string()))
-    ));
-}
-
-/// Admin tokens: another secret, a doubled claim, a huge token: refused.
-#[test]
-fn fault_67_doubled_and_huge() {
-    let other = jwt("another secret of thirty-two bytes or so");
-    let token = other.mint(Role::Admin, &[], HOUR, now()).unwrap();
-    let jwt = jwt(JWT_SECRET);
-    assert!(!accepts(&jwt, &token));
-    assert!(!accepts(&jwt, &hs256(&with("pad", json!("x".repeat(9000))))));
-    let twice = claims().to_string().replacen('{', "{\"role\":\"workspace\",", 1);
-    let message = format!("{}.{}", URL_SAFE_NO_PAD.encode("{\"alg\":\"HS256\"}"), URL_SAFE_NO_PAD.encode(twice));
-    let key = EncodingKey::from_secret(JWT_SECRET.as_bytes());
-    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256).unwrap();
-    assert!(!accepts(&jwt, &format!("{message}.{signature}")));
-    for odd in ["", ".", "..", "...", "a.b", "a.b.c.d", "\u{0}.\u{0}.\u{0}"] {
-        assert!(!accepts(&jwt, odd), "{odd:?}");
     }
 }
 

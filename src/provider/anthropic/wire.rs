@@ -326,6 +326,17 @@ pub(super) struct Frame<'a> {
     pub(super) error: Option<&'a RawValue>,
 }
 
+impl Frame<'_> {
+    /// The piece of text that this is, where it has no escapes.
+    pub(super) fn text(&self) -> Option<&str> {
+        let delta = self.delta.as_ref().filter(|delta| delta.kind.as_str() == "text_delta")?;
+        match &delta.text.as_ref()?.0 {
+            Cow::Borrowed(text) if self.kind.as_str() == "content_block_delta" => Some(text),
+            _ => None,
+        }
+    }
+}
+
 /// What is new in a block or in the message.
 #[derive(Debug, Deserialize)]
 pub(super) struct FrameDelta<'a> {

@@ -213,6 +213,13 @@ impl ChoiceView<'_> {
         }
     }
 
+    /// The text, where a delta adds nothing else and nothing ends.
+    pub(super) fn only_text(&self) -> Option<&RawValue> {
+        let text = self.delta.as_ref()?.view.content.filter(|text| text.get().len() > 2)?;
+        let ends = self.finish_reason.is_some_and(|reason| reason.get() != "null");
+        (!ends && self.usage.is_none() && self.generated() == text.get().len()).then_some(text)
+    }
+
     /// Bytes of JSON text that its delta adds.
     pub(super) fn generated(&self) -> usize {
         self.delta.as_ref().map_or(0, |delta| delta.view.generated())

@@ -4,8 +4,11 @@
 //! Invariant: messages that need no change are the very same bytes.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
+use aho_corasick::AhoCorasick;
 use bytes::Bytes;
+use memchr::memmem;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
@@ -46,14 +49,19 @@ pub(super) fn rewrite(
 
 /// Whether one of the words that would have to change occurs at all: most requests are spared the parsing.
 fn concerns(dialect: &OpenAi, text: &str) -> bool {
-    let occurs = |word: &str| text.contains(&format!("\"{word}\""));
-    let strangers = || [MESSAGE_STRANGERS, CALL_STRANGERS, PART_STRANGERS].into_iter().flatten();
+    let occurs = |quoted: &str| memmem::find(text.as_bytes(), quoted.as_bytes()).is_some();
     !dialect.message_known.is_empty()
-        || (!dialect.developer && occurs("developer"))
-        || (dialect.exacting && strangers().any(|name| occurs(name)))
-        || (dialect.reasoning != STANDARD_REASONING && occurs(STANDARD_REASONING))
-        || (!dialect.exacting && occurs(FIELDS) && occurs(ANNOTATIONS))
+        || (!dialect.developer && occurs("\"developer\""))
+        || (dialect.exacting && STRANGERS.as_ref().is_none_or(|strangers| strangers.is_match(text)))
+        || (dialect.reasoning != STANDARD_REASONING && occurs("\"reasoning_content\""))
+        || (!dialect.exacting && occurs("\"provider_specific_fields\"") && occurs("\"annotations\""))
 }
+
+/// All names of strangers, in quotes, looked for at once: a body may have a megabyte. None should it have grown too large to be made.
+static STRANGERS: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
+    let names = [MESSAGE_STRANGERS, CALL_STRANGERS, PART_STRANGERS].into_iter().flatten();
+    AhoCorasick::new(names.map(|name| format!("\"{name}\""))).ok()
+});
 
 /// Where this gateway hands out annotations that OpenAI has no type for: in the one, under the name of the other.
 const FIELDS: &str = "provider_specific_fields";

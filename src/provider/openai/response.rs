@@ -14,7 +14,7 @@ use super::splice::Splice;
 use super::{Answer, AnswerContext, bill, usage};
 use crate::error::Result;
 use crate::provider::protocol;
-use crate::usage::Bill;
+use crate::usage::{Bill, Usage};
 
 /// What is looked at in an answer; everything else is skipped.
 #[derive(Deserialize)]
@@ -56,10 +56,11 @@ pub(super) fn chat(body: &Bytes, context: &AnswerContext, reports_cost: bool) ->
     let mut identity = Identity::new(context);
     identity.learn(said);
     identity.complete(said, "chat.completion", &mut splice);
-    if let Some(usage) = view.usage {
+    let whole = view.usage.and_then(usage::whole);
+    if let (Some(usage), None) = (view.usage, whole) {
         usage::settle(usage, &mut splice);
     }
-    Ok(answer(body, &view, splice, reports_cost))
+    Ok(answer(body, &view, whole, splice, reports_cost))
 }
 
 /// An embeddings answer: it must have `data`.
@@ -80,14 +81,15 @@ pub(super) fn embeddings(body: &Bytes, context: &AnswerContext, reports_cost: bo
     if let Some(usage) = view.usage {
         usage::settle_prompt(usage, &mut splice);
     }
-    Ok(answer(body, &view, splice, reports_cost))
+    Ok(answer(body, &view, None, splice, reports_cost))
 }
 
-fn answer(body: &Bytes, view: &AnswerView<'_>, splice: Splice<'_>, reports_cost: bool) -> Answer {
-    let usage = view.usage.and_then(usage::read);
+/// `whole` is the usage where there is nothing else to be read in its object.
+fn answer(body: &Bytes, view: &AnswerView<'_>, whole: Option<Usage>, splice: Splice<'_>, reports_cost: bool) -> Answer {
+    let usage = whole.or_else(|| view.usage.and_then(usage::read));
     let mut bill = Bill::default();
     bill::read_tier(view.service_tier, &mut bill);
-    if let Some(usage) = view.usage {
+    if let (Some(usage), None) = (view.usage, whole) {
         bill::read_usage(usage, reports_cost, &mut bill);
         bill.doubtful = usage::is_absurd(usage);
     }

@@ -26,6 +26,7 @@ use super::required::settle_tier;
 use super::splice::Splice;
 use super::{AnswerContext, bill, usage};
 use crate::error::Result;
+use crate::provider::pattern::Pattern;
 use crate::provider::{End, StreamOut, StreamTranslator, protocol};
 use crate::sse::{DONE, Event, write_data};
 use crate::usage::Usage;
@@ -50,6 +51,8 @@ pub(super) struct Forwarder {
     reports_cost: bool,
     /// The usage of the choices that had ended, where each is told when it ends.
     parts: Option<Parts>,
+    /// The form of the chunk before, where that was forwarded as it came and adds text to a choice and no more.
+    pattern: Option<Pattern>,
 }
 
 /// The sum of usages that stand for some of the choices each.
@@ -128,6 +131,7 @@ impl Forwarder {
             usage_chunk_seen: false,
             reports_cost,
             parts: None,
+            pattern: None,
         }
     }
 
@@ -230,8 +234,13 @@ impl Forwarder {
             self.identity.complete(chunk.identity(), "chat.completion.chunk", &mut splice);
         }
         let begin = out.bytes.len();
+        self.pattern = None;
         match splice.apply() {
-            None => write_raw(out, &event.raw),
+            None => {
+                self.pattern = text_of(chunk)
+                    .and_then(|text| Pattern::of(&event.raw, text.get().strip_prefix('"')?.strip_suffix('"')?));
+                write_raw(out, &event.raw);
+            }
             Some(data) => write_line(out, data),
         }
         if alone && chunk.usage.is_some() && !parts.is_some_and(|parts| parts.unfinished) {
@@ -260,6 +269,15 @@ impl Forwarder {
     }
 }
 
+/// The text of a chunk that adds text to one choice and says nothing else.
+fn text_of<'a>(chunk: &'a ChunkView<'_>) -> Option<&'a RawValue> {
+    let usage = chunk.usage_beside().is_some() || chunk.x_groq.is_some();
+    match chunk.choices() {
+        [choice] if !usage => choice.only_text(),
+        _ => None,
+    }
+}
+
 /// Whether what is no JSON was to be a chunk. Any other text in its place is an error's, which may quote the key.
 fn is_damaged_chunk(data: &[u8]) -> bool {
     std::str::from_utf8(data).is_ok_and(|text| text.trim_start().starts_with('{') && text.contains("\"choices\""))
@@ -281,6 +299,13 @@ fn write_line(out: &mut StreamOut, mut json: Vec<u8>) {
 
 impl StreamTranslator for Forwarder {
     fn event(&mut self, event: &Event, out: &mut StreamOut) -> Result<()> {
+        if let Some(text) = self.pattern.as_ref().and_then(|pattern| pattern.text(&event.raw)) {
+            // As everywhere here, with its quotes.
+            out.generated += text.len() as u64 + 2;
+            out.bill.closed = false;
+            write_raw(out, &event.raw);
+            return Ok(());
+        }
         let data = event.data.trim_ascii();
         if data.is_empty() {
             // A sign of life.

@@ -57,6 +57,55 @@ struct ToolUse {
     web_search_requests: u64,
 }
 
+/// A usage object as OpenAI itself writes it: what there is to read, and nothing to put right.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Whole {
+    prompt_tokens: u64,
+    completion_tokens: u64,
+    total_tokens: u64,
+    prompt_tokens_details: WholePrompt,
+    completion_tokens_details: WholeCompletion,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WholePrompt {
+    cached_tokens: u64,
+    audio_tokens: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WholeCompletion {
+    reasoning_tokens: u64,
+    audio_tokens: u64,
+    #[serde(default, rename = "accepted_prediction_tokens")]
+    _accepted: u64,
+    #[serde(default, rename = "rejected_prediction_tokens")]
+    _rejected: u64,
+}
+
+/// Reads a usage object that has all that OpenAI's own has, nothing else, and sums that are right: such a one needs neither
+/// [`settle`] nor a look for costs. `None` for any other.
+pub(super) fn whole(raw: &RawValue) -> Option<Usage> {
+    let told: Whole = serde_json::from_str(raw.get()).ok()?;
+    let (prompt, completion) = (told.prompt_tokens_details, told.completion_tokens_details);
+    let sums = told.prompt_tokens.checked_add(told.completion_tokens)? == told.total_tokens;
+    let parts = [prompt.audio_tokens, completion.audio_tokens, completion.reasoning_tokens];
+    let believed = told.total_tokens > 0 && parts.iter().all(|part| *part <= told.total_tokens);
+    let believed = believed && told.total_tokens <= MOST_TOKENS;
+    (sums && believed).then_some(Usage {
+        input: told.prompt_tokens.checked_sub(prompt.cached_tokens)?,
+        cached_read: prompt.cached_tokens,
+        output: told.completion_tokens,
+        reasoning: completion.reasoning_tokens,
+        audio_input: prompt.audio_tokens,
+        audio_output: completion.audio_tokens,
+        ..Usage::default()
+    })
+}
+
 /// Reads a usage object; `None` for anything that is none, and for one without any count.
 pub(super) fn read(raw: &RawValue) -> Option<Usage> {
     let wire: WireUsage = serde_json::from_str(raw.get()).ok()?;
@@ -313,6 +362,27 @@ mod tests {
         }
         for other in ["7", "{}", "null", r#"{"prompt_tokens":null}"#] {
             assert_eq!(settled_text(other), other);
+        }
+    }
+
+    #[test]
+    fn an_object_like_openais_own_is_read_the_same_way_at_once() {
+        let details = r#""prompt_tokens_details":{"cached_tokens":4,"audio_tokens":2},"completion_tokens_details":{"audio_tokens":1,"reasoning_tokens":3,"rejected_prediction_tokens":9}"#;
+        let text = format!(r#"{{"total_tokens":17,"prompt_tokens":10,"completion_tokens":7,{details}}}"#);
+        let at_once = |text: &str| whole(serde_json::from_str(text).unwrap());
+        assert!(at_once(&text).is_some());
+        assert_eq!(at_once(&text), read_text(&text));
+        assert_eq!(settled_text(&text), text, "there is nothing to put right");
+        for other in [
+            text.replace("17", "18"),
+            text.replace("\"cached_tokens\":4", "\"cached_tokens\":11"),
+            text.replace("\"audio_tokens\":2,", ""),
+            text.replace("{\"total", "{\"cost\":1,\"total"),
+            text.replace("10", "\"10\""),
+            text.replace("10", "-10"),
+            text.replace("\"cached_tokens\":4", "\"cached_tokens\":null"),
+        ] {
+            assert_eq!(at_once(&other), None, "{other}");
         }
     }
 

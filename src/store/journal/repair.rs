@@ -86,7 +86,7 @@ fn inspect_segment(
             }
             found.entries += 1;
             if let Entry::Gap(through) = entry {
-                found.lost += through + 1 - frame.sequence;
+                found.lost = found.lost.saturating_add(through.saturating_add(1).saturating_sub(frame.sequence));
             }
             show(frame.sequence, entry)
         }

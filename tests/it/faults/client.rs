@@ -506,6 +506,33 @@ async fn fault_68_brute_force() {
     assert!(waiting.join_all().await.iter().all(|answer| answer.status == 401));
 }
 
+/// The beginning of a key is known, and its rest is guessed at from many addresses: the guesses wait for each other, the right key
+/// for nothing.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_68_brute_force_from_many_addresses() {
+    let (world, _openai) = plain().await;
+    let beginning = &world.key[..11];
+    let guess = |number: u8| {
+        // All of 127.0.0.0/8 is this machine.
+        let address = std::net::Ipv4Addr::new(127, 0, 1, number);
+        let client =
+            reqwest::Client::builder().local_address(std::net::IpAddr::from(address)).no_proxy().build().unwrap();
+        Answer::of(client.get(world.url("/v1/models")).bearer_auth(format!("{beginning}{number:041}")))
+    };
+    for number in 0..60 {
+        assert_eq!(guess(number).await.status, 401);
+    }
+    let mut waiting: JoinSet<Answer> = (100..110).map(guess).collect();
+    let good = hello(ALONE);
+    tokio::select! {
+        biased;
+        _ = waiting.join_next() => panic!("a guess did not wait"),
+        answer = world.chat(&good) => assert_eq!(answer.status, 200),
+    }
+    assert!(waiting.join_all().await.iter().all(|answer| answer.status == 401));
+}
+
 /// More connections than `limits.max_connections`, or from one address than its share, are closed at once; those that are in are
 /// served, the admin API on its own listener answers, and room that is given up is used again.
 #[tokio::test(flavor = "multi_thread")]

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::dice::Dice;
 use super::wire::{Piece, Wire};
@@ -113,7 +113,7 @@ impl Plan {
     }
 }
 
-/// A running provider. Dropping it closes its port.
+/// A running provider. Dropping it closes its port and every connection.
 pub struct Provider {
     pub name: &'static str,
     pub url: String,
@@ -137,9 +137,14 @@ impl Provider {
         let server = tokio::spawn({
             let shop = Arc::clone(&shop);
             async move {
+                let mut lines = JoinSet::new();
                 loop {
-                    let Ok((stream, _)) = listener.accept().await else { continue };
-                    tokio::spawn(Line::open(stream, Arc::clone(&shop)).serve());
+                    tokio::select! {
+                        Ok((stream, _)) = listener.accept() => {
+                            lines.spawn(Line::open(stream, Arc::clone(&shop)).serve());
+                        }
+                        Some(_) = lines.join_next() => {}
+                    }
                 }
             }
         });

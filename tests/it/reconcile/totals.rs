@@ -1,15 +1,16 @@
 //! Sums of records, and the same sums as `/usage` and `/metrics` tell them.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
 use perpetuo::money::Money;
 use perpetuo::store::{AttemptRecord, RequestRecord};
 use perpetuo::usage::Certainty;
 use serde_json::{Value, json};
 
-use super::admin;
-use crate::support::{Scrape, World};
+use crate::support::Scrape;
+
+/// Where the admin API tells sums, below a workspace.
+pub const PATHS: [&str; 5] = ["/usage", "/usage/by-provider", "/usage/by-key", "/usage/by-model", "/usage/by-day"];
 
 /// What was spent, by name.
 type Groups = BTreeMap<String, Spent>;
@@ -66,17 +67,22 @@ pub struct Totals {
 impl Totals {
     pub fn of(records: &[RequestRecord]) -> Self {
         let mut totals = Self::default();
-        for record in records {
-            totals.requests += 1;
-            totals.gone += u64::from(record.client_gone);
-            for attempt in &record.attempts {
-                totals.add(record, attempt);
-            }
-        }
+        totals.add(records);
         totals
     }
 
-    fn add(&mut self, record: &RequestRecord, attempt: &AttemptRecord) {
+    /// Adds more records.
+    pub fn add(&mut self, records: &[RequestRecord]) {
+        for record in records {
+            self.requests += 1;
+            self.gone += u64::from(record.client_gone);
+            for attempt in &record.attempts {
+                self.add_attempt(record, attempt);
+            }
+        }
+    }
+
+    fn add_attempt(&mut self, record: &RequestRecord, attempt: &AttemptRecord) {
         let AttemptRecord { usage, provider, model, .. } = attempt;
         self.attempts += 1;
         self.all.add(attempt);
@@ -95,23 +101,20 @@ impl Totals {
         }
     }
 
-    /// Against `/usage` of a workspace.
-    pub async fn check(&self, world: &World, workspace: &str) {
-        let usage = admin(world, workspace, "/usage").await;
+    /// Against what `/usage` of a workspace and its groups told, in the order of [`PATHS`].
+    pub fn check(&self, told: &[Value; 5]) {
+        let [usage, groups @ ..] = told;
         assert_eq!(usage["total_tokens"], self.all.tokens);
         assert_eq!(usage["total_cost"], json!(self.all.cost.dollars()));
-        let paths = ["/usage/by-provider", "/usage/by-key", "/usage/by-model", "/usage/by-day"];
-        for (path, groups) in paths.into_iter().zip(&self.by) {
-            let told = admin(world, workspace, path).await;
+        for (told, groups) in groups.iter().zip(&self.by) {
             let expected: serde_json::Map<String, Value> =
                 groups.iter().map(|(name, spent)| (name.clone(), spent.told())).collect();
-            assert_eq!(told, Value::Object(expected), "{path}");
+            assert_eq!(*told, Value::Object(expected));
         }
     }
 
     /// Against `/metrics` of the gateway.
-    pub async fn check_metrics(&self, metrics: SocketAddr) {
-        let scraped = Scrape::of(metrics).await;
+    pub fn check_metrics(&self, scraped: &Scrape) {
         let equal = |name: &str, labels: &[(&str, &str)], expected: u64| {
             assert_eq!(scraped.sum(name, labels), expected as f64, "{name} {labels:?}");
         };

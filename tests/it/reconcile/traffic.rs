@@ -34,6 +34,8 @@ pub struct Case {
     timeout: Option<f64>,
     /// Letters of the prompt.
     letters: usize,
+    /// Before each piece of the answer is read.
+    pace: Duration,
 }
 
 /// What the client saw.
@@ -44,6 +46,8 @@ pub struct Seen {
     pub status: Option<u16>,
     /// The client read all there was.
     pub whole: bool,
+    /// The stream said that it broke.
+    pub broken: bool,
     /// What it was told that the request costs: dollars, and how sure that is.
     pub cost: Option<(Option<String>, String)>,
     /// `total_tokens` of the usage that it read.
@@ -87,7 +91,23 @@ impl Case {
             leave,
             timeout: dice.permille(30).then(|| dice.between(20, 400) as f64 / 1000.0),
             letters: usize::try_from(dice.between(40, 6000)).unwrap(),
+            pace: Duration::ZERO,
         }
+    }
+
+    /// The same with a prompt of so many letters.
+    pub fn of_letters(self, letters: usize) -> Self {
+        Self { letters, ..self }
+    }
+
+    /// The same, read with a wait before each piece.
+    pub fn read_at(self, pace: Duration) -> Self {
+        Self { pace, ..self }
+    }
+
+    /// Whether the client waits for the end of its answer.
+    pub fn stays(&self) -> bool {
+        self.leave == Leave::Never
     }
 
     fn body(&self) -> Value {
@@ -139,6 +159,9 @@ impl Case {
         let (mut decoder, mut events) = (Decoder::new(usize::MAX), 0);
         while let Ok(Some(bytes)) = answer.chunk().await {
             decoder.push(&bytes);
+            if !self.pace.is_zero() {
+                tokio::time::sleep(self.pace).await;
+            }
             while let Some(event) = decoder.next_event().unwrap() {
                 if self.leave == Leave::Behind(events) {
                     return;
@@ -155,6 +178,7 @@ impl Case {
 
 impl Seen {
     fn chunk(&mut self, chunk: &Value, asked: bool) {
+        self.broken |= chunk["error"].is_object();
         if chunk["choices"].as_array().is_some_and(Vec::is_empty) && chunk["usage"].is_object() {
             assert!(asked, "usage that nobody asked for: {chunk}");
             self.tokens = chunk["usage"]["total_tokens"].as_u64();
