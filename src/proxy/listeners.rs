@@ -35,7 +35,7 @@ const MAX_STREAMS: u32 = 100;
 /// is never served.
 const MAX_RESETS: usize = 20;
 /// Streams of it that may be reset because of what the client sent.
-const MAX_FAULTS: usize = 256;
+const MAX_FAULTS: usize = 1024;
 /// Bytes of an answer that are held for each of them while the client's window is closed.
 const SEND_BUFFER: usize = 64 * 1024;
 const TOO_MANY_CONNECTIONS: Shed = Shed { scope: Scope::Process, resource: Resource::Connections };

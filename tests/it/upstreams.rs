@@ -164,13 +164,17 @@ async fn fault_25_no_answer_under_200() {
         let world = World::plain().await;
         world.add("openai", &first, |_| ());
         world.add("groq", &second, |_| ());
-        first.then([step.clone(), step]);
+        first.then([step.clone(), step.clone(), step]);
         for body in [hello("gpt-4"), hello_stream("gpt-4")] {
             let answer = world.chat(&body).await;
             assert_eq!((answer.status, answer.provider(), answer.attempts()), (200, "groq", 2), "{name}: {body}");
             assert!(answer.text().contains("simulated"), "{name}: {}", answer.text());
         }
         assert_eq!(first.seen().len(), 2, "{name}");
+        // Nobody else serves this one.
+        let alone = world.chat(&hello("gpt-4o")).await;
+        assert_eq!((alone.status, alone.provider()), (502, "openai"), "{name}: {}", alone.text());
+        assert!(alone.error()["type"].is_string() && !alone.header("x-request-id").is_empty(), "{name}");
     }
 }
 

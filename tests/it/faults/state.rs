@@ -115,7 +115,7 @@ async fn fault_75_days_of_utc() {
 /// A provider that comes back is asked by one request, however many there are; the others go where they went.
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_76_one_probe_for_all() {
-    let slow = Step::Slow { latency: Duration::from_millis(200), token_delay: Duration::ZERO };
+    let slow = Step::Slow { latency: Duration::from_secs(1), token_delay: Duration::ZERO };
     let (world, first) = (World::plain().await, Simulator::start(Behaviour::new("first").always(slow)).await.unwrap());
     let healthy = Simulator::start(Behaviour::new("healthy")).await.unwrap();
     world.add("openai", &first, |_| ());

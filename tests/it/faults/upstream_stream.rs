@@ -39,6 +39,7 @@ async fn fault_02_error_event_after_tokens() {
     let booked = stage.world.booking().await;
     assert_eq!((booked.status, booked.attempts[0].certainty), (200, Certainty::Estimated));
     assert!(booked.attempts[0].usage.output > 0 && booked.attempts[0].cost.dollars() > 0.0);
+    assert!(booked.attempts[0].error.is_some(), "a failure of the provider");
     assert!(stage.healthy.seen().is_empty(), "the client had seen content");
 }
 
@@ -474,8 +475,8 @@ async fn fault_23_pings() {
         let pings = [before, after].map(|part| part.matches(": ping\n\n").count());
         match ping {
             0 => assert_eq!(pings, [0, 0]),
-            // One is due every 50 ms in 300 ms, and in a second.
-            _ => assert!((2..=6).contains(&pings[0]) && (8..=21).contains(&pings[1]), "{pings:?}: {whole}"),
+            // How many depends on how busy the machine is; one is due every 50 ms.
+            _ => assert!(pings[0] >= 1 && pings[1] >= 3, "{pings:?}: {whole}"),
         }
     }
 }
