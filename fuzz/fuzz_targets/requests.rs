@@ -60,17 +60,16 @@ fn native(outgoing: &Outgoing) -> Value {
     serde_json::from_slice(&outgoing.body).expect("a request is JSON")
 }
 
-/// Every text that begins with the needle is in what is sent, or what it stands under is named. The model's name is replaced.
+/// Texts of users and of the assistant, where they stand as OpenAI has them.
 fn nothing_lost(body: &Value, native: &Value, warnings: &[String], provider: &str) {
     let mut found = Vec::new();
     texts(native, &mut found);
-    for (name, value) in body.as_object().into_iter().flatten().filter(|(name, _)| *name != "model") {
-        let mut said = Vec::new();
-        texts(value, &mut said);
-        let named = warnings.iter().any(|warning| warning.starts_with(name.as_str()));
-        for text in said.iter().filter(|text| text.starts_with(NEEDLE)) {
-            let is_there = || found.iter().any(|it| it.contains(text.trim()));
-            assert!(named || is_there(), "{provider} lost {text:?} of {name}: {native}, named: {warnings:?}");
+    for (place, message) in body["messages"].as_array().into_iter().flatten().enumerate() {
+        let Some(said) = message["content"].as_str().filter(|text| text.starts_with(NEEDLE)) else { continue };
+        let named = warnings.iter().any(|warning| warning.starts_with(&format!("messages[{place}]")));
+        let is_there = || found.iter().any(|text| text.contains(said.trim()));
+        if matches!(message["role"].as_str(), Some("user" | "assistant" | "system" | "developer")) {
+            assert!(named || is_there(), "{provider} lost {said:?}: {native}, named: {warnings:?}");
         }
     }
 }
