@@ -151,6 +151,9 @@ fn web_search<'a>(options: &Value, warnings: &mut Warnings) -> Tool<'a> {
         warnings.add_unknown("web_search_options.", members, &["user_location"]);
     }
     let place = options.pointer("/user_location/approximate").and_then(Value::as_object);
+    if place.is_none() && options.get("user_location").is_some_and(|location| !location.is_null()) {
+        warnings.add("web_search_options.user_location");
+    }
     let user_location = place.map(|place| {
         let mut location = json!({"type": "approximate"});
         if let Some(members) = location.as_object_mut() {
@@ -283,5 +286,8 @@ mod tests {
         let expected = json!([{"type": "web_search_20250305", "name": "web_search", "user_location": location}]);
         assert_eq!(got["tools"], expected);
         assert_eq!(warnings, ["web_search_options.search_context_size"]);
+        let nowhere = json!({"user_location": {"type": "approximate", "city": "Bern"}});
+        let (_, warnings) = run(&json!({"web_search_options": nowhere})).unwrap();
+        assert_eq!(warnings, ["web_search_options.user_location"]);
     }
 }

@@ -279,14 +279,21 @@ fn answer_schema(named: &JsonSchema) -> Option<Value> {
     let JsonSchema { name, description, schema, strict: _ } = named;
     let mut schema = schema.clone()?;
     if let Some(members) = schema.as_object_mut() {
-        let titles = [("title", Some(name).filter(|name| !name.is_empty())), ("description", description.as_ref())];
-        for (key, text) in titles {
-            if let Some(text) = text {
-                members.entry(key).or_insert_with(|| text.clone().into());
-            }
+        if !name.is_empty() {
+            members.entry("title").or_insert_with(|| name.clone().into());
+        }
+        if let Some(description) = description {
+            describe(members, description);
         }
     }
     Some(schema)
+}
+
+/// Puts a description in front of the schema's own.
+fn describe(members: &mut Map<String, Value>, description: &str) {
+    let own = members.get("description").and_then(Value::as_str).filter(|own| *own != description);
+    let all = own.map_or_else(|| description.to_owned(), |own| format!("{description}\n\n{own}"));
+    members.insert("description".to_owned(), all.into());
 }
 
 /// Vertex names tiers in headers of its own contracts, so that only the Gemini API can be asked for one.
@@ -376,7 +383,13 @@ mod tests {
         let config = &body["generationConfig"];
         assert_eq!(config["responseMimeType"], "application/json");
         assert_eq!(config["responseJsonSchema"]["title"], "N");
+        assert_eq!(config["responseJsonSchema"]["description"], "D");
         assert_eq!(config["responseJsonSchema"]["properties"], schema["properties"]);
+        let described = json!({"type": "object", "description": "E"});
+        let format =
+            json!({"type": "json_schema", "json_schema": {"name": "N", "description": "D", "schema": described}});
+        let (body, _) = run("gemini-2.5-flash", &json!({"response_format": format})).unwrap();
+        assert_eq!(body["generationConfig"]["responseJsonSchema"]["description"], "D\n\nE");
         let (body, _) = run("gemini-2.5-flash", &json!({"response_format": {"type": "json_object"}})).unwrap();
         assert_eq!(body, json!({"generationConfig": {"responseMimeType": "application/json"}}));
     }
