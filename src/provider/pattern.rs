@@ -36,7 +36,7 @@ mod tests {
     #[test]
     fn only_another_plain_text_is_recognised() {
         let event = Bytes::from_static(b"data: {\"delta\":{\"content\":\"Hi\"},\"x\":1}\n\n");
-        let pattern = Pattern::of(&event, std::str::from_utf8(&event[26..28]).unwrap()).unwrap();
+        let pattern = Pattern::of(&event, std::str::from_utf8(&event[27..29]).unwrap()).unwrap();
         let chunk = |text: &str| format!("data: {{\"delta\":{{\"content\":\"{text}\"}},\"x\":1}}\n\n").into_bytes();
         for text in ["Hi", " there", "ü"] {
             assert_eq!(pattern.text(&chunk(text)), Some(text));

@@ -290,12 +290,14 @@ impl Attempts {
     }
 }
 
-/// Puts the beginning of an error body into the log, for who looks for what is not in the error: a page of a content network.
+/// Puts the beginning of an error body that is no JSON into the log, for who looks for what is not in the error: a page of a content
+/// network. JSON is a provider's own words, which stand in the error, and may quote more than the key that it was sent.
 fn quote(credential: &Credential, status: u16, body: &[u8]) {
-    if tracing::enabled!(tracing::Level::DEBUG) {
-        let text = String::from_utf8_lossy(body.get(..QUOTED).unwrap_or(body));
-        let clean = credential.blame(Error::internal(text));
-        tracing::debug!(provider = credential.provider.name, status, body = clean.cause(), "a provider refused");
+    if tracing::enabled!(tracing::Level::DEBUG) && !body.trim_ascii_start().starts_with(b"{") {
+        // Cut last: half a key is not known as one.
+        let clean = credential.blame(Error::internal(String::from_utf8_lossy(body)));
+        let page: String = clean.cause().unwrap_or_default().chars().take(QUOTED).collect();
+        tracing::debug!(provider = credential.provider.name, status, page, "a provider refused");
     }
 }
 
