@@ -68,6 +68,12 @@ impl Planner {
         Ok(group)
     }
 
+    /// Forgets the groups of other workspaces, and of other states of them, than these: by id the revision.
+    pub fn keep(&self, revisions: &HashMap<&str, u64>) {
+        let mut groups = self.groups.write().unwrap_or_else(PoisonError::into_inner);
+        groups.retain(|(workspace, ..), group| revisions.get(workspace.as_str()) == Some(&group.revision));
+    }
+
     fn candidates(&self, workspace: &Workspace, model: &str, kind: Kind) -> Vec<Candidate> {
         let (asked, form) = (model, self.form(model));
         enabled(workspace)

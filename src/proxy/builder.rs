@@ -1,5 +1,6 @@
 //! From a configuration to a gateway: what is opened once, and what a reload makes anew.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
@@ -65,6 +66,15 @@ pub(super) struct Lasting {
 }
 
 impl Gateway {
+    /// Forgets the experience with credentials and workspaces that are gone.
+    pub fn forget_the_gone(&self) {
+        let all = self.lasting.directory.workspaces();
+        let revisions: HashMap<&str, u64> = all.iter().map(|one| (one.id.as_str(), one.revision)).collect();
+        let credentials = all.iter().flat_map(|one| &one.credentials).map(|credential| credential.id.as_str());
+        self.lasting.stats.keep(&credentials.collect(), &revisions.keys().copied().collect());
+        self.snapshot.load().planner.keep(&revisions);
+    }
+
     /// Opens a gateway with its store in `data_dir`.
     ///
     /// Errors: a store that can't be opened, a master key that can't be read, a catalogue with mistakes; all say what to do.

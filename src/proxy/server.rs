@@ -62,7 +62,7 @@ pub fn serve(gateway: &Arc<Gateway>, listeners: &Arc<Listeners>, signals: impl S
     Ok(())
 }
 
-/// Deletes what the request log no longer has to keep, once an hour.
+/// Deletes what the request log no longer has to keep, once an hour, and forgets tenants that are gone, once a minute.
 struct Housekeeping {
     gateway: Arc<Gateway>,
 }
@@ -71,9 +71,11 @@ struct Housekeeping {
 impl BackgroundService for Housekeeping {
     async fn start(&self, mut shutdown: ShutdownWatch) {
         let mut hour = tokio::time::interval(Duration::from_secs(3600));
+        let mut minute = tokio::time::interval(Duration::from_secs(60));
         loop {
             tokio::select! {
                 _ = hour.tick() => self.prune().await,
+                _ = minute.tick() => self.gateway.forget_the_gone(),
                 _ = shutdown.changed() => return,
             }
         }

@@ -28,9 +28,15 @@ def ratio(value: float, bound: float | None) -> str:
     return text if bound is None else f"{text} of ≤ {bound:.2f}{'' if value <= bound else ' — over'}"
 
 
+def processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    said = {name: next((line.split(":")[1].strip() for line in lines if line.startswith(name)), "?") for name in ("model name", "model\t", "stepping")}
+    return f"{' '.join(said.values())}, {' '.join(platform.libc_ver())}"
+
+
 def machine() -> str:
-    model = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "?")
-    return f"{datetime.date.today()}, {os.cpu_count()} cores of {model}, Linux {platform.release()}, load {os.getloadavg()[0]:.1f} at the end"
+    load = os.getloadavg()[0]
+    return f"{datetime.date.today()}, {os.cpu_count()} cores of {processor()}, Linux {platform.release()}, load {load:.1f} at the end"
 
 
 def of_instructions(counts: dict[str, dict[str, float]]) -> str:

@@ -13,7 +13,7 @@ mod tokens;
 mod view;
 mod waits;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -375,6 +375,14 @@ impl StatsBook {
         entry(&self.credentials, credential.to_owned())
     }
 
+    /// Forgets what belongs to other credentials and workspaces than these: tenants that come and go must not fill the memory.
+    pub fn keep(&self, credentials: &HashSet<&str>, workspaces: &HashSet<&str>) {
+        retain(&self.routes, |(credential, _)| credentials.contains(credential.as_str()));
+        retain(&self.models, |(workspace, _)| workspaces.contains(workspace.as_str()));
+        retain(&self.credentials, |credential| credentials.contains(credential.as_str()));
+        retain(&self.prefixes, |workspace| workspaces.contains(workspace.as_str()));
+    }
+
     /// The warm caches of a workspace.
     pub fn prefixes(&self, workspace: &str) -> Arc<Prefixes> {
         entry(&self.prefixes, workspace.to_owned())
@@ -389,6 +397,10 @@ fn entry<K: std::hash::Hash + Eq, V: Default>(map: &RwLock<HashMap<K, Arc<V>>>, 
     Arc::clone(map.entry(key).or_default())
 }
 
+fn retain<K: std::hash::Hash + Eq, V>(map: &RwLock<HashMap<K, V>>, wanted: impl Fn(&K) -> bool) {
+    map.write().unwrap_or_else(PoisonError::into_inner).retain(|key, _| wanted(key));
+}
+
 fn entries<K: Clone, V>(map: &RwLock<HashMap<K, Arc<V>>>) -> Vec<(K, Arc<V>)> {
     let map = map.read().unwrap_or_else(PoisonError::into_inner);
     map.iter().map(|(key, value)| (key.clone(), Arc::clone(value))).collect()
@@ -397,6 +409,23 @@ fn entries<K: Clone, V>(map: &RwLock<HashMap<K, Arc<V>>>) -> Vec<(K, Arc<V>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_belonged_to_who_is_gone_is_forgotten() {
+        let book = StatsBook::default();
+        for (credential, workspace) in [("prov_1", "ws_1"), ("prov_2", "ws_2")] {
+            book.route(credential, "m");
+            book.credential(credential);
+            book.model(workspace, "m");
+            book.prefixes(workspace);
+        }
+        book.keep(&HashSet::from(["prov_1"]), &HashSet::from(["ws_2"]));
+        let routes: Vec<_> = book.routes().into_iter().map(|(route, _)| route).collect();
+        assert_eq!(routes, [("prov_1".to_owned(), "m".to_owned())]);
+        assert_eq!(book.credentials().len(), 1);
+        let left = |map: &RwLock<HashMap<_, _>>| map.read().unwrap().len();
+        assert_eq!((left(&book.models), book.prefixes.read().unwrap().len()), (1, 1));
+    }
 
     const USUAL: fn() -> (f64, f64) = || (700.0, 15.0);
 

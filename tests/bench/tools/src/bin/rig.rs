@@ -7,8 +7,8 @@
 use std::rc::Rc;
 
 use bench_tools::{clients, provider, steps::Steps};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 #[global_allocator]
@@ -22,18 +22,27 @@ async fn main() -> std::io::Result<()> {
 async fn run() -> std::io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:0".to_owned());
     let listener = TcpListener::bind(address).await?;
-    let mut out = tokio::io::stdout();
-    out.write_all(format!("{}\n", listener.local_addr()?).as_bytes()).await?;
-    out.flush().await?;
+    println!("{}", listener.local_addr()?);
     let steps = Rc::new(Steps::default());
     tokio::task::spawn_local(provider::serve(listener, Rc::clone(&steps)));
-    let mut lines = BufReader::new(tokio::io::stdin()).lines();
-    while let Some(line) = lines.next_line().await? {
+    let mut lines = lines();
+    while let Some(line) = lines.recv().await {
         let job: clients::Job = serde_json::from_str(&line)?;
         let report = clients::run(Rc::new(job), Rc::clone(&steps)).await;
-        out.write_all(serde_json::to_string(&report)?.as_bytes()).await?;
-        out.write_all(b"\n").await?;
-        out.flush().await?;
+        println!("{}", serde_json::to_string(&report)?);
     }
     Ok(())
+}
+
+/// Standard input, read by a thread of its own: the provider must not wait for it.
+fn lines() -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel(1);
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines().map_while(Result::ok) {
+            if sender.blocking_send(line).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
 }
