@@ -8,7 +8,7 @@ use http::HeaderMap;
 use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
 use perpetuo::provider::{AnswerContext, Failure, PROVIDERS, failure};
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 fuzz_target!(|input: &[u8]| {
     let Some(([which, status], body)) = input.split_first_chunk() else { return };
@@ -25,9 +25,9 @@ fuzz_target!(|input: &[u8]| {
     let answers =
         [provider.dialect.answer(bytes.clone(), &context), provider.dialect.embeddings_answer(bytes.clone(), &context)];
     for answer in answers.into_iter().flatten() {
-        // What is no UTF-8 in a provider's own bytes may be handed on.
+        // What is no UTF-8 in a provider's own bytes, and numbers that no 64 bits hold, may be handed on.
         let text = String::from_utf8_lossy(&answer.body);
-        assert!(serde_json::from_str::<Value>(&text).is_ok(), "{}: no JSON: {text}", provider.name);
+        assert!(serde_json::from_str::<&RawValue>(&text).is_ok(), "{}: no JSON: {text}", provider.name);
     }
     let said = provider.dialect.read_error(body);
     let (headers, now) = (HeaderMap::new(), Timestamp::UNIX_EPOCH);

@@ -22,9 +22,7 @@ fuzz_target!(|input: &[u8]| {
     if let Some(problems) = problems {
         let said = problems.to_string();
         assert!(!said.is_empty());
-        assert!(
-            which % 3 == 1 || said.lines().all(|line| line.contains("a.toml")),
-            "a mistake without a place: {said}"
-        );
+        // A key that is quoted may hold line ends.
+        assert!(which % 3 == 1 || said.starts_with("a.toml"), "a mistake without a place: {said}");
     }
 });

@@ -216,9 +216,11 @@ fn median(mut of: Vec<u64>) -> u64 {
 
 /// What the run asks for, and what Pingora says of its own accord: of a provider that closed a connection while it was being
 /// taken from the pool, and of a client that left in the middle of a head.
-const ASKED: [&str; 4] = [
+const ASKED: [&str; 5] = [
     "a route fails and is left alone",
     "configuration refused",
+    // The provider in whose place nobody listens.
+    r#""no connection to a provider","target":"perpetuo::proxy::upstream","provider":"groq""#,
     "failed to acquire reusable stream",
     "Fail to proxy: Downstream ConnectionClosed context: while reading request headers",
 ];
