@@ -376,7 +376,7 @@ mod tests {
         for other in [
             text.replace("17", "18"),
             text.replace("\"cached_tokens\":4", "\"cached_tokens\":11"),
-            text.replace("\"audio_tokens\":2,", ""),
+            text.replace(",\"audio_tokens\":2", ""),
             text.replace("{\"total", "{\"cost\":1,\"total"),
             text.replace("10", "\"10\""),
             text.replace("10", "-10"),
