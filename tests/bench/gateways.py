@@ -20,6 +20,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 60
+# Two connections for each stream, and some.
+FILES = 40_000
 TOKENS = {"openai": "gpt-4o-mini", "anthropic": "claude-sonnet-4-5"}
 SECRET = "a benchmark's own secret, of 32 bytes or more"
 
@@ -36,8 +38,13 @@ def pinned(cpus: set[int] | None):
     def prepare() -> None:
         import resource
 
-        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        most = max(resource.getrlimit(resource.RLIMIT_NOFILE)[1], FILES)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        except (ValueError, OSError):
+            # Not everybody may have more than was given.
+            hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         if cpus:
             os.sched_setaffinity(0, cpus)
 

@@ -41,6 +41,12 @@ class Rig:
 
     def ask(self, proxy: Proxy, row: Row, requests: int, **how: Any) -> dict[str, Any]:
         """So many requests of this row."""
+        try:
+            return self._ask(proxy, row, requests, **how)
+        except Unsound as unsound:
+            raise Unsound(f"{proxy.name}, {row.name}: {unsound}") from None
+
+    def _ask(self, proxy: Proxy, row: Row, requests: int, **how: Any) -> dict[str, Any]:
         # A proxy that does not translate is asked for what the provider speaks.
         text = body(proxy.model(row.dialect if proxy.translates else "openai"), row.size, row.stream)
         job = {"address": proxy.address, "path": proxy.path, "headers": proxy.headers, "body": text}

@@ -67,6 +67,9 @@ struct Course {
     seen: RefCell<Seen>,
 }
 
+/// Bytes of an answer's end that are looked at.
+const END: usize = 16;
+
 #[derive(Default)]
 struct Seen {
     report: Report,
@@ -149,7 +152,7 @@ impl Course {
         let began = Instant::now();
         wire.stream.write_all(&[head.as_bytes(), body.as_bytes()].concat()).await?;
         let head = wire.head(true).await?.ok_or(ErrorKind::UnexpectedEof)?;
-        let (mut framing, mut bytes, mut end) = (head.framing, 0, [0; 16]);
+        let (mut framing, mut bytes, mut end) = (head.framing, 0, Vec::new());
         let mut first = None;
         loop {
             let piece = wire.body(&mut framing).await?;
@@ -158,15 +161,16 @@ impl Course {
             }
             first.get_or_insert_with(|| began.elapsed());
             bytes += piece.len() as u64;
-            let tail = &piece[piece.len().saturating_sub(16)..];
-            end = std::array::from_fn(|place| tail.get(place).copied().unwrap_or_default());
+            if head.status != 200 {
+                return Err(Error::other(format!("status {}: {}", head.status, String::from_utf8_lossy(&piece))));
+            }
+            // A piece may end anywhere.
+            end.extend_from_slice(&piece[piece.len().saturating_sub(END)..]);
+            end.drain(..end.len().saturating_sub(END));
             step.notify_one();
         }
         let took = began.elapsed();
         self.steps.forget(request);
-        if head.status != 200 {
-            return Err(Error::other(format!("status {}", head.status)));
-        }
         if memmem::find(job.body.as_bytes(), b"\"stream\":true").is_some() && memmem::find(&end, b"[DONE]").is_none() {
             return Err(Error::other("a stream without its end"));
         }
