@@ -463,8 +463,8 @@ fn skip_to(places: &[u32], after: u64, number: impl Fn(u32) -> Result<u64>) -> R
 /// The number after a frame's.
 fn next_after(frame: &Frame<'_>) -> u64 {
     match entry::gap(frame.payload) {
-        Some(through) => through + 1,
-        None => frame.sequence + 1,
+        Some(through) => through.saturating_add(1),
+        None => frame.sequence.saturating_add(1),
     }
 }
 

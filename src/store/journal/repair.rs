@@ -230,3 +230,23 @@ fn contents(disk: &dyn Disk, first: u64) -> Result<Vec<u8>> {
     let file = disk.open(&segment_name(first)).map_err(|error| unreadable(&error))?;
     read_all(&*file).map_err(|error| unreadable(&error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::disk::MemoryDisk;
+    use crate::store::frame::header;
+
+    #[test]
+    fn a_gap_that_can_not_be_is_counted_and_no_more() {
+        for (through, lost) in [(u64::MAX, u64::MAX - 1), (0, 0), (7, 7)] {
+            let payload = Codec::new().unwrap().encode(&Entry::Gap(through)).unwrap();
+            let mut bytes = header(Content::Journal, 1);
+            Frame { sequence: 1, place: 0, of: 1, payload: &payload }.put(&mut bytes);
+            let disk = MemoryDisk::default();
+            write_all(&*disk.create(&segment_name(1)).unwrap(), &bytes, 0).unwrap();
+            let found = inspect(&disk, &mut |_, _| Ok(())).unwrap();
+            assert_eq!((found.entries, found.lost), (1, lost), "through {through}");
+        }
+    }
+}
