@@ -17,7 +17,7 @@ fuzz_target!(|input: &[u8]| {
     let stream = if framed { messages(bytes) } else { bytes.to_vec() };
     let include_usage = form % 4 < 2;
     let whole = play(provider, &stream, 0, include_usage);
-    let (said, done) = read_stream(&whole.0.bytes);
+    let (said, done) = read_stream(&whole.0.bytes, whole.0.odd.invalid_json);
     match whole.1 {
         Ok(End::Complete) => assert!(done, "{}: complete without [DONE]", provider.name),
         Ok(End::Truncated) | Err(_) => assert!(!done, "{}: [DONE] of {:?}", provider.name, whole.1),
@@ -25,7 +25,7 @@ fuzz_target!(|input: &[u8]| {
     for how in [1, *how] {
         let (out, end) = play(provider, &stream, how, include_usage);
         // Of a CRLF that is cut in half, what is forwarded may lack the LF: it says the same.
-        let cut = (read_stream(&out.bytes).0, end, out.usage);
+        let cut = (read_stream(&out.bytes, out.odd.invalid_json).0, end, out.usage);
         assert_eq!(cut, (said.clone(), whole.1, whole.0.usage), "{} cut by {how}", provider.name);
     }
 });

@@ -1,7 +1,8 @@
 //! What clients speak: OpenAI's shapes, as data.
 //!
 //! Nothing here knows a provider, a clock or a socket. [`scan`] looks at a body without parsing it whole, [`head`] reads what
-//! every request is asked, [`chat`] is the typed request a foreign dialect translates from, [`answer`] what it translates into, [`envelope`] an error as JSON.
+//! every request is asked, [`walk`] takes valid texts apart. [`chat`] is the typed request a foreign dialect translates from,
+//! [`answer`] what it translates into, [`envelope`] an error as JSON.
 
 pub mod answer;
 pub mod chat;
