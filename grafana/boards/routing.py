@@ -223,16 +223,10 @@ def _again() -> list[Sized]:
 def _broken() -> list[Sized]:
     return [
         lines(
-            "Truncated answers",
-            "Attempts whose answer ended before it was complete. What the client had seen ends in an error, never as if it were whole.",
+            "Truncated and odd answers",
+            "Truncated: attempts whose answer ended before it was complete; what the client had seen ends in an error, never as if it were whole. The others were served all the same, without a reason for their end, with events that are no JSON or no UTF-8, or with tokens that can't be.",
             PER_SECOND,
-            Query(q.rate("perpetuo_stream_truncated_total", q.PROVIDER, by="provider"), "{{provider}}"),
-            stacked=True,
-        ),
-        lines(
-            "Odd answers",
-            "What was wrong with answers that were served all the same: no reason for their end, events that are no JSON or no UTF-8, tokens that can't be.",
-            PER_SECOND,
+            Query(q.rate("perpetuo_stream_truncated_total", q.PROVIDER, by="provider"), "{{provider}}: truncated"),
             Query(q.rate("perpetuo_oddities_total", q.PROVIDER, by="provider, reason"), "{{provider}}: {{reason}}"),
             stacked=True,
         ),

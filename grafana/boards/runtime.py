@@ -234,17 +234,12 @@ def _access() -> list[Sized]:
     admin = q.rate("perpetuo_admin_requests_total", by="resource, method, code")
     return [
         lines(
-            "Refused keys and tokens",
-            "By what was wrong. unknown, on the data plane: a revoked key, or someone guesses. admin: someone tries the admin API.",
+            "Refused keys and slow heads",
+            "By what was wrong. unknown, on the data plane: a revoked key, or someone guesses. admin: someone tries the admin API. Slow heads were closed because they were not in in time. Many: someone tries to use up connections.",
             "reqps",
             Query(q.rate("perpetuo_auth_failures_total", by="plane, why"), "{{plane}} {{why}}"),
+            Query(q.rate("perpetuo_slow_heads_total"), "slow heads"),
             stacked=True,
-        ),
-        lines(
-            "Slow heads",
-            "Connections that were closed because the head of a request was not in in time. Many: someone tries to use up connections.",
-            "reqps",
-            Query(q.rate("perpetuo_slow_heads_total", by="instance"), "{{instance}}"),
         ),
         lines(
             "Admin API",

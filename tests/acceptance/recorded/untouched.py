@@ -23,10 +23,25 @@ ELSEWHERE = {
 TIERS = {"on_demand": "default", "performance": "priority", "standard": "default", "provisioned": "scale"}
 
 
+def _ended_once(chunks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Without the chunks that say nothing but once more why a choice ended: a choice ends once."""
+    ended: set[int] = set()
+    kept = []
+    for chunk in chunks:
+        choices = chunk.get("choices") or []
+        says = [text for choice in choices for name, text in (choice.get("delta") or {}).items() if name != "role" and text]
+        again = choices and all(choice.get("finish_reason") and choice.get("index", 0) in ended for choice in choices)
+        ended |= {choice.get("index", 0) for choice in choices if choice.get("finish_reason")}
+        if not again or says or chunk.get("usage"):
+            kept.append(chunk)
+    return kept
+
+
 def check(result: Result, got: Reading, wanted: Reading) -> None:
     """Chunk by chunk, or the whole answer. Usage that came along with choices may stand in OpenAI's usage chunk instead."""
     ours, theirs = (got.chunks, wanted.chunks) if wanted.body is None else ([got.body], [wanted.body])
     ours, theirs = ([value for value in values if not value.get("error")] for values in (ours, theirs))
+    theirs = _ended_once(theirs)
     told = any(value.get("usage") and not value.get("choices") for value in ours)
     if told and len(ours) == len(theirs) + 1:
         ours = [value for value in ours if value.get("choices") or not value.get("usage")]
