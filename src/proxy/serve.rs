@@ -59,7 +59,8 @@ impl Serving<'_> {
                 Round::Failed(error) => return Err(error),
             }
         }
-        let last = progress.last.unwrap_or_else(|| Error::internal("the loop ended without an error"));
+        // Without any error the deadline passed before the first attempt.
+        let last = progress.last.unwrap_or_else(deadline_passed);
         let late = Instant::now() >= self.admitted.call.deadline && last.kind() == ErrorKind::ProviderTimeout;
         Err(if late { deadline_passed() } else { last })
     }
