@@ -49,6 +49,9 @@ const fn is_zero(count: &u64) -> bool {
 }
 
 impl Usage {
+    /// How many counts there are.
+    pub const KINDS: usize = 12;
+
     /// OpenAI's `prompt_tokens`: everything the prompt was, cached or not.
     pub const fn prompt_tokens(&self) -> u64 {
         self.input.saturating_add(self.cached_read).saturating_add(self.cache_write)
@@ -66,6 +69,13 @@ impl Usage {
 
     /// Adds every kind; nothing wraps.
     pub fn add(&mut self, more: &Self) {
+        let (mut sums, more) = (self.counts(), more.counts());
+        sums.iter_mut().zip(more).for_each(|(sum, more)| *sum = sum.saturating_add(more));
+        *self = Self::from_counts(sums);
+    }
+
+    /// Every count, in the order of the fields; what is written to disk in this order is read back by [`Self::from_counts`].
+    pub const fn counts(&self) -> [u64; Self::KINDS] {
         // Taken apart field by field, so that a field which is added can't be forgotten here.
         let Self {
             input,
@@ -80,23 +90,52 @@ impl Usage {
             image_input,
             image_output,
             web_searches,
-        } = self;
-        let sums = [
-            (input, more.input),
-            (cached_read, more.cached_read),
-            (cache_write, more.cache_write),
-            (output, more.output),
-            (reasoning, more.reasoning),
-            (audio_input, more.audio_input),
-            (audio_output, more.audio_output),
-            (cache_write_1h, more.cache_write_1h),
-            (cached_audio, more.cached_audio),
-            (image_input, more.image_input),
-            (image_output, more.image_output),
-            (web_searches, more.web_searches),
-        ];
-        for (sum, more) in sums {
-            *sum = sum.saturating_add(more);
+        } = *self;
+        [
+            input,
+            cached_read,
+            cache_write,
+            output,
+            reasoning,
+            audio_input,
+            audio_output,
+            cache_write_1h,
+            cached_audio,
+            image_input,
+            image_output,
+            web_searches,
+        ]
+    }
+
+    /// The usage that has these counts.
+    pub const fn from_counts(counts: [u64; Self::KINDS]) -> Self {
+        let [
+            input,
+            cached_read,
+            cache_write,
+            output,
+            reasoning,
+            audio_input,
+            audio_output,
+            cache_write_1h,
+            cached_audio,
+            image_input,
+            image_output,
+            web_searches,
+        ] = counts;
+        Self {
+            input,
+            cached_read,
+            cache_write,
+            output,
+            reasoning,
+            audio_input,
+            audio_output,
+            cache_write_1h,
+            cached_audio,
+            image_input,
+            image_output,
+            web_searches,
         }
     }
 }

@@ -63,7 +63,8 @@ struct Attempt<'a> {
     model: &'a str,
     status: u16,
     error: Option<&'a str>,
-    usage: [u64; 12],
+    /// One more kind changes the form, which then needs another number.
+    usage: [u64; Usage::KINDS],
     /// Pico-dollars.
     cost: u128,
     certainty: u8,
@@ -143,7 +144,7 @@ fn attempt(record: &AttemptRecord) -> Attempt<'_> {
         model: &record.model,
         status: record.status,
         error: record.error.as_deref(),
-        usage: counts(&record.usage),
+        usage: record.usage.counts(),
         cost: record.cost.0,
         certainty: number(&CERTAINTIES, record.certainty),
         latency_ms: record.latency_ms,
@@ -166,7 +167,7 @@ fn tried(attempt: &Attempt<'_>) -> Result<AttemptRecord> {
         model: attempt.model.to_owned(),
         status: attempt.status,
         error: owned(attempt.error),
-        usage: usage(attempt.usage),
+        usage: Usage::from_counts(attempt.usage),
         cost: Money(attempt.cost),
         certainty: word(&CERTAINTIES, attempt.certainty)?,
         latency_ms: attempt.latency_ms,
@@ -178,69 +179,6 @@ fn tried(attempt: &Attempt<'_>) -> Result<AttemptRecord> {
         service_tier: owned(attempt.tier),
         upstream_request_id: owned(attempt.upstream_request_id),
     })
-}
-
-/// A field that comes to [`Usage`] stops the compiler here, and needs a new form.
-const fn counts(usage: &Usage) -> [u64; 12] {
-    let Usage {
-        input,
-        cached_read,
-        cache_write,
-        output,
-        reasoning,
-        audio_input,
-        audio_output,
-        cache_write_1h,
-        cached_audio,
-        image_input,
-        image_output,
-        web_searches,
-    } = *usage;
-    [
-        input,
-        cached_read,
-        cache_write,
-        output,
-        reasoning,
-        audio_input,
-        audio_output,
-        cache_write_1h,
-        cached_audio,
-        image_input,
-        image_output,
-        web_searches,
-    ]
-}
-
-const fn usage(counts: [u64; 12]) -> Usage {
-    let [
-        input,
-        cached_read,
-        cache_write,
-        output,
-        reasoning,
-        audio_input,
-        audio_output,
-        cache_write_1h,
-        cached_audio,
-        image_input,
-        image_output,
-        web_searches,
-    ] = counts;
-    Usage {
-        input,
-        cached_read,
-        cache_write,
-        output,
-        reasoning,
-        audio_input,
-        audio_output,
-        cache_write_1h,
-        cached_audio,
-        image_input,
-        image_output,
-        web_searches,
-    }
 }
 
 /// Not in its set is no word of a set that a test walks.
@@ -272,7 +210,7 @@ mod tests {
         record.provider = None;
         record.error = Some("stream_truncated".into());
         let attempt = &mut record.attempts[0];
-        attempt.usage = usage([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, u64::MAX]);
+        attempt.usage = Usage::from_counts([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, u64::MAX]);
         attempt.cost = Money(u128::MAX);
         attempt.passed_over = vec!["groq:cooling".into(), String::new()];
         attempt.cost_source = Some(CostSource::Reported);

@@ -179,6 +179,10 @@ impl Codec {
             let payload = compact::write(record, payload)?;
             return if payload.len() > MAX_JSON { Err(too_large()) } else { Ok(payload) };
         }
+        self.encode_json(entry)
+    }
+
+    fn encode_json(&self, entry: &Entry<'_>) -> Result<Vec<u8>> {
         let json = entry.json().map_err(Error::internal)?;
         let Some(length) = u32::try_from(json.len()).ok().filter(|length| *length as usize <= MAX_JSON) else {
             return Err(too_large());
@@ -299,6 +303,16 @@ mod tests {
         let payload = codec.encode(&entries[0]).unwrap();
         assert!(payload.len() * 3 < json, "{} of {json} bytes", payload.len());
         assert_eq!(codec.decoder().unwrap().mark(&payload).unwrap().unwrap().brief().workspace, "ws_0123456789abcdef");
+    }
+
+    #[test]
+    fn a_booking_of_an_older_version_is_read() {
+        let codec = Codec::new().unwrap();
+        let entry = Entry::Booking(Cow::Owned(booking("ws_1", "req_1", "2026-01-01T00:00:00Z")));
+        let payload = codec.encode_json(&entry).unwrap();
+        assert_eq!(payload[0], COMPRESSED);
+        assert_eq!(codec.decoder().unwrap().decode(&payload).unwrap(), entry);
+        assert_eq!(codec.decoder().unwrap().mark(&payload).unwrap().unwrap().brief().workspace, "ws_1");
     }
 
     #[test]

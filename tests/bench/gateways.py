@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 60
 # Two connections for each stream, and some.
 FILES = 40_000
-TOKENS = {"openai": "gpt-4o-mini", "anthropic": "claude-sonnet-4-5"}
+MODELS = {"openai": "gpt-4o-mini", "anthropic": "claude-sonnet-4-5"}
 SECRET = "a benchmark's own secret, of 32 bytes or more"
 
 
@@ -114,7 +114,7 @@ class Proxy:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def model(self, dialect: str) -> str:
-        return TOKENS[dialect]
+        return MODELS[dialect]
 
     def processes(self) -> list[int]:
         """It and all its children."""
@@ -248,7 +248,7 @@ class Perpetuo(Proxy):
         self.furnished = True
 
     def model(self, dialect: str) -> str:
-        return f"{dialect}/{TOKENS[dialect]}"
+        return f"{dialect}/{MODELS[dialect]}"
 
 
 class Admin:

@@ -20,23 +20,10 @@ const PLAIN: usize = 19;
 pub(in crate::store) fn pack(sums: &Rollup) -> Vec<u8> {
     // Taken apart field by field, so that a field which is added can't be forgotten here.
     let Rollup { attempts, errors, usage, cost, unpriced, estimated, latency, unpriced_tokens, estimated_cost } = sums;
-    let Usage {
-        input,
-        cached_read,
-        cache_write,
-        output,
-        reasoning,
-        audio_input,
-        audio_output,
-        cache_write_1h,
-        cached_audio,
-        image_input,
-        image_output,
-        web_searches,
-    } = *usage;
+    let [tokens @ .., cache_write_1h, cached_audio, image_input, image_output, web_searches] = usage.counts();
     let Histogram { count, sum_ms, buckets } = latency;
     let counts = [*attempts, *errors, *unpriced, *estimated];
-    let tokens = [input, cached_read, cache_write, output, reasoning, audio_input, audio_output];
+    let tokens: [u64; 7] = tokens;
     let more = [cache_write_1h, cached_audio, image_input, image_output, web_searches, *unpriced_tokens];
     let mut bytes = Vec::with_capacity(64);
     put(&mut bytes, PLAIN as u128);
