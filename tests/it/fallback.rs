@@ -265,6 +265,14 @@ async fn the_clients_deadline_ends_all_attempts() {
 }
 
 #[tokio::test]
+async fn a_deadline_that_passes_before_the_first_attempt_is_told_as_one() {
+    let Pair { world, first, second } = Pair::start().await;
+    let answer = world.chat_with("x-perpetuo-timeout", "0.000001", &hello("gpt-4")).await;
+    assert_eq!((answer.status, answer.error()["code"].as_str()), (504, Some("deadline_exceeded")), "{}", answer.text());
+    assert!(first.seen().is_empty() && second.seen().is_empty(), "nobody is asked who can't answer in time");
+}
+
+#[tokio::test]
 async fn the_deadline_leaves_time_for_the_second_provider() {
     let Pair { world, first, second } = Pair::start().await;
     first.then([Step::Hang]);
