@@ -5,8 +5,9 @@
 //!
 //! Time comes in as an argument. A bucket is a lock held for a few instructions, once per request.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use hashbrown::HashMap;
 
 use super::Moment;
 

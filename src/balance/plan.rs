@@ -4,8 +4,10 @@
 //! catalogue, an explicit `provider/model`, a name as the provider itself spells it, and, for a name nobody knows, the
 //! provider's declared prefixes. A name that the catalogue gives to some providers is never tried at others.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
+
+use hashbrown::{Equivalent, HashMap};
 
 use super::discovery::Resolver;
 use super::group::Group;
@@ -25,6 +27,16 @@ pub struct Planner {
 
 /// Workspace, model as asked, kind.
 type GroupKey = (String, String, Kind);
+
+/// The same, borrowed: it is looked up for each request. Its hash is that of a [`GroupKey`], as its members are those.
+#[derive(Hash)]
+struct Asked<'a>(&'a str, &'a str, Kind);
+
+impl Equivalent<GroupKey> for Asked<'_> {
+    fn equivalent(&self, key: &GroupKey) -> bool {
+        (self.0, self.1, self.2) == (key.0.as_str(), key.1.as_str(), key.2)
+    }
+}
 
 /// Above so many groups all are made anew: a client that invents model names must not fill the memory.
 const MAX_GROUPS: usize = 50_000;
@@ -49,8 +61,8 @@ impl Planner {
     ///
     /// Errors: `ModelNotFound` when no enabled credential serves it.
     pub async fn group(&self, workspace: &Workspace, model: &str, kind: Kind) -> Result<Arc<Group>> {
-        let key = (workspace.id.clone(), model.to_owned(), kind);
-        let known = self.groups.read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        let asked = Asked(&workspace.id, model, kind);
+        let known = self.groups.read().unwrap_or_else(PoisonError::into_inner).get(&asked).cloned();
         if let Some(group) = known.filter(|group| group.revision == workspace.revision) {
             group.refresh();
             return Ok(group);
@@ -64,7 +76,7 @@ impl Planner {
         if groups.len() >= MAX_GROUPS {
             groups.clear();
         }
-        groups.insert(key, Arc::clone(&group));
+        groups.insert((workspace.id.clone(), model.to_owned(), kind), Arc::clone(&group));
         Ok(group)
     }
 

@@ -6,9 +6,11 @@
 mod parse;
 mod prices;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+
+use hashbrown::HashMap;
 
 use crate::api::operation::Operation;
 use crate::config::{Place, Problem, Problems};

@@ -10,7 +10,7 @@ mod writer;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::thread::{Builder, JoinHandle};
+use std::thread::{Builder, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
@@ -50,6 +50,10 @@ struct Inner {
     /// None after the shutdown.
     sender: RwLock<Option<SyncSender<Message>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
+    /// The writer's, to wake it while it gathers.
+    thread: Thread,
+    /// So many bookings that wait are worth a commit.
+    enough: i64,
     stopping: Arc<AtomicBool>,
     metrics: Arc<Metrics>,
     complaints: Complaints,
@@ -82,10 +86,24 @@ impl Meter {
         };
         let (capacity, sync) = (options.queue, options.sync);
         let thread = Builder::new().name("ledger".into()).spawn(move || writer.run()).map_err(Error::internal)?;
+        let handle = thread.thread().clone();
         let (sender, writer) = (RwLock::new(Some(sender)), Mutex::new(Some(thread)));
+        let enough = i64::try_from(options.max_batch.min(capacity / 2).max(1)).unwrap_or(i64::MAX);
         metrics.ledger.queue_capacity.set(i64::try_from(capacity).unwrap_or(i64::MAX));
         let complaints = Complaints::new();
-        let inner = Inner { sender, writer, stopping, metrics, complaints, commit_time, oldest, capacity, sync };
+        let inner = Inner {
+            sender,
+            writer,
+            thread: handle,
+            enough,
+            stopping,
+            metrics,
+            complaints,
+            commit_time,
+            oldest,
+            capacity,
+            sync,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -123,7 +141,12 @@ impl Meter {
         inner.metrics.ledger.queue.inc();
         let sender = inner.sender.read().unwrap_or_else(PoisonError::into_inner);
         let why = match sender.as_ref().map(|sender| sender.try_send(Message::book(booking, answer))) {
-            Some(Ok(())) => return true,
+            Some(Ok(())) => {
+                if inner.metrics.ledger.queue.get() >= inner.enough {
+                    inner.thread.unpark();
+                }
+                return true;
+            }
             Some(Err(TrySendError::Full(_))) => "the queue is full",
             Some(Err(TrySendError::Disconnected(_))) | None => "the writer is gone",
         };
@@ -156,6 +179,7 @@ impl Meter {
         let sender = self.inner.sender.read().unwrap_or_else(PoisonError::into_inner).clone();
         let (done, committed) = sync_channel(1);
         let sent = sender.is_some_and(|sender| sender.send(Message::Flush(done)).is_ok());
+        self.inner.thread.unpark();
         sent && committed.recv_timeout(patience).unwrap_or(false)
     }
 

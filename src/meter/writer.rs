@@ -6,7 +6,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -111,14 +111,25 @@ impl Writer {
     }
 
     /// Gathers until the batch is full or old enough, or until somebody waits for it.
+    ///
+    /// It parks instead of waiting at the queue: who sends a booking then has nobody to wake, which would cost a request more than
+    /// the sending. [`super::Inner`] wakes it when there is enough for a batch.
     fn gather(&self, first: Message) -> Batch {
         let mut batch = Batch::default();
         self.take(&mut batch, first);
         let end = Instant::now() + self.options.batch;
         while batch.waiting.is_empty() && batch.bookings.len() < self.options.max_batch {
-            let left = end.saturating_duration_since(Instant::now());
-            let Ok(next) = self.receiver.recv_timeout(left) else { break };
-            self.take(&mut batch, next);
+            match self.receiver.try_recv() {
+                Ok(next) => self.take(&mut batch, next),
+                Err(TryRecvError::Disconnected) => break,
+                Err(TryRecvError::Empty) => {
+                    let left = end.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        break;
+                    }
+                    std::thread::park_timeout(left);
+                }
+            }
         }
         batch
     }
@@ -161,10 +172,23 @@ impl Writer {
             if tried >= most {
                 return false;
             }
-            std::thread::park_timeout(wait);
+            self.pause(wait);
             wait = (wait * 2).min(self.retry.longest);
         }
         true
+    }
+
+    /// Waits so long, or until the process ends.
+    fn pause(&self, wait: Duration) {
+        let end = Instant::now() + wait;
+        while !self.stopping.load(Ordering::Acquire) {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            // It may be woken for another reason: because bookings have gathered.
+            std::thread::park_timeout(left);
+        }
     }
 
     fn commit_alone(&self, booking: &Booking) -> bool {

@@ -3,8 +3,9 @@
 //! Invariant: whatever text comes in, what goes out is a `&'static str` of this file, of the error table or of the list of
 //! providers, and its place in its set, which caches are keyed by.
 
-use std::collections::HashMap;
 use std::sync::LazyLock;
+
+use hashbrown::HashMap;
 
 use crate::error::{ErrorKind, Fault};
 use crate::provider::PROVIDERS;

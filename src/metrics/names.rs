@@ -1,10 +1,10 @@
 //! Names that are not known beforehand, and their bound: workspaces and models. The first to come keep theirs; those that find
 //! no room are `other`.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use hashbrown::HashMap;
 use arc_swap::{ArcSwap, Guard};
 use prometheus::{IntCounter, IntCounterVec};
 

@@ -1,8 +1,9 @@
 //! Handles of series, kept by small numbers, so that a request looks up no label by its text; and their bound.
 
-use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{PoisonError, RwLock};
+
+use hashbrown::HashMap;
 
 /// Handles by key.
 pub(super) struct Rows<K, V> {

@@ -1,11 +1,11 @@
 //! From a configuration to a gateway: what is opened once, and what a reload makes anew.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use hashbrown::HashMap;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use pingora::connectors::ConnectorOptions;

@@ -37,15 +37,15 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use axum::body::HttpBody;
-use http::{Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use jiff::Timestamp;
-use pingora::http::ResponseHeader;
 use pingora::prelude::HttpPeer;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tower::ServiceExt;
+use uuid::Uuid;
 
 use crate::api::models::{Model, ModelList};
 use crate::balance::Moment;
@@ -398,18 +398,16 @@ async fn admin_answer(
     context: &mut RequestContext,
     answer: Response<axum::body::Body>,
 ) -> Result<()> {
-    let (parts, body) = answer.into_parts();
-    context.status = parts.status.as_u16();
-    let mut head = ResponseHeader::build(parts.status, Some(8)).map_err(Error::internal)?;
-    for (name, value) in parts.headers.iter().filter(|(name, _)| *name != header::CONTENT_LENGTH) {
-        head.insert_header(name.clone(), value.clone()).map_err(Error::internal)?;
-    }
-    head.insert_header("x-request-id", context.request_id.as_str()).map_err(Error::internal)?;
+    let (mut head, body) = answer.into_parts();
+    context.status = head.status.as_u16();
+    head.headers.remove(header::CONTENT_LENGTH);
+    let request_id = HeaderValue::from_str(&context.request_id).map_err(Error::internal)?;
+    head.headers.insert(respond::REQUEST_ID, request_id);
     if body.size_hint().exact().is_none() {
-        return admin_stream(session, Box::new(head), body).await;
+        return admin_stream(session, head, body).await;
     }
     let body = body.collect().await.map_err(Error::internal)?.to_bytes();
-    respond::whole(session, Box::new(head), body).await
+    respond::whole(session, head, body).await
 }
 
 /// Hands an answer back piece by piece. One that breaks off ends without its last chunk, so that it never looks complete.
@@ -448,6 +446,13 @@ fn request_id(session: &Session) -> String {
     let sane = |text: &&str| (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
     match given.filter(sane) {
         Some(given) => given.to_owned(),
-        None => format!("req_{}", uuid::Uuid::now_v7().simple()),
+        None => format!("req_{}", new_uuid().simple()),
     }
+}
+
+/// A UUID of version 7, which sorts by time. Its random part comes from the thread's own generator: the system's would be asked
+/// for each request.
+fn new_uuid() -> Uuid {
+    let milliseconds = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or_default();
+    uuid::Builder::from_unix_timestamp_millis(milliseconds, &rand::random()).into_uuid()
 }

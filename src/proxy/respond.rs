@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, Version, header};
+use http::response::Parts;
+use http::{HeaderName, HeaderValue, Response, StatusCode, Version, header};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::HttpTask;
 use pingora::proxy::Session;
@@ -17,7 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::quota::{self, Standing};
 
 /// A head that is ready to be written.
-pub(super) type Head = Box<ResponseHeader>;
+pub(super) type Head = Parts;
 
 /// The wait that is named when nobody gave one.
 const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -25,6 +26,34 @@ const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(1);
 const LINGER: Duration = Duration::from_secs(1);
 /// Longest list of warnings that a header carries.
 const MAX_WARNINGS: usize = 1024;
+/// Headers that there is room for without moving any.
+const HEADERS: usize = 16;
+
+/// The answer's own name for the request.
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACE_RESPONSE: HeaderName = HeaderName::from_static("traceresponse");
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+const PROVIDER: HeaderName = HeaderName::from_static("x-perpetuo-provider");
+const MODEL: HeaderName = HeaderName::from_static("x-perpetuo-model");
+const STRATEGY: HeaderName = HeaderName::from_static("x-perpetuo-strategy");
+const ATTEMPTS: HeaderName = HeaderName::from_static("x-perpetuo-attempts");
+const WARNINGS: HeaderName = HeaderName::from_static("x-perpetuo-warnings");
+const COST_USD: HeaderName = HeaderName::from_static("x-perpetuo-cost-usd");
+const COST_CERTAINTY: HeaderName = HeaderName::from_static("x-perpetuo-cost-certainty");
+/// Limit, remaining, reset: of requests and of tokens.
+const RATE_LIMITS: [[HeaderName; 3]; 2] = [
+    [
+        HeaderName::from_static("x-ratelimit-limit-requests"),
+        HeaderName::from_static("x-ratelimit-remaining-requests"),
+        HeaderName::from_static("x-ratelimit-reset-requests"),
+    ],
+    [
+        HeaderName::from_static("x-ratelimit-limit-tokens"),
+        HeaderName::from_static("x-ratelimit-remaining-tokens"),
+        HeaderName::from_static("x-ratelimit-reset-tokens"),
+    ],
+];
 
 /// The head of an answer by a provider: it names what served.
 pub(super) fn success_head(
@@ -33,34 +62,36 @@ pub(super) fn success_head(
     warnings: &[String],
     stream: bool,
 ) -> Result<Head> {
-    let mut head = head(200, if stream { "text/event-stream; charset=utf-8" } else { "application/json" }, context)?;
-    if !stream {
+    let content_type = if stream { "text/event-stream; charset=utf-8" } else { "application/json" };
+    let mut head = head(StatusCode::OK, content_type, context)?;
+    let headers = &mut head.headers;
+    if stream {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        // Reverse proxies like nginx would otherwise hold events back.
+        headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    } else {
         cost(&mut head, context)?;
     }
-    let mut set = |name: &'static str, text: &str| insert(&mut head, name, text);
-    if stream {
-        set("cache-control", "no-cache")?;
-        // Reverse proxies like nginx would otherwise hold events back.
-        set("x-accel-buffering", "no")?;
-    }
+    let headers = &mut head.headers;
     if let Some(trace) = context.traces.last() {
-        set("x-perpetuo-provider", trace.candidate.credential.provider.name)?;
-        set("x-perpetuo-model", &trace.candidate.model)?;
+        headers.insert(PROVIDER, HeaderValue::from_static(trace.candidate.credential.provider.name));
+        headers.insert(MODEL, value(&trace.candidate.model)?);
     }
-    set("x-perpetuo-strategy", strategy.as_str())?;
-    set("x-perpetuo-attempts", &context.traces.len().to_string())?;
+    headers.insert(STRATEGY, HeaderValue::from_static(strategy.as_str()));
+    headers.insert(ATTEMPTS, HeaderValue::from(context.traces.len()));
     if !warnings.is_empty() {
         let list: String = warnings.join(",").chars().filter(char::is_ascii_graphic).take(MAX_WARNINGS).collect();
-        set("x-perpetuo-warnings", &list)?;
+        headers.insert(WARNINGS, value(&list)?);
     }
     Ok(head)
 }
 
 /// Writes a whole answer.
 pub(super) async fn whole(session: &mut Session, mut head: Head, body: Bytes) -> Result<()> {
-    head.insert_header(header::CONTENT_LENGTH, HeaderValue::from(body.len())).map_err(Error::internal)?;
+    head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
     let empty = body.is_empty();
-    let mut tasks = vec![HttpTask::Header(head, empty)];
+    let mut tasks = Vec::with_capacity(2);
+    tasks.push(HttpTask::Header(written(head), empty));
     if !empty {
         tasks.push(HttpTask::Body(Some(body), true));
     }
@@ -73,13 +104,13 @@ pub(super) async fn piece(session: &mut Session, head: Option<Head>, bytes: Byte
     if let Some(mut head) = head {
         match session.req_header().version {
             Version::HTTP_11 => {
-                head.insert_header(header::TRANSFER_ENCODING, "chunked").map_err(Error::internal)?;
+                head.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
             }
             Version::HTTP_2 => {}
             // HTTP/1.0 knows no chunks: there, the end of the connection is the end of the stream.
             _ => session.set_keepalive(None),
         }
-        tasks.push(HttpTask::Header(head, false));
+        tasks.push(HttpTask::Header(written(head), false));
     }
     if !bytes.is_empty() || last {
         tasks.push(HttpTask::Body((!bytes.is_empty()).then_some(bytes), last));
@@ -92,11 +123,11 @@ pub(super) async fn own(
     session: &mut Session,
     context: &mut RequestContext,
     status: u16,
-    content_type: &str,
+    content_type: &'static str,
     body: impl Into<Bytes>,
 ) -> Result<()> {
     context.status = status;
-    let head = head(status, content_type, context)?;
+    let head = head(code(status), content_type, context)?;
     whole(session, head, body.into()).await
 }
 
@@ -112,7 +143,7 @@ pub(super) async fn error(session: &mut Session, context: &mut RequestContext, e
         return written.is_ok() && session.downstream_session.is_body_done();
     }
     context.status = error.status();
-    let Ok(mut head) = head(context.status, "application/json", context) else { return false };
+    let Ok(mut head) = head(code(context.status), "application/json", context) else { return false };
     if let Err(cause) = error_headers(&mut head, context, error) {
         tracing::error!(%cause, "an error answer without its headers");
     }
@@ -135,69 +166,81 @@ async fn linger(session: &mut Session) {
     let _ = tokio::time::timeout(LINGER, rest).await;
 }
 
-fn error_headers(head: &mut ResponseHeader, context: &RequestContext, error: &Error) -> Result<()> {
+fn error_headers(head: &mut Head, context: &RequestContext, error: &Error) -> Result<()> {
+    let headers = &mut head.headers;
     if let Some(wait) = error.retry_after() {
-        insert(head, "retry-after", &whole_seconds(wait))?;
+        headers.insert(header::RETRY_AFTER, whole_seconds(wait));
     }
     if error.kind() == ErrorKind::BudgetExceeded || context.retries_spent {
         // SDKs would try again in vain until the day or the month is over, or make an outage worse.
-        insert(head, "x-should-retry", "false")?;
+        headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }
     if let Some(allowed) = context.allow.as_ref().filter(|_| error.kind() == ErrorKind::MethodNotAllowed) {
-        insert(head, "allow", allowed.as_str())?;
+        headers.insert(header::ALLOW, value(allowed.as_str())?);
     }
     if let Some(provider) = error.provider() {
-        insert(head, "x-perpetuo-provider", provider)?;
+        headers.insert(PROVIDER, value(provider)?);
     }
     if !context.traces.is_empty() {
-        insert(head, "x-perpetuo-attempts", &context.traces.len().to_string())?;
+        headers.insert(ATTEMPTS, HeaderValue::from(context.traces.len()));
         cost(head, context)?;
     }
     Ok(())
 }
 
 /// What the request costs, and how sure that is. A sum without one of its parts would be no sum: then only the word.
-fn cost(head: &mut ResponseHeader, context: &RequestContext) -> Result<()> {
+fn cost(head: &mut Head, context: &RequestContext) -> Result<()> {
     let total = context.total();
     if let Some(cost) = total.cost_usd() {
-        insert(head, "x-perpetuo-cost-usd", &cost)?;
+        head.headers.insert(COST_USD, owned(cost)?);
     }
-    insert(head, "x-perpetuo-cost-certainty", total.certainty.as_str())
+    head.headers.insert(COST_CERTAINTY, HeaderValue::from_static(total.certainty.as_str()));
+    Ok(())
 }
 
 /// Rounded up: SDKs read nothing finer, and a client that comes too early is refused again.
-fn whole_seconds(wait: Duration) -> String {
-    wait.as_millis().div_ceil(1000).max(1).to_string()
+fn whole_seconds(wait: Duration) -> HeaderValue {
+    HeaderValue::from(u64::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u64::MAX).max(1))
 }
 
-fn head(status: u16, content_type: &str, context: &RequestContext) -> Result<Head> {
-    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut head = ResponseHeader::build_no_case(status, Some(16)).map_err(Error::internal)?;
-    insert(&mut head, "content-type", content_type)?;
-    insert(&mut head, "x-request-id", &context.request_id)?;
+fn code(status: u16) -> StatusCode {
+    StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+fn head(status: StatusCode, content_type: &'static str, context: &RequestContext) -> Result<Head> {
+    let (mut head, ()) = Response::new(()).into_parts();
+    head.status = status;
+    let headers = &mut head.headers;
+    headers.reserve(HEADERS);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(REQUEST_ID, value(&context.request_id)?);
     if let Some(trace) = context.trace.response() {
-        insert(&mut head, "traceresponse", &trace)?;
+        headers.insert(TRACE_RESPONSE, owned(trace)?);
     }
-    if matches!(status.as_u16(), 429 | 503) {
-        insert(&mut head, "retry-after", &whole_seconds(DEFAULT_RETRY_AFTER))?;
+    if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+        headers.insert(header::RETRY_AFTER, whole_seconds(DEFAULT_RETRY_AFTER));
     }
     let Standing { requests, tokens } = context.standing;
-    let names = [
-        ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"],
-        ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"],
-    ];
-    for ([limit, remaining, reset], level) in names.into_iter().zip([requests, tokens]) {
+    for ([limit, remaining, reset], level) in RATE_LIMITS.into_iter().zip([requests, tokens]) {
         let Some(level) = level else { continue };
-        insert(&mut head, limit, &level.limit.to_string())?;
-        insert(&mut head, remaining, &level.remaining.to_string())?;
-        insert(&mut head, reset, &quota::go_duration(level.reset_ms))?;
+        headers.insert(limit, HeaderValue::from(level.limit));
+        headers.insert(remaining, HeaderValue::from(level.remaining));
+        headers.insert(reset, owned(quota::go_duration(level.reset_ms))?);
     }
-    Ok(Box::new(head))
+    Ok(head)
 }
 
-fn insert(head: &mut ResponseHeader, name: &'static str, text: &str) -> Result<()> {
-    let value = HeaderValue::from_str(text).map_err(Error::internal)?;
-    head.insert_header(name, value).map_err(Error::internal)
+fn value(text: &str) -> Result<HeaderValue> {
+    HeaderValue::from_str(text).map_err(Error::internal)
+}
+
+fn owned(text: String) -> Result<HeaderValue> {
+    HeaderValue::try_from(text).map_err(Error::internal)
+}
+
+/// The head as Pingora writes it.
+fn written(head: Head) -> Box<ResponseHeader> {
+    Box::new(ResponseHeader::from(head))
 }
 
 async fn write(session: &mut Session, tasks: Vec<HttpTask>) -> Result<()> {

@@ -92,12 +92,15 @@ pub(super) fn tenant(kind: u8, workspace: &str, id: &str) -> Result<Vec<u8>> {
 /// The key of a sum: of the time that begins with this second, of what these names say.
 pub(super) fn sum(kind: u8, workspace: &str, begin: i64, of: &[&str]) -> Result<Vec<u8>> {
     let mut key = moment(kind, workspace, begin)?;
+    key.reserve(of.iter().map(|name| name.len() + 1).sum());
     for (place, name) in of.iter().enumerate() {
         if place > 0 {
             key.push(0);
         }
+        let from = key.len();
+        key.extend_from_slice(name.as_bytes());
         // A model's name comes from a client and must not keep its booking out of the sums.
-        key.extend(name.bytes().map(|byte| if byte == 0 { b'?' } else { byte }));
+        key.iter_mut().skip(from).filter(|byte| **byte == 0).for_each(|byte| *byte = b'?');
     }
     Ok(key)
 }

@@ -23,6 +23,16 @@ impl IdentityView<'_> {
     pub(super) fn is_named(&self) -> bool {
         self.id.is_some_and(is_text) && self.model.is_some_and(is_text)
     }
+
+    /// Whether it says everything, as OpenAI does, and that it is this kind of object: there is nothing to be put in.
+    pub(super) fn is_complete(&self, object: &str) -> bool {
+        let is_moment = |created: &RawValue| {
+            let text = created.get();
+            text.bytes().all(|byte| byte.is_ascii_digit()) && moment(created).is_some()
+        };
+        let is_object = |raw: &RawValue| raw.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) == Some(object);
+        self.is_named() && self.object.is_some_and(is_object) && self.created.is_some_and(is_moment)
+    }
 }
 
 /// Seconds since 1970. Zero is no moment, and some servers write a fraction.

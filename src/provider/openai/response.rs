@@ -53,9 +53,11 @@ pub(super) fn chat(body: &Bytes, context: &AnswerContext, reports_cost: bool) ->
     }
     settle_tier(view.service_tier, &mut splice);
     let said = IdentityView { id: view.id, object: view.object, created: view.created, model: view.model };
-    let mut identity = Identity::new(context);
-    identity.learn(said);
-    identity.complete(said, "chat.completion", &mut splice);
+    if !said.is_complete("chat.completion") {
+        let mut identity = Identity::new(context);
+        identity.learn(said);
+        identity.complete(said, "chat.completion", &mut splice);
+    }
     let whole = view.usage.and_then(usage::whole);
     if let (Some(usage), None) = (view.usage, whole) {
         usage::settle(usage, &mut splice);
@@ -97,7 +99,12 @@ fn answer(body: &Bytes, view: &AnswerView<'_>, whole: Option<Usage>, splice: Spl
 }
 
 fn view<'a>(body: &'a Bytes, context: &AnswerContext) -> Result<AnswerView<'a>> {
-    let view: AnswerView<'_> = serde_json::from_slice(body).map_err(|cause| protocol(context.provider, cause))?;
+    // A text is checked once for being UTF-8, bytes are in each of their parts.
+    let read = match std::str::from_utf8(body) {
+        Ok(text) => serde_json::from_str(text),
+        Err(_) => serde_json::from_slice(body),
+    };
+    let view: AnswerView<'_> = read.map_err(|cause| protocol(context.provider, cause))?;
     match view.error {
         Some(error) => Err(error_object(error.get(), context.provider)),
         None => Ok(view),

@@ -6,10 +6,11 @@
 //!
 //! Invariant: the marks of a block are ordered by time, and those of one moment by when they were written.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use serde::Deserialize;
 
 use super::frame::{u16_at, u32_at, u64_at};

@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 
 use super::disk::Disk;
 use super::entry::{Carried, Entry};
-use super::{By, Grain, RequestRecord, Rollup, keys};
+use super::{AttemptRecord, By, Grain, RequestRecord, Rollup, keys};
 use crate::error::Result;
 use crate::store::pruned::Pruned;
 use crate::store::told;
@@ -168,16 +168,19 @@ impl Sums {
 
     /// Applies an entry. What is applied already is passed over.
     pub(super) fn apply(&self, number: u64, entry: &Entry<'_>) -> Result<()> {
-        let added = match entry {
-            Entry::Booking(record) => booked(record)?,
-            Entry::Carried(carried) => brought(carried)?,
-            _ => BTreeMap::new(),
+        let (booked, brought) = match entry {
+            Entry::Booking(record) => (booked(record)?, BTreeMap::new()),
+            Entry::Carried(carried) => (Vec::new(), brought(carried)?),
+            _ => (Vec::new(), BTreeMap::new()),
         };
         let mut live = self.live_mut();
         if number <= live.through {
             return Ok(());
         }
-        for (key, more) in added {
+        for (key, attempt) in booked {
+            live.fresh.entry(key).or_default().add(attempt);
+        }
+        for (key, more) in brought {
             live.fresh.entry(key).or_default().merge(&more);
         }
         live.through = if let Entry::Gap(through) = entry { *through } else { number };
@@ -307,19 +310,19 @@ fn held(lock: &Mutex<()>) -> MutexGuard<'_, ()> {
     lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The sums that a request adds to, and what it adds.
-fn booked(record: &RequestRecord) -> Result<BTreeMap<Vec<u8>, Rollup>> {
-    let mut sums: BTreeMap<Vec<u8>, Rollup> = BTreeMap::new();
+/// The sums that a request adds to, and the attempt that it adds to each.
+fn booked(record: &RequestRecord) -> Result<Vec<(Vec<u8>, &AttemptRecord)>> {
     let (workspace, second) = (record.workspace.as_str(), record.created_at.as_second());
     let day = Grain::Day.begin(second);
+    let mut sums = Vec::with_capacity(record.attempts.len() * (keys::DAILY.len() + Grain::ALL.len()));
     for attempt in &record.attempts {
         let (key, provider, model) = (record.key.as_str(), attempt.provider.as_str(), attempt.model.as_str());
         for (kind, name) in keys::DAILY.into_iter().zip([provider, key, model]) {
-            sums.entry(keys::sum(kind, workspace, day, &[name])?).or_default().add(attempt);
+            sums.push((keys::sum(kind, workspace, day, &[name])?, attempt));
         }
         for grain in Grain::ALL {
-            let key = keys::sum(grain.kind(), workspace, grain.begin(second), &[key, provider, model])?;
-            sums.entry(key).or_default().add(attempt);
+            let begin = grain.begin(second);
+            sums.push((keys::sum(grain.kind(), workspace, begin, &[key, provider, model])?, attempt));
         }
     }
     Ok(sums)
