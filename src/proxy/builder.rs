@@ -8,13 +8,11 @@ use arc_swap::ArcSwap;
 use hashbrown::HashMap;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use pingora::connectors::ConnectorOptions;
-use pingora::connectors::http::Connector;
-use pingora::server::configuration::ServerConf;
 use tokio::sync::watch;
 
 use super::attempt::Attempts;
 use super::collector;
+use super::connections::Connections;
 use super::grants::Grants;
 use super::operations::Operations;
 use super::strikes::Strikes;
@@ -52,7 +50,7 @@ pub fn store_dir(config: &Config) -> PathBuf {
 
 /// What outlives a reload.
 pub(super) struct Lasting {
-    connector: Arc<Connector>,
+    connections: Arc<Connections>,
     lookup: Arc<dyn Lookup>,
     pub(super) directory: Arc<Directory>,
     pub(super) store: Arc<dyn Store>,
@@ -98,7 +96,7 @@ impl Gateway {
         let meter = Meter::start(Arc::clone(&store), Arc::clone(&metrics), meter_options(&config))?;
         let telemetry = Telemetry::open(&config, &metrics, collector::dial)?;
         let lasting = Lasting {
-            connector: Arc::new(connector(&config)),
+            connections: Arc::new(Connections::new(&config)),
             lookup,
             directory: Arc::new(directory),
             store,
@@ -170,7 +168,7 @@ fn snapshot(config: Config, lasting: &Lasting, metrics: &Arc<Metrics>, started: 
     let catalog = Arc::new(catalog);
     let planner = Arc::new(Planner::new(Arc::clone(&catalog), Arc::clone(&resolver), Arc::clone(&lasting.stats)));
     let attempts = Arc::new(Attempts {
-        upstream: Upstream::new(Arc::clone(&lasting.connector), config.timeouts.clone(), Some(Arc::clone(metrics))),
+        upstream: Upstream::new(Arc::clone(&lasting.connections), config.timeouts.clone(), Some(Arc::clone(metrics))),
         grants: Grants::default(),
         resolver,
         timeouts: config.timeouts.clone(),
@@ -205,15 +203,6 @@ fn meter_options(config: &Config) -> MeterOptions {
     // Answers that wait share a commit with those that came during the one before; gathering would only hold them up.
     let batch = if sync { Duration::ZERO } else { config.meter.batch };
     MeterOptions { queue: config.meter.queue, batch, max_batch: MAX_BATCH, sync }
-}
-
-pub(super) fn connector(config: &Config) -> Connector {
-    let conf = ServerConf {
-        ca_file: config.security.ca_file.as_ref().map(|path| path.display().to_string()),
-        upstream_keepalive_pool_size: 1024,
-        ..ServerConf::default()
-    };
-    Connector::new(Some(ConnectorOptions::from_server_conf(&conf)))
 }
 
 /// The master keys of this configuration, as what they are for: sealing, and the hashes of virtual keys.

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
-use super::builder::connector;
+use super::connections::Connections;
 use super::upstream::{Exchange, Route, Upstream};
 use crate::config::{Config, headers};
 use crate::error::{Error, ErrorKind, Result};
@@ -38,7 +38,7 @@ pub(super) fn dial(config: &Config) -> Result<Box<dyn Transport>> {
     let endpoint = Endpoint::parse(url.as_str())?;
     let path = if endpoint.path.ends_with(PATH) { endpoint.path.clone() } else { endpoint.join(PATH) };
     let own = config.tracing.headers.as_ref().and_then(headers).unwrap_or_default();
-    let upstream = Upstream::new(Arc::new(connector(config)), config.timeouts.clone(), None);
+    let upstream = Upstream::new(Arc::new(Connections::new(config)), config.timeouts.clone(), None);
     Ok(Box::new(Collector { upstream, endpoint, path, headers: own, idle: config.timeouts.idle }))
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use pingora::listeners::{L4BufferSettings, ListenerConfig};
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::H2Options;
@@ -27,6 +28,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::handover::wire::Addresses;
 use crate::shed::{Resource, Scope, Shed};
 
+/// What Pingora buffers in front of a connection, in bytes, as long as it lasts. Heads and bodies are read into buffers of their
+/// own, so nothing to read; to write what makes a head and a short answer one packet.
+const READ_BUFFER: usize = 0;
+const WRITE_BUFFER: usize = 4096;
 /// Bytes that tell HTTP/2 from HTTP/1.
 const PREFACE: usize = 24;
 /// Streams of one HTTP/2 connection that may be open at the same time.
@@ -149,7 +154,7 @@ impl Door {
         let server = Arc::new(HeadGuard { proxy: Arc::new(proxy), gateway: Arc::clone(gateway) });
         let keeper = Doorkeeper { server, crowd: Arc::default(), life: Arc::clone(&life) };
         let mut service = listening::Service::new(format!("perpetuo on {address}"), keeper);
-        service.add_tcp(&address);
+        service.add_listener(ListenerConfig::tcp(&address).l4_buffer(L4BufferSettings::new(READ_BUFFER, WRITE_BUFFER)));
         Ok(Self { service, sockets: Arc::new(sockets.into()), life })
     }
 }

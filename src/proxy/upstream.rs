@@ -1,4 +1,4 @@
-//! One exchange with an upstream on Pingora's `Connector`: connect or reuse, send, read the head, read the body, give back.
+//! One exchange with an upstream on a connection of `connections`: connect or reuse, send, read the head, read the body, give back.
 //!
 //! Knows bytes and timeouts; not dialects, not the client. Does what Pingora's own proxy loop would have done: a stale pooled
 //! connection is tried again for free, informational heads are skipped, an early answer is read although the body was not
@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
-use pingora::connectors::http::Connector;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::client::HttpSession;
 use pingora::upstreams::peer::{ALPN, HttpPeer};
 use pingora::{ErrorType, RetryType};
 
+use super::connections::Connections;
 use crate::config::Timeouts;
 use crate::directory::Credential;
 use crate::error::{Error, ErrorKind, Result};
@@ -64,7 +64,7 @@ impl<'a> From<&'a Credential> for Route<'a> {
 
 /// Opens exchanges.
 pub(super) struct Upstream {
-    connector: Arc<Connector>,
+    connections: Arc<Connections>,
     timeouts: Timeouts,
     metrics: Option<Arc<Metrics>>,
     /// When the log was last told of a connection that could not be made.
@@ -79,8 +79,8 @@ pub(super) struct Exchange {
 
 impl Upstream {
     /// Over this connector. Connections are counted where there are metrics for them: those to providers.
-    pub(super) fn new(connector: Arc<Connector>, timeouts: Timeouts, metrics: Option<Arc<Metrics>>) -> Self {
-        Self { connector, timeouts, metrics, complained: Mutex::default() }
+    pub(super) fn new(connections: Arc<Connections>, timeouts: Timeouts, metrics: Option<Arc<Metrics>>) -> Self {
+        Self { connections, timeouts, metrics, complained: Mutex::default() }
     }
 
     /// Sends a request and reads the head of its answer. `on_send` is told `true` right before the first byte may leave, and
@@ -101,7 +101,7 @@ impl Upstream {
         }
         let peer = self.peer(route, address);
         for _ in 0..FREE_TRIES {
-            let (mut session, reused) = self.connect(route, &peer).await?;
+            let (mut session, reused) = self.connect(route, &peer, !request.body.is_empty()).await?;
             session.set_read_timeout(None);
             session.set_write_timeout(Some(self.timeouts.idle));
             on_send(true);
@@ -125,9 +125,9 @@ impl Upstream {
     }
 
     /// A connection from the pool or a new one, and whether it is from the pool.
-    async fn connect(&self, route: &Route<'_>, peer: &HttpPeer) -> Result<(HttpSession, bool)> {
+    async fn connect(&self, route: &Route<'_>, peer: &HttpPeer, body: bool) -> Result<(HttpSession, bool)> {
         let began = Instant::now();
-        let connected = self.connector.get_http_session(peer).await;
+        let connected = self.connections.get(peer, body).await;
         let taken = match &connected {
             Ok((_, true)) => Connection::Reused,
             Ok((_, false)) => Connection::New { tls: route.endpoint.tls, seconds: began.elapsed().as_secs_f64() },
@@ -161,7 +161,7 @@ impl Upstream {
     /// A peer that negotiated HTTP/2 and could not keep it up is spoken to in HTTP/1.1 from now on.
     fn remember(&self, cause: &pingora::Error, peer: &HttpPeer) {
         if matches!(cause.etype, ErrorType::H2Downgrade | ErrorType::InvalidH2) {
-            self.connector.prefer_h1(peer);
+            self.connections.prefer_h1(peer);
         }
     }
 
@@ -180,7 +180,7 @@ impl Upstream {
         let rest = tokio::time::timeout(LINGER, exchange.session.read_response_body()).await;
         let done = matches!(rest, Ok(Ok(None))) && exchange.session.response_done();
         if done {
-            self.connector.release_http_session(exchange.session, &exchange.peer, None).await;
+            self.connections.release(exchange.session, &exchange.peer).await;
         } else {
             exchange.session.shutdown().await;
         }
