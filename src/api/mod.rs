@@ -8,6 +8,7 @@ pub mod answer;
 pub mod chat;
 pub mod embeddings;
 pub mod envelope;
+mod grammar;
 pub mod head;
 pub mod models;
 pub mod operation;

@@ -16,6 +16,7 @@ use bytes_utils::Str;
 use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::grammar;
 use super::walk::end_of_string;
 use crate::error::{Error, Result};
 
@@ -51,23 +52,14 @@ impl Body {
             let byte = cause.utf8_error().valid_up_to();
             invalid(format!("The request body is not valid UTF-8 (byte {byte})."))
         })?;
-        if text.trim_start().is_empty() {
-            return Err(invalid("The request body is empty; a JSON object is expected."));
+        let members = match grammar::members(&text, MAX_DEPTH) {
+            Some(members) => members,
+            None => slowly(&text)?,
+        };
+        if let Some(key) = doubled(&members) {
+            return Err(Error::invalid(key, format!("The key \"{key}\" stands twice in the request body.")));
         }
-        check_depth(text.as_bytes())?;
-        let spans: Spans<'_> = serde_json::from_str(&text).map_err(|cause| invalid_json(&cause))?;
-        if let Some(key) = spans.doubled {
-            return Err(Error::invalid(key.clone(), format!("The key \"{key}\" stands twice in the request body.")));
-        }
-        let base = text.as_ptr() as usize;
-        let members = spans
-            .members
-            .into_iter()
-            .map(|(key, raw)| {
-                let start = raw.get().as_ptr() as usize - base;
-                Member { key: key.into_owned(), value: start..start + raw.get().len() }
-            })
-            .collect();
+        let members = members.into_iter().map(|(key, value)| Member { key: key.into_owned(), value }).collect();
         Ok(Self { text, members })
     }
 
@@ -182,11 +174,38 @@ fn push_lead(out: &mut Vec<u8>, lead: &[u8], first: bool) {
     out.extend_from_slice(rest);
 }
 
-/// What one pass of serde_json over the object leaves behind.
-struct Spans<'a> {
-    members: Vec<(Cow<'a, str>, &'a RawValue)>,
-    doubled: Option<String>,
+/// Members, by key, with the place of their values.
+type Members<'a> = Vec<(Cow<'a, str>, Range<usize>)>;
+
+/// The members as serde_json finds them, or what is wrong.
+fn slowly(text: &str) -> Result<Members<'_>> {
+    if text.trim_start().is_empty() {
+        return Err(invalid("The request body is empty; a JSON object is expected."));
+    }
+    check_depth(text.as_bytes())?;
+    let spans: Spans<'_> = serde_json::from_str(text).map_err(|cause| invalid_json(&cause))?;
+    let place = |raw: &RawValue| {
+        let start = raw.get().as_ptr() as usize - text.as_ptr() as usize;
+        start..start + raw.get().len()
+    };
+    Ok(spans.0.into_iter().map(|(key, raw)| (key, place(raw))).collect())
 }
+
+/// Keys that are compared one by one: the few of most bodies. The many of a few are looked up.
+const FEW: usize = 24;
+
+/// A key that stands twice.
+fn doubled<'m>(members: &'m Members<'_>) -> Option<&'m str> {
+    let keys = || members.iter().map(|(key, _)| &**key);
+    if members.len() > FEW {
+        let mut seen = HashSet::with_capacity(members.len());
+        return keys().find(|key| !seen.insert(*key));
+    }
+    keys().enumerate().find(|(place, key)| keys().take(*place).any(|before| before == *key)).map(|(_, key)| key)
+}
+
+/// What one pass of serde_json over the object leaves behind.
+struct Spans<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'de> serde::Deserialize<'de> for Spans<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
@@ -204,35 +223,11 @@ impl<'de> Visitor<'de> for SpansVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Self::Value, A::Error> {
-        let mut spans = Spans { members: Vec::with_capacity(16), doubled: None };
-        let mut seen = Seen::default();
+        let mut members = Vec::new();
         while let Some(Key(key)) = map.next_key()? {
-            let value: &RawValue = map.next_value()?;
-            if !seen.is_new(key.clone(), &spans.members) && spans.doubled.is_none() {
-                spans.doubled = Some(key.clone().into_owned());
-            }
-            spans.members.push((key, value));
+            members.push((key, map.next_value()?));
         }
-        Ok(spans)
-    }
-}
-
-/// The keys so far: the few of most bodies are compared, the many of a few are looked up.
-#[derive(Default)]
-struct Seen<'a>(HashSet<Cow<'a, str>>);
-
-/// Keys that are compared one by one.
-const FEW: usize = 24;
-
-impl<'a> Seen<'a> {
-    fn is_new(&mut self, key: Cow<'a, str>, before: &[(Cow<'a, str>, &RawValue)]) -> bool {
-        if before.len() < FEW {
-            return before.iter().all(|(known, _)| *known != key);
-        }
-        if self.0.is_empty() {
-            self.0.extend(before.iter().map(|(known, _)| known.clone()));
-        }
-        self.0.insert(key)
+        Ok(Spans(members))
     }
 }
 

@@ -18,8 +18,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use hashbrown::HashMap;
 use arc_swap::ArcSwap;
+use hashbrown::HashMap;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use serde_json::Map;

@@ -4,8 +4,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use hashbrown::HashMap;
 use arc_swap::{ArcSwap, Guard};
+use hashbrown::HashMap;
 use prometheus::{IntCounter, IntCounterVec};
 
 use super::Maker;

@@ -1,7 +1,8 @@
 //! One attempt at one candidate, up to its first content.
 //!
 //! A plain future that borrows no client session: it can be raced, timed out and dropped at any point, which closes its
-//! connection. What it learns it writes into its [`Trace`] at once, so that a dropped attempt is booked truthfully.
+//! connection. What it learns it writes into its [`Trace`] at once, so that a dropped attempt is booked truthfully. It is moved
+//! to the heap once for each attempt, so what is large in it and seldom needed is on the heap by itself.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -143,7 +144,7 @@ impl Attempts {
     ) -> Result<Box<Exchange>> {
         let credential = &choice.candidate.credential;
         let address = match choice.address {
-            UNRESOLVED => self.resolver.resolve(&credential.endpoint).await?,
+            UNRESOLVED => Box::pin(self.resolver.resolve(&credential.endpoint)).await?,
             address => self.resolver.reachable(&credential.endpoint, address),
         };
         let authorized = self.authorized(credential, outgoing).await?;
@@ -151,13 +152,13 @@ impl Attempts {
         let mut exchange = self.send(credential, address, first, stream, trace).await?;
         if authorized.is_some() && trace.status == 401 {
             // Its token may have been taken back before its time; an account that is refused has no other.
-            drop(self.refused(exchange, choice, trace).await);
+            drop(Box::pin(self.refused(exchange, choice, trace)).await);
             self.grants.forget(credential);
             let renewed = self.authorized(credential, outgoing).await?;
             exchange = self.send(credential, address, renewed.as_ref().unwrap_or(outgoing), stream, trace).await?;
         }
         if trace.status != 200 {
-            return Err(self.refused(exchange, choice, trace).await);
+            return Err(Box::pin(self.refused(exchange, choice, trace)).await);
         }
         let framing = stream.then(|| credential.provider.dialect.framing());
         match check_head(&exchange, framing, credential.provider.name) {
@@ -198,7 +199,7 @@ impl Attempts {
             self.resolver.pass_over(endpoint, address);
             tried.push(address);
             let left = self.timeouts.connect.saturating_sub(began.elapsed());
-            let next = tokio::time::timeout(left, self.resolver.another(endpoint, &tried)).await;
+            let next = tokio::time::timeout(left, Box::pin(self.resolver.another(endpoint, &tried))).await;
             let next = next.ok().flatten().filter(|_| began.elapsed() < self.timeouts.connect);
             address = next.ok_or(error)?;
         }

@@ -38,12 +38,12 @@ impl Connections {
 
     /// A connection, and whether it has served before. The next request has a body or it has not.
     pub(super) async fn get(&self, peer: &HttpPeer, body: bool) -> pingora::Result<(HttpSession, bool)> {
-        let Some(address) = is_plain(peer) else { return self.connector.get_http_session(peer).await };
+        let Some(address) = is_plain(peer) else { return Box::pin(self.connector.get_http_session(peer)).await };
         let known = self.plain.take(address);
         let reused = known.is_some();
         let mut plain = match known {
             Some(plain) => plain,
-            None => Plain::connect(address, peer.connection_timeout().unwrap_or_default()).await?,
+            None => Box::pin(Plain::connect(address, peer.connection_timeout().unwrap_or_default())).await?,
         };
         if body {
             plain.hold_head();

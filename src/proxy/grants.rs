@@ -67,7 +67,7 @@ impl Attempts {
         let slot = self.grants.slot(grant.fingerprint());
         let mut held = slot.lock().await;
         if held.as_ref().is_none_or(|held| held.until <= Instant::now()) {
-            *held = Some(self.exchange_grant(credential, &grant).await?);
+            *held = Some(Box::pin(self.exchange_grant(credential, &grant)).await?);
         }
         let Some(Held { token, .. }) = held.as_ref() else { return Ok(None) };
         let bearer = secret_header("Bearer ", token, credential.provider.name)?;

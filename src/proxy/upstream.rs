@@ -274,7 +274,7 @@ async fn send(
     session.write_request_header(Box::new(head)).await?;
     if let Err(cause) = write_body(session, request.body.clone()).await {
         // The upstream may have answered without taking the body (413, 429) and closed: that answer says more.
-        return match tokio::time::timeout(EARLY_ANSWER, read_head(session)).await {
+        return match Box::pin(tokio::time::timeout(EARLY_ANSWER, read_head(session))).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(said)) if is_refused(&said) => Err(said),
             _ => Err(cause),

@@ -30,7 +30,8 @@ impl IdentityView<'_> {
             let text = created.get();
             text.bytes().all(|byte| byte.is_ascii_digit()) && moment(created).is_some()
         };
-        let is_object = |raw: &RawValue| raw.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) == Some(object);
+        let is_object =
+            |raw: &RawValue| raw.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) == Some(object);
         self.is_named() && self.object.is_some_and(is_object) && self.created.is_some_and(is_moment)
     }
 }
