@@ -28,6 +28,7 @@
 //! | [`config`] | `conf/perpetuo.toml` as written → as checked |
 //! | [`api`], [`usage`], [`money`] | what clients speak; tokens; integer money |
 //! | [`frames`], [`sse`], [`ndjson`], [`eventstream`] | bytes in any cut → events |
+//! | [`seldom`] | what may be said only now and then |
 //! | [`error`] | the one error type and the one table from an error to an answer |
 //! | [`simulator`] | simulated providers for the demo, the tests and benchmarks |
 //!
@@ -90,6 +91,7 @@ pub mod ndjson;
 pub mod provider;
 pub mod proxy;
 pub mod quota;
+pub mod seldom;
 pub mod shed;
 pub mod simulator;
 pub mod sse;

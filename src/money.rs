@@ -70,8 +70,13 @@ impl Money {
 
     /// Dollars to the last digit, as `0.000015` or `12`.
     pub fn decimal(self) -> String {
-        let text = format!("{}.{:012}", self.0 / PICO_PER_DOLLAR, self.0 % PICO_PER_DOLLAR);
-        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+        // What one request costs fits into 64 bits, whose digits are found in a fraction of the time.
+        let mut text = match u64::try_from(self.0) {
+            Ok(pico) => format!("{}.{:012}", pico / PICO_PER_DOLLAR as u64, pico % PICO_PER_DOLLAR as u64),
+            Err(_) => format!("{}.{:012}", self.0 / PICO_PER_DOLLAR, self.0 % PICO_PER_DOLLAR),
+        };
+        text.truncate(text.trim_end_matches('0').trim_end_matches('.').len());
+        text
     }
 
     /// Dollars, for printing only.

@@ -11,10 +11,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::{Builder, JoinHandle, Thread};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
+use crate::seldom::Seldom;
 use crate::store::{Booking, Store};
 
 pub use price::{Priced, Tariff, Used, price};
@@ -210,48 +211,29 @@ impl Drop for Inner {
 
 /// Says in the log that bookings are dropped, but not for each.
 struct Complaints {
-    start: Instant,
-    /// Milliseconds after `start` from which on the next line may be written.
-    next_ms: AtomicU64,
-    /// The same of the lines about a stuck disk.
-    next_stuck_ms: AtomicU64,
+    dropped: Seldom,
+    stuck: Seldom,
     unsaid: AtomicU64,
 }
 
 impl Complaints {
     fn new() -> Self {
-        Self {
-            start: Instant::now(),
-            next_ms: AtomicU64::new(0),
-            next_stuck_ms: AtomicU64::new(0),
-            unsaid: AtomicU64::new(0),
-        }
+        Self { dropped: Seldom::new(LOG_EVERY), stuck: Seldom::new(LOG_EVERY), unsaid: AtomicU64::new(0) }
     }
 
     fn dropped(&self, why: &'static str) {
         self.unsaid.fetch_add(1, Ordering::Relaxed);
-        if let Some(count) = self.due(self.start.elapsed()) {
+        if self.dropped.is_due() {
+            let count = self.unsaid.swap(0, Ordering::Relaxed);
             tracing::error!(count, why, "bookings did not reach the ledger");
         }
     }
 
     fn stuck(&self, waiting: i64) {
-        if is_due(&self.next_stuck_ms, self.start.elapsed()) {
+        if self.stuck.is_due() {
             tracing::error!(waiting, "the disk of the ledger does not answer; bookings wait");
         }
     }
-
-    /// How many to report now, if a line is due.
-    fn due(&self, now: Duration) -> Option<u64> {
-        is_due(&self.next_ms, now).then(|| self.unsaid.swap(0, Ordering::Relaxed))
-    }
-}
-
-/// Whether the moment of the next line has come; then the one after it is set.
-fn is_due(next_ms: &AtomicU64, now: Duration) -> bool {
-    let (now, next) = (millis(now), next_ms.load(Ordering::Relaxed));
-    let following = now + millis(LOG_EVERY);
-    now >= next && next_ms.compare_exchange(next, following, Ordering::Relaxed, Ordering::Relaxed).is_ok()
 }
 
 fn millis(duration: Duration) -> u64 {

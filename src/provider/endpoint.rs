@@ -45,7 +45,7 @@ impl Endpoint {
 
     /// A path under this endpoint.
     pub fn join(&self, path: &str) -> String {
-        format!("{}{path}", self.path)
+        [&self.path, path].concat()
     }
 
     /// The value of the `Host` header.

@@ -344,7 +344,7 @@ pub fn protocol(provider: &'static str, cause: impl std::fmt::Display) -> Error 
 
 /// A header that holds a credential; marked sensitive. A key that no header can hold is the credential's fault.
 pub fn secret_header(prefix: &str, key: &Secret, provider: &'static str) -> Result<HeaderValue> {
-    let mut value = HeaderValue::from_str(&format!("{prefix}{}", key.expose())).map_err(|_| {
+    let mut value = HeaderValue::try_from([prefix, key.expose()].concat()).map_err(|_| {
         Error::new(
             ErrorKind::ProviderKeyInvalid,
             format!("The stored key of provider '{provider}' is not a valid header."),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::header;
+use http::{HeaderName, header};
 use jiff::Timestamp;
 use pingora::proxy::Session;
 
@@ -34,6 +34,12 @@ use crate::usage::estimate_tokens;
 
 /// The one text of every refused key: it must not tell which part was wrong.
 const BAD_KEY: &str = "Incorrect API key provided. Send a valid virtual key as 'Authorization: Bearer pk_…'.";
+
+/// Anthropic's header for a key.
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+const STRICT: HeaderName = HeaderName::from_static("x-perpetuo-strict");
+const TIMEOUT: HeaderName = HeaderName::from_static("x-perpetuo-timeout");
+const ROUTE: HeaderName = HeaderName::from_static("x-perpetuo-route");
 
 /// A request that may be sent.
 pub(super) struct Admitted {
@@ -68,7 +74,7 @@ impl Gateway {
         let asked = Asked { model: head.model.clone(), strategy, stream: head.stream };
         context.asked = Some(asked);
         let timeout = timeout(session, &head, snapshot)?;
-        let strict = header_text(session, "x-perpetuo-strict").is_some_and(|text| text.eq_ignore_ascii_case("true"));
+        let strict = header_text(session, &STRICT).is_some_and(|text| text.eq_ignore_ascii_case("true"));
         let group = snapshot.planner.group(&caller.workspace, &head.model, kind).await?;
         if group.candidates().iter().all(|candidate| candidate.barred) {
             return Err(unpriced(&head.model));
@@ -147,7 +153,7 @@ pub(super) fn bearer(session: &Session) -> Option<&str> {
 /// Whether the request has a key in `x-api-key` beside `Authorization`: whose it is would depend on who reads it.
 fn contradicts(session: &Session) -> bool {
     let headers = &session.req_header().headers;
-    headers.contains_key(header::AUTHORIZATION) && headers.contains_key("x-api-key")
+    headers.contains_key(header::AUTHORIZATION) && headers.contains_key(API_KEY)
 }
 
 /// Whether the query holds a virtual key, or something that calls itself one.
@@ -163,12 +169,12 @@ fn names_key(session: &Session) -> bool {
 /// The word for why a request has no one bearer token.
 pub(super) fn unpresented(session: &Session) -> &'static str {
     let headers = &session.req_header().headers;
-    let any = headers.contains_key(header::AUTHORIZATION) || headers.contains_key("x-api-key");
+    let any = headers.contains_key(header::AUTHORIZATION) || headers.contains_key(API_KEY);
     if any { "malformed" } else { "missing" }
 }
 
 /// A header as text; one that is not ASCII is as good as absent.
-pub(super) fn header_text<'a>(session: &'a Session, name: &str) -> Option<&'a str> {
+pub(super) fn header_text<'a>(session: &'a Session, name: &HeaderName) -> Option<&'a str> {
     session.req_header().headers.get(name)?.to_str().ok().map(str::trim)
 }
 
@@ -196,18 +202,18 @@ pub(super) async fn read_body(
     limit: usize,
     mut room: Option<Room<'_>>,
 ) -> Result<Bytes> {
-    let declared = header_text(session, "content-length").and_then(|text| text.parse::<usize>().ok());
+    let declared = header_text(session, &header::CONTENT_LENGTH).and_then(|text| text.parse::<usize>().ok());
     if declared.is_some_and(|length| length > limit) {
         return Err(too_large(limit));
     }
     if let (Some(room), Some(length)) = (&mut room, declared) {
         room.hold(length)?;
     }
-    let encoding = header_text(session, "content-encoding").unwrap_or("identity");
+    let encoding = header_text(session, &header::CONTENT_ENCODING).unwrap_or("identity");
     if !encoding.eq_ignore_ascii_case("identity") {
         return Err(Error::new(ErrorKind::UnsupportedMediaType, "Compressed request bodies are not accepted."));
     }
-    if header_text(session, "expect").is_some_and(|text| text.eq_ignore_ascii_case("100-continue")) {
+    if header_text(session, &header::EXPECT).is_some_and(|text| text.eq_ignore_ascii_case("100-continue")) {
         session.downstream_session.write_continue_response().await.map_err(|cause| gone(&cause))?;
     }
     let body = collect(session, declared, limit, room, &Pace::begin(&snapshot.config)).await;
@@ -315,7 +321,7 @@ fn read_head(body: &Body, kind: Kind) -> Result<ChatHead> {
 
 /// The strategy: the header's, the key's, the workspace's, the configuration's.
 fn strategy(session: &Session, caller: &Caller, snapshot: &Snapshot) -> Result<StrategyName> {
-    if let Some(text) = session.req_header().headers.get("x-perpetuo-route") {
+    if let Some(text) = session.req_header().headers.get(ROUTE) {
         let text = text.to_str().unwrap_or_default().trim().to_ascii_lowercase();
         return text.parse().map_err(|error: Error| error.with_param("X-Perpetuo-Route"));
     }
@@ -326,7 +332,7 @@ fn strategy(session: &Session, caller: &Caller, snapshot: &Snapshot) -> Result<S
 /// The time for the whole request: the client's, capped by the configuration's.
 fn timeout(session: &Session, head: &ChatHead, snapshot: &Snapshot) -> Result<Duration> {
     let cap = snapshot.config.timeouts.total;
-    let asked = match (head.timeout, header_text(session, "x-perpetuo-timeout")) {
+    let asked = match (head.timeout, header_text(session, &TIMEOUT)) {
         (Some(timeout), _) => Some(timeout),
         (None, Some(text)) => Some(text.parse().ok().and_then(seconds_to_duration).ok_or_else(|| {
             Error::invalid(

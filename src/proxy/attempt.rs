@@ -311,7 +311,7 @@ fn in_time<T>(result: Result<Result<T>, Elapsed>) -> Result<T> {
 fn context(call: &Call, choice: &Choice) -> AnswerContext {
     AnswerContext {
         provider: choice.candidate.credential.provider.name,
-        id: format!("chatcmpl-{}", call.request_id),
+        id: ["chatcmpl-", &call.request_id].concat(),
         created: call.created,
         model: choice.candidate.model.clone(),
         include_usage: call.head.include_usage,

@@ -444,7 +444,7 @@ fn model((id, owned_by): (String, String)) -> Model {
 
 /// The client's `x-request-id` if it is short and plain, else a new one.
 fn request_id(session: &Session) -> String {
-    let given = admit::header_text(session, "x-request-id");
+    let given = admit::header_text(session, &respond::REQUEST_ID);
     let sane = |text: &&str| (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
     match given.filter(sane) {
         Some(given) => given.to_owned(),

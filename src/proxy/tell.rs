@@ -13,6 +13,7 @@ use super::{Gateway, Snapshot};
 use crate::config::Config;
 use crate::telemetry::{AttemptEnd, Client, Content, Policy, RequestEnd, TraceContext};
 
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// The most that is kept of what a client wrote; less of it is shown.
 const MAX_TEXT: usize = 1024;
 
@@ -106,7 +107,7 @@ fn attempt(context: &RequestContext, trace: &Trace) -> AttemptEnd {
 
 fn client(session: &Session) -> Option<Client> {
     let address = session.client_addr()?.as_inet()?.ip().to_canonical();
-    let forwarded_for = header_text(session, "x-forwarded-for").map(beginning);
+    let forwarded_for = header_text(session, &FORWARDED_FOR).map(beginning);
     Some(Client { address, forwarded_for })
 }
 

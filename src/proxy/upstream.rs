@@ -7,7 +7,7 @@
 //! Invariants: a connection goes back to the pool only when its response is done; TLS never runs without a server name.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -23,6 +23,7 @@ use crate::directory::Credential;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::{Connection, Metrics};
 use crate::provider::{Endpoint, Outgoing};
+use crate::seldom::Seldom;
 
 /// At most one line of the log about connections in this time: in an outage each request fails.
 const COMPLAINT_EVERY: Duration = Duration::from_secs(5);
@@ -67,8 +68,8 @@ pub(super) struct Upstream {
     connections: Arc<Connections>,
     timeouts: Timeouts,
     metrics: Option<Arc<Metrics>>,
-    /// When the log was last told of a connection that could not be made.
-    complained: Mutex<Option<Instant>>,
+    /// The line about a connection that could not be made.
+    complaint: Seldom,
 }
 
 /// An exchange whose head has been read.
@@ -80,7 +81,7 @@ pub(super) struct Exchange {
 impl Upstream {
     /// Over this connector. Connections are counted where there are metrics for them: those to providers.
     pub(super) fn new(connections: Arc<Connections>, timeouts: Timeouts, metrics: Option<Arc<Metrics>>) -> Self {
-        Self { connections, timeouts, metrics, complained: Mutex::default() }
+        Self { connections, timeouts, metrics, complaint: Seldom::new(COMPLAINT_EVERY) }
     }
 
     /// Sends a request and reads the head of its answer. `on_send` is told `true` right before the first byte may leave, and
@@ -167,9 +168,7 @@ impl Upstream {
 
     /// Says in the log why there is no connection, with what a certificate is refused for, but not for each.
     fn complain(&self, route: &Route<'_>, peer: &HttpPeer, cause: &pingora::Error) {
-        let Ok(mut complained) = self.complained.try_lock() else { return };
-        if complained.is_none_or(|last| last.elapsed() >= COMPLAINT_EVERY) {
-            *complained = Some(Instant::now());
+        if self.complaint.is_due() {
             let (host, address) = (&route.endpoint.host, &peer._address);
             tracing::warn!(provider = route.provider, host, %address, %cause, "no connection to a provider");
         }

@@ -13,9 +13,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Builder;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use prometheus::IntCounter;
+
+use crate::seldom::Seldom;
 
 /// Lines are gathered up to so many bytes for one write.
 const GATHER: usize = 64 * 1024;
@@ -74,16 +76,14 @@ impl fmt::Display for Destination {
 pub struct Losses {
     message: &'static str,
     counter: IntCounter,
-    start: Instant,
-    /// Milliseconds after `start` from which on the next line may be written.
-    next_ms: AtomicU64,
+    line: Seldom,
     unsaid: AtomicU64,
 }
 
 impl Losses {
     /// What the line says, and what counts.
     pub fn new(message: &'static str, counter: IntCounter) -> Self {
-        Self { message, counter, start: Instant::now(), next_ms: AtomicU64::new(0), unsaid: AtomicU64::new(0) }
+        Self { message, counter, line: Seldom::new(REPORT_EVERY), unsaid: AtomicU64::new(0) }
     }
 
     pub(super) fn count(&self, dropped: u64, why: &dyn fmt::Display) {
@@ -94,11 +94,7 @@ impl Losses {
 
     /// Says how many were dropped since it was last said, if a line is due.
     fn report(&self, why: &dyn fmt::Display) {
-        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX / 2);
-        let (now, next) = (millis(self.start.elapsed()), self.next_ms.load(Ordering::Relaxed));
-        let following = now + millis(REPORT_EVERY);
-        let due = now >= next && self.unsaid.load(Ordering::Relaxed) > 0;
-        if due && self.next_ms.compare_exchange(next, following, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+        if self.unsaid.load(Ordering::Relaxed) > 0 && self.line.is_due() {
             let count = self.unsaid.swap(0, Ordering::Relaxed);
             tracing::error!(count, why = %why, "{}", self.message);
         }

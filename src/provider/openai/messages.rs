@@ -52,9 +52,15 @@ fn concerns(dialect: &OpenAi, text: &str) -> bool {
     let occurs = |quoted: &str| memmem::find(text.as_bytes(), quoted.as_bytes()).is_some();
     !dialect.message_known.is_empty()
         || (!dialect.developer && occurs("\"developer\""))
-        || (dialect.exacting && STRANGERS.as_ref().is_none_or(|strangers| strangers.is_match(text)))
+        || (dialect.exacting && has_strangers(text))
         || (dialect.reasoning != STANDARD_REASONING && occurs("\"reasoning_content\""))
         || (!dialect.exacting && occurs("\"provider_specific_fields\"") && occurs("\"annotations\""))
+}
+
+/// Whether a stranger's name occurs. Each of them has an underscore, which most texts have not.
+fn has_strangers(text: &str) -> bool {
+    memchr::memchr(b'_', text.as_bytes()).is_some()
+        && STRANGERS.as_ref().is_none_or(|strangers| strangers.is_match(text))
 }
 
 /// All names of strangers, in quotes, looked for at once: a body may have a megabyte. None should it have grown too large to be made.
@@ -229,4 +235,16 @@ pub(super) fn without(
 
 fn parsed(raw: &str) -> Value {
     serde_json::from_str(raw).unwrap_or(Value::Bool(true))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_strangers_name_is_found() {
+        let names = [MESSAGE_STRANGERS, CALL_STRANGERS, PART_STRANGERS].into_iter().flatten();
+        assert!(names.into_iter().all(|name| has_strangers(&format!("{{\"{name}\":1}}"))));
+        assert!(!has_strangers(r#"{"role":"tool","tool_call_id":"a"}"#));
+    }
 }
