@@ -12,6 +12,7 @@ const MAX_LINES: usize = 600;
 /// no circle. `main.rs` and `cli/` use the library by its public name alone.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("error", &[]),
+    ("seldom", &[]),
     ("money", &[]),
     ("usage", &["money"]),
     ("sse", &[]),
@@ -32,8 +33,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("directory", &["error", "api", "config", "provider", "guard", "vault", "quota", "store"]),
     ("balance", &["error", "money", "usage", "api", "provider", "catalog", "guard", "directory"]),
     ("live", &["api", "directory", "balance"]),
-    ("meter", &["error", "money", "usage", "catalog", "store", "metrics"]),
-    ("telemetry", &["error", "money", "usage", "api", "config", "store", "metrics"]),
+    ("meter", &["error", "seldom", "money", "usage", "catalog", "store", "metrics"]),
+    ("telemetry", &["error", "seldom", "money", "usage", "api", "config", "store", "metrics"]),
     ("admin", &["error", "money", "usage", "api", "config", "provider", "store", "directory", "live", "meter"]),
     ("proxy", &["*"]),
     // Simulated providers know nothing of the gateway, or a test against them would prove little.
