@@ -125,8 +125,10 @@ class Counted:
         subprocess.run(command, check=True, capture_output=True, text=True)
 
 
-def instructions(rig: Rig, rows: list[Row], keep: Path | None = None, **furnished: int) -> dict[str, dict[str, float]]:
-    """Instructions for a request, by row and proxy."""
+def instructions(
+    rig: Rig, rows: list[Row], keep: Path | None = None, times: int = 1, **furnished: int
+) -> dict[str, dict[str, float]]:
+    """Instructions for a request, by row and proxy: the least of so many counts, as work that is done once lies in one of them."""
     counts: dict[str, dict[str, float]] = {row.name: {} for row in rows}
     for proxy in (Bare(rig.provider), Perpetuo(rig.provider, **furnished)):
         counted = Counted(proxy)
@@ -140,7 +142,7 @@ def instructions(rig: Rig, rows: list[Row], keep: Path | None = None, **furnishe
         try:
             for row in rows:
                 path = keep / f"{row.name}.{proxy.name.split()[0].lower()}.callgrind" if keep else None
-                counts[row.name][proxy.name] = counted.count(rig, row, path)
+                counts[row.name][proxy.name] = min(counted.count(rig, row, path) for _ in range(times))
         finally:
             proxy.discard()
     return counts
