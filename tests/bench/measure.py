@@ -106,6 +106,7 @@ class Counted:
     def count(self, rig: Rig, row: Row, keep: Path | None = None) -> float:
         """Instructions for a request of this row, once everything is warm."""
         rig.ask(self.proxy, row, max(row.counted // 4, 10), connections=4)
+        self._settle()
         self._control("-z")
         rig.ask(self.proxy, row, row.counted, connections=4)
         # What is done behind an answer, like booking it, belongs to it.
@@ -120,15 +121,21 @@ class Counted:
         dump.unlink()
         return int(found.group(1)) / row.counted
 
+    def _settle(self) -> None:
+        """Waits until what a start does once is over: with many keys it tidies its journal up."""
+        took = None
+        while took is None or took > 0.1:
+            before = self.proxy.cpu()
+            time.sleep(1)
+            took = self.proxy.cpu() - before
+
     def _control(self, what: str) -> None:
         command = ["callgrind_control", what, str(self.proxy.process.pid)]
         subprocess.run(command, check=True, capture_output=True, text=True)
 
 
-def instructions(
-    rig: Rig, rows: list[Row], keep: Path | None = None, times: int = 1, **furnished: int
-) -> dict[str, dict[str, float]]:
-    """Instructions for a request, by row and proxy: the least of so many counts, as work that is done once lies in one of them."""
+def instructions(rig: Rig, rows: list[Row], keep: Path | None = None, **furnished: int) -> dict[str, dict[str, float]]:
+    """Instructions for a request, by row and proxy."""
     counts: dict[str, dict[str, float]] = {row.name: {} for row in rows}
     for proxy in (Bare(rig.provider), Perpetuo(rig.provider, **furnished)):
         counted = Counted(proxy)
@@ -142,7 +149,7 @@ def instructions(
         try:
             for row in rows:
                 path = keep / f"{row.name}.{proxy.name.split()[0].lower()}.callgrind" if keep else None
-                counts[row.name][proxy.name] = min(counted.count(rig, row, path) for _ in range(times))
+                counts[row.name][proxy.name] = counted.count(rig, row, path)
         finally:
             proxy.discard()
     return counts
