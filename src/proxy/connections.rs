@@ -1,7 +1,7 @@
 //! Where connections to upstreams come from and go to: Pingora's `Connector`, or `plain` where nothing is negotiated.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pingora::connectors::ConnectorOptions;
 use pingora::connectors::http::Connector;
@@ -43,7 +43,7 @@ impl Connections {
         let reused = known.is_some();
         let mut plain = match known {
             Some(plain) => plain,
-            None => Box::pin(Plain::connect(address, peer.connection_timeout().unwrap_or_default())).await?,
+            None => Box::pin(Plain::connect(address, peer.connection_timeout().unwrap_or(Duration::MAX))).await?,
         };
         if body {
             plain.hold_head();

@@ -1,8 +1,8 @@
 //! The only code that knows Pingora's `Session`.
 //!
 //! [`Gateway`] is everything that requests share; [`Listener`] is one listener's `ProxyHttp` over it. A request walks
-//! `routes` → `admit` → `serve` (the loop) → `race` → `attempt` → `upstream`, and back through `commit`, `stream` and `respond`; `context`
-//! gathers what it came to, and `Gateway::finish` books it, once, whatever happened.
+//! `routes` → `admit` → `serve` (the loop) → `race` → `attempt` → `upstream` over a connection of `connections` or `plain`, and back
+//! through `commit`, `stream` and `respond`; `context` gathers what it came to, and `Gateway::finish` books it, once, whatever happened.
 //!
 //! Invariants: one snapshot of the configuration serves a request from its beginning to its end; an error is answered in
 //! one place, `fail_to_proxy`; nothing of a client's head but its trace context reaches a provider.
