@@ -22,7 +22,12 @@ impl Seldom {
 
     /// Whether it may be said now; if so, it counts as said.
     pub fn is_due(&self) -> bool {
-        self.is_due_after(self.start.elapsed())
+        self.is_due_after(self.age())
+    }
+
+    /// How long ago it was made.
+    pub fn age(&self) -> Duration {
+        self.start.elapsed()
     }
 
     /// The same, so long after it was made.

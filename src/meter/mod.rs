@@ -223,8 +223,7 @@ impl Complaints {
 
     fn dropped(&self, why: &'static str) {
         self.unsaid.fetch_add(1, Ordering::Relaxed);
-        if self.dropped.is_due() {
-            let count = self.unsaid.swap(0, Ordering::Relaxed);
+        if let Some(count) = self.due(self.dropped.age()) {
             tracing::error!(count, why, "bookings did not reach the ledger");
         }
     }
@@ -233,6 +232,11 @@ impl Complaints {
         if self.stuck.is_due() {
             tracing::error!(waiting, "the disk of the ledger does not answer; bookings wait");
         }
+    }
+
+    /// How many to report now, if a line is due.
+    fn due(&self, now: Duration) -> Option<u64> {
+        self.dropped.is_due_after(now).then(|| self.unsaid.swap(0, Ordering::Relaxed))
     }
 }
 

@@ -317,3 +317,13 @@ fn the_last_handle_commits_what_waits_to_the_disk() {
     drop(other);
     assert_eq!(kept(&SledStore::open(dir.path()).unwrap()), 21);
 }
+
+#[test]
+fn complaints_come_once_in_a_while_and_count_what_was_not_said() {
+    let complaints = Complaints::new();
+    complaints.unsaid.store(1, Ordering::Relaxed);
+    assert_eq!(complaints.due(Duration::ZERO), Some(1));
+    complaints.unsaid.store(7, Ordering::Relaxed);
+    assert_eq!(complaints.due(LOG_EVERY / 2), None);
+    assert_eq!(complaints.due(LOG_EVERY), Some(7));
+}

@@ -247,10 +247,6 @@ impl Table {
     /// What a client was told is what is booked.
     fn told(&mut self, seen: &Seen, record: Option<&RequestRecord>) {
         let Some(status) = seen.status else { return };
-        if status == 408 {
-            // Its body did not come in time on a busy machine, so nobody knows what it asked for.
-            return;
-        }
         let Some(record) = record else {
             return self.wrong.push(format!("answered and not booked: {seen:?}"));
         };

@@ -20,9 +20,6 @@ use crate::support::Scrape;
 
 /// The share of the run in which memory may still grow.
 const WARM_UP: f64 = 0.15;
-/// Where the run is long enough, it may until the ledger has closed its first file: the index of the open one is in memory, and is
-/// as large by then as it ever gets. In kilobytes on disk.
-const FIRST_FILE: u64 = 33 * 1024;
 /// How much more memory may be held in the last tenth than in the first one behind the warm-up, by their medians.
 const GROWTH: f64 = 0.05;
 
@@ -91,9 +88,7 @@ impl Verdict {
     }
 
     fn memory(&mut self) {
-        let (first, most) = ((self.samples.len() as f64 * WARM_UP) as usize, self.samples.len() / 2);
-        let closed = self.samples.partition_point(|sample| sample.store_kb < FIRST_FILE);
-        let kept = &self.samples[first.max(closed.min(most))..];
+        let kept = &self.samples[(self.samples.len() as f64 * WARM_UP) as usize..];
         let tenth = (kept.len() / 10).max(1);
         let ends = [&kept[..tenth], &kept[kept.len() - tenth..]];
         let of = |held: fn(&Sample) -> u64| ends.map(|part| median(part.iter().map(held).collect()));
