@@ -1,8 +1,9 @@
 //! Where the request log's records lie in a segment: for each workspace its records by time, sixteen bytes each, with how many
 //! there are of each provider and status.
 //!
-//! An [`Index`] is in memory, for the segment that is written; a closed segment has it in a file of its own (`sidecar`).
-//! Both give a workspace's part as a [`Block`]. Not here: which records a query wants (`search`).
+//! An [`Index`] is in memory, for what was written lately; what was noted, and all of a closed segment, is in a file of its own
+//! (`sidecar`). Both give a workspace's part as a [`Block`]. Not here: the two together (`layers`), which records a query wants
+//! (`search`).
 //!
 //! Invariant: the marks of a block are ordered by time, and those of one moment by when they were written.
 
@@ -108,14 +109,14 @@ pub(super) struct Group {
     pub(super) count: u64,
 }
 
-/// The index of a segment, in memory.
-#[derive(Clone, Default, PartialEq)]
+/// An index in memory.
+#[derive(Clone, Default)]
 pub(super) struct Index {
     names: Names,
     workspaces: BTreeMap<String, Workspace>,
 }
 
-#[derive(Clone, Default, PartialEq)]
+#[derive(Clone, Default)]
 struct Workspace {
     marks: Arc<Vec<Mark>>,
     /// How many there are of each provider and status.
@@ -123,6 +124,25 @@ struct Workspace {
 }
 
 impl Workspace {
+    fn of(marks: Vec<Mark>) -> Self {
+        let mut counts = BTreeMap::new();
+        for mark in &marks {
+            *counts.entry((mark.provider, mark.status)).or_default() += 1;
+        }
+        Self { marks: Arc::new(marks), counts }
+    }
+
+    fn block(&self) -> Option<Block> {
+        let marks = &self.marks;
+        Some(Block {
+            oldest: marks.first()?.at,
+            newest: marks.last()?.at,
+            count: marks.len(),
+            groups: self.groups(),
+            marks: Marks::Memory(Arc::clone(marks)),
+        })
+    }
+
     fn groups(&self) -> Vec<Group> {
         let groups = self.counts.iter();
         groups
@@ -162,21 +182,23 @@ impl Index {
         &self.names
     }
 
-    pub(super) fn workspaces(&self) -> impl Iterator<Item = (&String, &Vec<Mark>, Vec<Group>)> {
-        self.workspaces.iter().map(|(name, workspace)| (name, &*workspace.marks, workspace.groups()))
+    /// Its workspaces, ordered, with their parts.
+    pub(super) fn blocks(&self) -> impl Iterator<Item = (&String, Block)> {
+        self.workspaces.iter().filter_map(|(name, workspace)| Some((name, workspace.block()?)))
     }
 
     /// A workspace's part.
     pub(super) fn block(&self, workspace: &str) -> Option<Block> {
-        let workspace = self.workspaces.get(workspace)?;
-        let marks = &workspace.marks;
-        Some(Block {
-            oldest: marks.first()?.at,
-            newest: marks.last()?.at,
-            count: marks.len(),
-            groups: workspace.groups(),
-            marks: Marks::Memory(Arc::clone(marks)),
-        })
+        self.workspaces.get(workspace)?.block()
+    }
+
+    /// Forgets the records whose frames begin before this place.
+    pub(super) fn forget_before(&mut self, place: u64) {
+        self.workspaces.retain(|_, workspace| {
+            let kept = workspace.marks.iter().filter(|mark| u64::from(mark.offset) >= place).copied();
+            *workspace = Workspace::of(kept.collect());
+            !workspace.marks.is_empty()
+        });
     }
 
     /// The time of the oldest and of the newest record.

@@ -1,8 +1,8 @@
 //! The journal: what happened, in order, in files that only grow. Everything else in the store can be made anew from it.
 //!
 //! It is cut into segments, `{number of its first entry}.journal`. A commit is one write and one sync; several entries share it.
-//! A closed segment has its `.index` beside it (`sidecar`); the index of the last one is in memory, and noted on disk now and then,
-//! so that a start reads no more than what came after (`open`). `walk` reads a segment through, `search` finds a page of the
+//! A closed segment has its `.index` beside it (`sidecar`); that of the last one is noted on disk now and then, and only what came
+//! after is in memory (`layers`), so that a start reads no more than that (`open`). `walk` reads a segment through, `search` finds a page of the
 //! request log, `checkpoint` keeps what follows from segments that are gone, `repair` judges and mends.
 //!
 //! Not here: what an entry means (`entry`), what follows from it (`state`).
@@ -12,6 +12,7 @@
 
 pub(super) mod checkpoint;
 mod index;
+mod layers;
 mod open;
 pub(super) mod repair;
 mod search;
@@ -30,7 +31,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::store::told;
 use frame::{FILE_HEADER, FRAME_HEADER, Frame, MAX_FRAMES};
 pub(super) use index::Brief;
-use index::Index;
+use layers::Layers;
 use open::{begin_segment, check_follows, drop_unborn, open_active, open_closed, segment_numbers};
 pub(super) use search::{Found, Wanted};
 use search::{Part, search};
@@ -78,7 +79,7 @@ struct Closed {
 struct Active {
     first: u64,
     file: Arc<dyn DiskFile>,
-    index: Index,
+    index: Layers,
     noted: Noted,
 }
 
@@ -296,9 +297,8 @@ impl Journal {
                 }
             }
         }
-        let index = index.unwrap_or_default();
-        for block in index.workspaces().filter_map(|(name, ..)| index.block(name)) {
-            count += of(&block)?;
+        for block in index.unwrap_or_default().workspaces()?.values().flatten() {
+            count += of(block)?;
         }
         Ok(count)
     }
@@ -342,12 +342,13 @@ impl Journal {
         let (first, index) = (segments.active.first, segments.active.index.clone());
         drop(segments);
         drop(writer);
-        Sidecar::note(&*self.disk, &index, next - 1, end)?;
+        let written = Sidecar::note(&*self.disk, &index, next - 1, end)?;
         // Named under the lock, lest it replace the whole one.
         let _writer = self.writer();
         let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
         if segments.active.first == first {
             Sidecar::name_noted(&*self.disk, &index_name(first))?;
+            segments.active.index.settle(written);
             segments.active.noted = Noted { end, next };
         }
         Ok(())
@@ -412,8 +413,8 @@ impl Journal {
         };
         let closed = segments.closed.clone();
         let active = &segments.active;
-        let written = active.index.block(workspace).zip(known(active.index.names()));
-        let written = written.map(|(block, provider)| Part { block, provider, file: Arc::clone(&active.file) });
+        let (written, file) = (active.index.part(workspace), Arc::clone(&active.file));
+        let provider = known(active.index.names());
         drop(segments);
         let mut parts = Vec::with_capacity(closed.len() + 1);
         for closed in closed.iter().filter(|closed| closed.sidecar.head.span.is_some_and(|span| wanted.overlaps(span)))
@@ -422,7 +423,9 @@ impl Journal {
             let part = |block| Part { block, provider, file: Arc::clone(&closed.file) };
             parts.extend(closed.sidecar.block(workspace)?.map(part));
         }
-        parts.extend(written);
+        if let Some(provider) = provider {
+            parts.extend(written.blocks(workspace)?.map(|block| Part { block, provider, file: Arc::clone(&file) }));
+        }
         Ok(parts)
     }
 

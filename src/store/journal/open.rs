@@ -6,7 +6,7 @@
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use super::index::Index;
+use super::layers::Layers;
 use super::sidecar::Sidecar;
 use super::walk::{self, Tail, Walked};
 use super::{Active, Closed, Noted, Writer, broken, damaged, index_name, newer, segment_name, unreadable, unwritable};
@@ -72,7 +72,7 @@ pub(super) fn begin_segment(disk: &dyn Disk, first: u64) -> Result<(Active, Writ
     })?;
     let writer = Writer { end: FILE_HEADER as u64, next: first, failed: false };
     let noted = Noted { end: FILE_HEADER as u64, next: first };
-    Ok((Active { first, file, index: Index::default(), noted }, writer))
+    Ok((Active { first, file, index: Layers::default(), noted }, writer))
 }
 
 fn open_segment(disk: &dyn Disk, first: u64) -> Result<Arc<dyn DiskFile>> {
@@ -96,7 +96,7 @@ pub(super) fn open_closed(disk: &dyn Disk, codec: &Codec, first: u64) -> Result<
         return Ok(Closed { first, file, sidecar });
     }
     let start = Noted { end: FILE_HEADER as u64, next: first };
-    let (index, walked) = index_segment(&*file, codec, start, Index::default())?;
+    let (index, walked) = index_segment(&*file, codec, start, Layers::default())?;
     if walked.tail != Tail::Clean {
         return Err(damaged(disk, &segment_name(first), walked.end));
     }
@@ -106,15 +106,16 @@ pub(super) fn open_closed(disk: &dyn Disk, codec: &Codec, first: u64) -> Result<
 
 pub(super) fn open_active(disk: &dyn Disk, codec: &Codec, first: u64) -> Result<(Active, Writer)> {
     let file = open_segment(disk, first)?;
-    let (noted, index) = match Sidecar::open(disk, &index_name(first)) {
+    let sidecar = Sidecar::open(disk, &index_name(first)).filter(|sidecar| sidecar.workspaces().is_ok());
+    let (noted, index) = match sidecar {
         Some(sidecar) => {
             let length = file.length().map_err(|error| unreadable(&error))?;
             if sidecar.head.length > length {
                 return Err(damaged(disk, &segment_name(first), length as usize));
             }
-            (Noted { end: sidecar.head.length, next: sidecar.head.last + 1 }, sidecar.index()?)
+            (Noted { end: sidecar.head.length, next: sidecar.head.last + 1 }, Layers::over(sidecar))
         }
-        None => (Noted { end: FILE_HEADER as u64, next: first }, Index::default()),
+        None => (Noted { end: FILE_HEADER as u64, next: first }, Layers::default()),
     };
     let (index, walked) = index_segment(&*file, codec, noted, index)?;
     match walked.tail {
@@ -130,7 +131,7 @@ pub(super) fn open_active(disk: &dyn Disk, codec: &Codec, first: u64) -> Result<
 }
 
 /// Reads a segment through from here on, and adds what is there to its index.
-fn index_segment(file: &dyn DiskFile, codec: &Codec, from: Noted, mut index: Index) -> Result<(Index, Walked)> {
+fn index_segment(file: &dyn DiskFile, codec: &Codec, from: Noted, mut index: Layers) -> Result<(Layers, Walked)> {
     let length = file.length().map_err(|error| unreadable(&error))?.saturating_sub(from.end);
     let bytes = read_up_to(file, from.end, length as usize).map_err(|error| unreadable(&error))?;
     let mut decoder = codec.decoder()?;

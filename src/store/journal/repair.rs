@@ -4,7 +4,7 @@
 //! it as `.damaged`, and puts a gap where entries are lost, so that nobody takes the journal for whole.
 
 use super::frame::{Content, FILE_HEADER, Frame, header, read_header};
-use super::index::Index;
+use super::layers::Layers;
 use super::open::segment_numbers;
 use super::sidecar::Sidecar;
 use super::walk::{self, Tail, Walked};
@@ -74,7 +74,7 @@ fn inspect_segment(
             Err(format!("{name} has no valid header"))
         });
     }
-    let mut index = Index::default();
+    let mut index = Layers::default();
     let mut unreadable = None;
     let sidecar = Sidecar::open(disk, &index_name(first));
     // The index of the last segment is of what was there when it was noted.
@@ -106,7 +106,7 @@ fn judge(
     sidecar: Option<Sidecar>,
     (first, is_last): (u64, bool),
     walked: &Walked,
-    index: &Index,
+    index: &Layers,
 ) -> Result<(), String> {
     let name = segment_name(first);
     if walked.tail == Tail::Damaged || (walked.tail == Tail::Torn && !is_last) {
