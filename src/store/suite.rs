@@ -175,6 +175,23 @@ fn the_log_is_filtered_by_provider_status_and_days(store: &dyn Store) {
     assert_eq!(of_days("2026-01-03", "2026-01-01").total, 0);
 }
 
+fn the_log_is_the_same_wherever_its_index_was_noted(store: &dyn Store) {
+    // Neither in the order of their times nor against it: 0, 7, 14, 1, 8, …
+    let hours = (0..20).map(|place| place * 7 % 20);
+    for hour in hours.clone() {
+        let mut record = booking("ws", &format!("{hour:02}"), &format!("2026-01-01T{hour:02}:00:00Z"));
+        record.provider = Some(if hour % 2 == 0 { "even" } else { "odd" }.into());
+        store.append(&[record, booking("other", "x", "2026-01-01T12:00:00Z")]).unwrap();
+        assert_eq!(store.prune(&Keep::logs_since(Timestamp::MIN)).unwrap(), 0);
+    }
+    let named = |hours: &mut dyn Iterator<Item = i32>| hours.map(|hour| format!("{hour:02}")).collect::<Vec<_>>();
+    let page = store.logs("ws", &LogQuery { page: 1, limit: 6, ..query() }).unwrap();
+    assert_eq!((page.total, ids(&page)), (20, named(&mut (8..14).rev()).iter().map(String::as_str).collect()));
+    let odd = store.logs("ws", &LogQuery { provider: Some("odd".into()), ..query() }).unwrap();
+    assert_eq!(ids(&odd), named(&mut (0..20).rev().filter(|hour| hour % 2 == 1)));
+    assert_eq!(exported(store, "ws", 0), named(&mut hours.into_iter()));
+}
+
 fn rollups_are_the_sum_of_the_attempts_of_the_days(store: &dyn Store) {
     fill(store);
     let of_days = |start, end| store.rollups("ws", days(start, end)).unwrap();
@@ -385,6 +402,7 @@ on_every_store! {
     tenants_come_back_and_a_deleted_workspace_takes_its_own_but_not_its_ledger
     the_log_is_newest_first_and_pages_have_the_right_total
     the_log_is_filtered_by_provider_status_and_days
+    the_log_is_the_same_wherever_its_index_was_noted
     rollups_are_the_sum_of_the_attempts_of_the_days
     requests_that_are_alike_are_each_there
     files_of_the_log_go_when_all_in_them_is_old_and_the_sums_stay

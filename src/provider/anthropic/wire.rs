@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 pub(super) use crate::api::answer::lenient;
 use crate::api::answer::{FinishReason, count};
+use crate::api::literal;
 use crate::usage::{Bill, MOST_TOKENS, ServiceTier, Usage};
 
 /// The body of `POST /v1/messages`.
@@ -73,6 +74,7 @@ pub(super) enum Speaker {
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(super) enum Block<'a> {
     Text {
+        #[serde(serialize_with = "literal::text")]
         text: Cow<'a, str>,
         #[serde(flatten)]
         native: Native<'a>,
@@ -161,10 +163,22 @@ pub(super) type Native<'a> = BTreeMap<&'a str, Cow<'a, Value>>;
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(super) enum Source<'a> {
-    Base64 { media_type: &'a str, data: &'a str },
-    Text { media_type: &'static str, data: String },
-    Url { url: &'a str },
-    File { file_id: &'a str },
+    Base64 {
+        media_type: &'a str,
+        #[serde(serialize_with = "literal::text")]
+        data: &'a str,
+    },
+    Text {
+        media_type: &'static str,
+        #[serde(serialize_with = "literal::text")]
+        data: String,
+    },
+    Url {
+        url: &'a str,
+    },
+    File {
+        file_id: &'a str,
+    },
 }
 
 /// A tool.

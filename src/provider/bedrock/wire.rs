@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::api::answer::{FinishReason, count, lenient};
+use crate::api::literal;
 use crate::usage::{Bill, ServiceTier, Usage};
 
 /// The body of `POST /model/{model}/converse` and `/converse-stream`.
@@ -68,7 +69,7 @@ pub(super) enum Speaker {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum Block<'a> {
-    Text(Cow<'a, str>),
+    Text(#[serde(serialize_with = "literal::text")] Cow<'a, str>),
     Image(Media<'a>),
     Video(Media<'a>),
     Document(Media<'a>),
@@ -133,6 +134,7 @@ pub(super) struct Media<'a> {
 /// Base64.
 #[derive(Debug, Serialize)]
 pub(super) struct Bytes<'a> {
+    #[serde(serialize_with = "literal::text")]
     pub(super) bytes: &'a str,
 }
 

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 pub(super) use crate::api::answer::lenient;
 use crate::api::answer::{FinishReason, count};
+use crate::api::literal;
 use crate::error::Error;
 use crate::provider::{ProviderMessage, event_failure};
 use crate::usage::Usage;
@@ -71,7 +72,7 @@ pub(super) struct Message<'a> {
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(super) enum Content<'a> {
-    Text(&'a str),
+    Text(#[serde(serialize_with = "literal::text")] &'a str),
     Items(Vec<Item<'a>>),
     /// Items in Cohere's own form.
     Given(&'a [Value]),
@@ -81,9 +82,16 @@ pub(super) enum Content<'a> {
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(super) enum Item<'a> {
-    Text { text: &'a str },
-    Thinking { thinking: &'a str },
-    ImageUrl { image_url: Image<'a> },
+    Text {
+        #[serde(serialize_with = "literal::text")]
+        text: &'a str,
+    },
+    Thinking {
+        thinking: &'a str,
+    },
+    ImageUrl {
+        image_url: Image<'a>,
+    },
 }
 
 /// An image.

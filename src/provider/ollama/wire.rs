@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::api::answer::{FinishReason, count};
+use crate::api::literal;
 use crate::usage::Usage;
 
 /// `POST /api/chat`.
@@ -38,6 +39,7 @@ pub(super) struct Request<'a> {
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Message<'a> {
     pub(super) role: &'static str,
+    #[serde(serialize_with = "literal::text")]
     pub(super) content: Cow<'a, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) thinking: Option<&'a str>,

@@ -41,8 +41,8 @@ use sidecar::Sidecar;
 pub(super) const SEGMENT_BYTES: u64 = 32 * 1024 * 1024;
 /// A segment that can't be closed grows on up to here, and no further.
 const MAX_SEGMENT_BYTES: u64 = 1024 * 1024 * 1024;
-/// Bytes after which the index of the segment that is written is noted: what a start after a crash reads at most.
-const NOTE_BYTES: u64 = 4 * 1024 * 1024;
+/// In so many parts the index of a segment is noted: a start after a crash reads one part at most, and one is in memory.
+const NOTES: u64 = 8;
 /// Bytes that are read where a frame is expected; most are smaller.
 const READ_AHEAD: usize = 1024;
 
@@ -322,7 +322,7 @@ impl Journal {
 
     /// Notes the index of the segment that is written, where much came since the last time.
     pub(super) fn note_index(&self) -> Result<()> {
-        self.note_after(NOTE_BYTES)
+        self.note_after(self.segment_bytes / NOTES)
     }
 
     /// Leaves the journal so that the next start reads nothing again.
