@@ -95,7 +95,7 @@ pub struct ChatRequest {
 impl ChatRequest {
     /// Parses the whole body. A failure is a 400 that names the place (`messages[0].content`).
     pub fn parse(body: &Body) -> Result<Self> {
-        let mut deserializer = serde_json::Deserializer::from_slice(body.bytes());
+        let mut deserializer = serde_json::Deserializer::from_str(body.text());
         serde_path_to_error::deserialize(&mut deserializer).map_err(|cause| {
             let path = cause.path().to_string();
             Error::invalid(path.clone(), format!("Invalid value for '{path}': {}.", plain(cause.inner())))

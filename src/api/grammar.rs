@@ -12,7 +12,7 @@ use memchr::memchr2;
 
 /// The top-level members of an object that nests at most so many levels deep, its own counted: keys and where their values are.
 /// `None` for anything else.
-pub(super) fn members(text: &str, levels: usize) -> Option<Vec<(Cow<'_, str>, Range<usize>)>> {
+pub(crate) fn members(text: &str, levels: usize) -> Option<Vec<(Cow<'_, str>, Range<usize>)>> {
     let mut cursor = Cursor { text, at: 0, levels };
     let mut members = Vec::with_capacity(16);
     cursor.expect(b'{')?;

@@ -1,39 +1,53 @@
-//! Texts as JSON's string literals (RFC 8259, section 7): the long ones of a request, which serde_json writes byte by byte.
+//! Bodies for providers whose texts are long: JSON as serde_json writes it, save that texts are looked at many bytes together.
 //!
-//! For `#[serde(serialize_with = "literal::text")]` on texts and base64 that go to serde_json's own serializer. Invariant: what is
-//! written is what serde_json would have written.
+//! A field says `#[serde(serialize_with = "literal::text")]`, and what has such a field goes through [`body`]: serde_json looks for
+//! what must be escaped byte by byte, which is most of the work on a megabyte. To any other serializer such a text is a list of
+//! numbers.
+//!
+//! Invariant: what [`body`] writes is what serde_json would have written without the attribute (RFC 8259, section 7).
 
-use serde::ser::Error as _;
+use std::io::{self, Write};
+
 use serde::{Serialize, Serializer};
-use serde_json::value::RawValue;
+use serde_json::ser::Formatter;
 
-/// Bytes from which on this is worth its second look.
-const LONG: usize = 512;
+use crate::error::{Error, Result};
+
 /// Bytes that are looked at together: all of them, which takes a processor less time than to stop at the first.
 const TOGETHER: usize = 64;
 
-/// Serializes a text.
-pub fn text<T: AsRef<str>, S: Serializer>(text: &T, serializer: S) -> Result<S::Ok, S::Error> {
-    let text = text.as_ref();
-    if text.len() < LONG {
-        return serializer.serialize_str(text);
-    }
-    let literal = quoted(text);
-    serde_json::from_str::<&RawValue>(&literal).map_err(S::Error::custom)?.serialize(serializer)
+/// A body of about this many bytes.
+///
+/// Errors: `Internal`, where the value is none that JSON can write.
+pub fn body(of: &impl Serialize, about: usize) -> Result<Vec<u8>> {
+    let mut body = Vec::with_capacity(about);
+    let mut serializer = serde_json::Serializer::with_formatter(&mut body, Texts);
+    of.serialize(&mut serializer).map_err(Error::internal)?;
+    Ok(body)
 }
 
-fn quoted(text: &str) -> String {
-    let mut literal = String::with_capacity(text.len() + text.len() / 16 + 2);
-    literal.push('"');
-    let mut rest = text;
-    while let Some((plain, special, behind)) = split(rest) {
-        literal.push_str(plain);
-        push_escape(&mut literal, special);
-        rest = behind;
+/// Serializes a text for [`body`].
+///
+/// Errors: the serializer's.
+pub fn text<T: AsRef<str>, S: Serializer>(text: &T, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.serialize_bytes(text.as_ref().as_bytes())
+}
+
+/// Compact JSON whose bytes are texts.
+struct Texts;
+
+impl Formatter for Texts {
+    fn write_byte_array<W: Write + ?Sized>(&mut self, out: &mut W, text: &[u8]) -> io::Result<()> {
+        out.write_all(b"\"")?;
+        let mut rest = text;
+        while let Some((plain, special, behind)) = split(rest) {
+            out.write_all(plain)?;
+            write_escape(out, special)?;
+            rest = behind;
+        }
+        out.write_all(rest)?;
+        out.write_all(b"\"")
     }
-    literal.push_str(rest);
-    literal.push('"');
-    literal
 }
 
 /// Whether JSON writes this byte as an escape.
@@ -42,27 +56,33 @@ const fn is_special(byte: u8) -> bool {
 }
 
 /// A text around its first byte that needs an escape, if there is one.
-fn split(text: &str) -> Option<(&str, u8, &str)> {
-    let mut pieces = text.as_bytes().chunks(TOGETHER);
+fn split(text: &[u8]) -> Option<(&[u8], u8, &[u8])> {
+    let mut pieces = text.chunks(TOGETHER);
     let piece = pieces.position(|piece| piece.iter().fold(false, |found, byte| found | is_special(*byte)))?;
-    let from = piece * TOGETHER;
-    let at = from + text.as_bytes().get(from..)?.iter().position(|byte| is_special(*byte))?;
-    // Such a byte is a character, and never a part of one.
+    let (before, from) = text.split_at_checked(piece * TOGETHER)?;
+    let at = before.len() + from.iter().position(|byte| is_special(*byte))?;
     let (plain, behind) = text.split_at_checked(at)?;
-    Some((plain, *behind.as_bytes().first()?, behind.get(1..)?))
+    let (special, behind) = behind.split_first()?;
+    Some((plain, *special, behind))
 }
 
-fn push_escape(literal: &mut String, byte: u8) {
+fn write_escape<W: Write + ?Sized>(out: &mut W, byte: u8) -> io::Result<()> {
     match byte {
-        b'"' => literal.push_str("\\\""),
-        b'\\' => literal.push_str("\\\\"),
-        b'\n' => literal.push_str("\\n"),
-        b'\r' => literal.push_str("\\r"),
-        b'\t' => literal.push_str("\\t"),
-        0x08 => literal.push_str("\\b"),
-        0x0c => literal.push_str("\\f"),
-        _ => literal.push_str(&format!("\\u{byte:04x}")),
+        b'"' => out.write_all(b"\\\""),
+        b'\\' => out.write_all(b"\\\\"),
+        b'\n' => out.write_all(b"\\n"),
+        b'\r' => out.write_all(b"\\r"),
+        b'\t' => out.write_all(b"\\t"),
+        0x08 => out.write_all(b"\\b"),
+        0x0c => out.write_all(b"\\f"),
+        _ => write!(out, "\\u{byte:04x}"),
     }
+}
+
+/// What a provider reads.
+#[cfg(test)]
+pub(crate) fn value(of: &impl Serialize) -> serde_json::Value {
+    serde_json::from_slice(&body(of, 0).unwrap()).unwrap()
 }
 
 #[cfg(test)]
@@ -75,21 +95,23 @@ mod tests {
     struct Message<'t> {
         #[serde(serialize_with = "text")]
         content: &'t str,
+        name: &'t str,
     }
 
     fn written(content: &str) -> String {
-        serde_json::to_string(&Message { content }).unwrap()
+        String::from_utf8(body(&Message { content, name: content }, 0).unwrap()).unwrap()
     }
 
     fn expected(content: &str) -> String {
-        serde_json::to_string(&serde_json::json!({ "content": content })).unwrap()
+        let literal = serde_json::to_string(content).unwrap();
+        format!("{{\"content\":{literal},\"name\":{literal}}}")
     }
 
     #[test]
     fn every_ascii_character_is_written_as_serde_json_writes_it_wherever_it_stands() {
-        for character in 0..=127_u8 {
-            for before in [0, 1, TOGETHER - 1, TOGETHER, 3 * LONG] {
-                let content = format!("{}{}{}", "a".repeat(before), char::from(character), "é".repeat(LONG));
+        for character in (0..=127_u8).map(char::from) {
+            for before in [0, 1, TOGETHER - 1, TOGETHER, 3 * TOGETHER + 7] {
+                let content = format!("{}{character}{}{character}", "a".repeat(before), "é".repeat(before));
                 assert_eq!(written(&content), expected(&content));
             }
         }
@@ -97,7 +119,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_written_as_serde_json_writes_it(parts in prop::collection::vec("\\PC{0,90}|[\\x00-\\x7f]{0,9}", 0..40)) {
+        fn any_text_is_written_as_serde_json_writes_it(parts in prop::collection::vec("\\PC{0,90}|[\\x00-\\x7f]{0,9}", 0..9)) {
             let content = parts.concat();
             prop_assert_eq!(written(&content), expected(&content));
         }

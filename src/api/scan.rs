@@ -68,6 +68,11 @@ impl Body {
         self.text.inner()
     }
 
+    /// The same as a text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The raw JSON text of a member.
     pub fn raw(&self, key: &str) -> Option<&str> {
         let member = self.members.iter().find(|member| member.key == key)?;

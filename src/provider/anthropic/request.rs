@@ -15,6 +15,7 @@ use super::schema::{answer_schema, enforceable};
 use super::tools::{self, Wanted};
 use super::wire::{Block, Metadata, Request, Thinking};
 use crate::api::chat::{ChatRequest, ResponseFormat, StreamOptions};
+use crate::api::literal;
 use crate::error::{Error, Result};
 use crate::provider::refusal::one_text_answer;
 use crate::provider::warnings::{Warnings, is_neutral};
@@ -39,8 +40,7 @@ pub(super) fn chat(call: &ChatCall<'_>, target: &Target<'_>) -> Result<Outgoing>
             .map_err(|_| Error::invalid("betas", "Invalid value for 'betas': not fit for a header."))?;
         headers.push((HeaderName::from_static("anthropic-beta"), value));
     }
-    let mut body = Vec::with_capacity(call.body.bytes().len() + 512);
-    serde_json::to_writer(&mut body, &request).map_err(Error::internal)?;
+    let body = literal::body(&request, call.body.bytes().len() + 512)?;
     Ok(Outgoing {
         method: Method::POST,
         path: target.endpoint.join("/v1/messages"),
@@ -296,7 +296,7 @@ mod tests {
         body.as_object_mut().unwrap().extend(parameters.as_object().unwrap().clone());
         let request = ChatRequest::parse(&Body::scan(Bytes::from(body.to_string())).unwrap())?;
         let made = translate(&request, model)?;
-        let mut sent = serde_json::to_value(&made.request).unwrap();
+        let mut sent = crate::api::literal::value(&made.request);
         assert_eq!(sent["model"], model);
         let members = sent.as_object_mut().unwrap();
         members.remove("model");

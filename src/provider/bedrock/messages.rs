@@ -434,8 +434,8 @@ mod tests {
     fn run(messages: &Value) -> Result<(Value, Value, Vec<String>)> {
         let messages: Vec<Message> = serde_json::from_value(messages.clone()).unwrap();
         let done = Conversation::translate(&messages)?;
-        let (system, turns) = (serde_json::to_value(&done.system), serde_json::to_value(&done.turns));
-        Ok((system.unwrap(), turns.unwrap(), done.warnings.into_names()))
+        let (system, turns) = (crate::api::literal::value(&done.system), crate::api::literal::value(&done.turns));
+        Ok((system, turns, done.warnings.into_names()))
     }
 
     fn refused(messages: &Value) -> (ErrorKind, String) {

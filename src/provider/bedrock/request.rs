@@ -17,6 +17,7 @@ use super::messages::Conversation;
 use super::tools::{self, Wanted};
 use super::wire::{Block, Inference, Request};
 use crate::api::chat::{ChatRequest, JsonSchema, ResponseFormat, StreamOptions};
+use crate::api::literal;
 use crate::error::{Error, Result};
 use crate::provider::anthropic::reasoning::{Asked, Parameters, reasoning};
 use crate::provider::anthropic::schema::enforceable;
@@ -47,8 +48,7 @@ const JSON_INSTRUCTION: &str = "Respond with a single valid JSON object and noth
 /// The whole call.
 pub(super) fn chat(call: &ChatCall<'_>, target: &Target<'_>) -> Result<Outgoing> {
     let Translated { request, warnings } = translate(call.request()?, target.model)?;
-    let mut body = Vec::with_capacity(call.body.bytes().len() + 512);
-    serde_json::to_writer(&mut body, &request).map_err(Error::internal)?;
+    let body = literal::body(&request, call.body.bytes().len() + 512)?;
     let model = utf8_percent_encode(target.model, SEGMENT);
     let verb = if call.head.stream { "converse-stream" } else { "converse" };
     let path = target.endpoint.join(&format!("/model/{model}/{verb}"));
@@ -388,7 +388,7 @@ mod tests {
         body.as_object_mut().unwrap().extend(parameters.as_object().unwrap().clone());
         let request = ChatRequest::parse(&Body::scan(Bytes::from(body.to_string())).unwrap())?;
         let made = translate(&request, model)?;
-        let mut sent = serde_json::to_value(&made.request).unwrap();
+        let mut sent = crate::api::literal::value(&made.request);
         sent.as_object_mut().unwrap().remove("messages");
         Ok((sent, made.warnings.into_names()))
     }

@@ -222,7 +222,7 @@ mod tests {
                 {"role": "tool", "tool_call_id": "tooluse_1", "content": "sunny"}]});
         let request = ChatRequest::parse(&Body::scan(Bytes::from(second.to_string())).unwrap()).unwrap();
         let made = request::translate(&request, "us.anthropic.claude-sonnet-4-5-20250929-v1:0").unwrap();
-        let sent = serde_json::to_value(&made.request).unwrap();
+        let sent = crate::api::literal::value(&made.request);
         assert_eq!(sent["messages"][1], json!({"role": "assistant", "content": blocks}));
         let result = json!({"toolResult": {"toolUseId": "tooluse_1", "content": [{"text": "sunny"}]}});
         assert_eq!(sent["messages"][2]["content"], json!([result]));
@@ -242,7 +242,7 @@ mod tests {
         let second = json!({"model": "m", "messages": [{"role": "user", "content": "q"}, message]});
         let request = ChatRequest::parse(&Body::scan(Bytes::from(second.to_string())).unwrap()).unwrap();
         let made = request::translate(&request, "m").unwrap();
-        assert_eq!(serde_json::to_value(&made.request).unwrap()["messages"][1]["content"], blocks);
+        assert_eq!(crate::api::literal::value(&made.request)["messages"][1]["content"], blocks);
     }
 
     #[test]

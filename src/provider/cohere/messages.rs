@@ -232,7 +232,7 @@ mod tests {
     fn run(messages: &Value) -> Result<(Value, Vec<String>)> {
         let messages: Vec<Message> = serde_json::from_value(messages.clone()).unwrap();
         let mut warnings = Warnings::default();
-        let made = serde_json::to_value(translate(&messages, &mut warnings)?).unwrap();
+        let made = crate::api::literal::value(&translate(&messages, &mut warnings)?);
         Ok((made, warnings.into_names()))
     }
 

@@ -12,6 +12,7 @@ use super::messages;
 use super::tools::{self, Wanted};
 use super::wire::Request;
 use crate::api::chat::{ChatRequest, JsonSchema, ResponseFormat, StreamOptions};
+use crate::api::literal;
 use crate::error::{Error, Result};
 use crate::provider::refusal::one_text_answer;
 use crate::provider::warnings::Warnings;
@@ -27,8 +28,7 @@ const THINKING: &[&str] = &["command-a-reasoning", "command-a-plus"];
 /// The whole body, and the names of what could not be said.
 pub(super) fn chat(call: &ChatCall<'_>, target: &Target<'_>) -> Result<(Bytes, Vec<String>)> {
     let (request, warnings) = translate(call.request()?, target.model)?;
-    let mut body = Vec::with_capacity(call.body.bytes().len() + 256);
-    serde_json::to_writer(&mut body, &request).map_err(Error::internal)?;
+    let body = literal::body(&request, call.body.bytes().len() + 256)?;
     Ok((body.into(), warnings.into_names()))
 }
 
@@ -249,7 +249,7 @@ mod tests {
         body.as_object_mut().unwrap().extend(parameters.as_object().unwrap().clone());
         let request = ChatRequest::parse(&Body::scan(Bytes::from(body.to_string())).unwrap())?;
         let (made, warnings) = translate(&request, model)?;
-        let mut sent = serde_json::to_value(&made).unwrap();
+        let mut sent = crate::api::literal::value(&made);
         let members = sent.as_object_mut().unwrap();
         assert_eq!(members.remove("model"), Some(json!(model)));
         assert_eq!(members.remove("messages"), Some(json!([{"role": "user", "content": "q"}])));

@@ -277,7 +277,7 @@ fn every_recorded_request_can_be_made_through_openais_api() {
         let body = Body::scan(Bytes::from(to_openai(recorded).to_string())).unwrap();
         let request = ChatRequest::parse(&body).unwrap_or_else(|error| panic!("{}: {error}", record["id"]));
         let (made, warnings) = request::translate(&request, text(&recorded["model"])).unwrap();
-        let sent = serde_json::to_value(&made).unwrap();
+        let sent = crate::api::literal::value(&made);
         assert_eq!(normal(&sent), normal(recorded), "{}", record["id"]);
         let warnings = warnings.into_names();
         assert!(warnings.is_empty(), "{}: {warnings:?}", record["id"]);
@@ -303,7 +303,7 @@ fn a_recorded_call_goes_on_with_its_reasoning_in_a_second_turn() {
     let body = Body::scan(Bytes::from(request.to_string())).unwrap();
     let request = ChatRequest::parse(&body).unwrap();
     let (made, warnings) = request::translate(&request, "qwen3:4b").unwrap();
-    let sent = serde_json::to_value(&made).unwrap();
+    let sent = crate::api::literal::value(&made);
     let [.., second, result] = sent["messages"].as_array().unwrap().as_slice() else { panic!("two turns") };
     assert_eq!(second["thinking"], said["thinking"]);
     assert_eq!(second["tool_calls"][0]["function"]["arguments"], said["tool_calls"][0]["function"]["arguments"]);

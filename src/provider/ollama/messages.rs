@@ -189,7 +189,7 @@ mod tests {
     fn run(messages: &Value) -> Result<(Value, Vec<String>)> {
         let messages: Vec<chat::Message> = serde_json::from_value(messages.clone()).unwrap();
         let done = Conversation::translate(&messages)?;
-        Ok((serde_json::to_value(&done.messages).unwrap(), done.warnings.into_names()))
+        Ok((crate::api::literal::value(&done.messages), done.warnings.into_names()))
     }
 
     #[test]

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::messages::Conversation;
 use super::wire::{Function, Request, Tool};
 use crate::api::chat::{self, ChatRequest, FunctionSpec, ResponseFormat, StreamOptions, ToolChoice};
+use crate::api::literal;
 use crate::error::{Error, ErrorKind, Result};
 use crate::provider::refusal::one_text_answer;
 use crate::provider::warnings::Warnings;
@@ -44,8 +45,7 @@ const READ: &[&str] = &["format", "options", "think"];
 /// The whole call.
 pub(super) fn chat(call: &ChatCall<'_>, target: &Target<'_>) -> Result<Outgoing> {
     let (request, warnings) = translate(call.request()?, target.model)?;
-    let mut body = Vec::with_capacity(call.body.bytes().len() + 256);
-    serde_json::to_writer(&mut body, &request).map_err(Error::internal)?;
+    let body = literal::body(&request, call.body.bytes().len() + 256)?;
     super::outgoing(target, Method::POST, "/api/chat", body.into(), warnings.into_names())
 }
 
@@ -348,7 +348,7 @@ mod tests {
         body.as_object_mut().unwrap().extend(parameters.as_object().unwrap().clone());
         let request = ChatRequest::parse(&Body::scan(Bytes::from(body.to_string())).unwrap())?;
         let (made, warnings) = translate(&request, model)?;
-        let mut sent = serde_json::to_value(&made).unwrap();
+        let mut sent = crate::api::literal::value(&made);
         assert_eq!(sent["model"], model);
         let members = sent.as_object_mut().unwrap();
         members.remove("model");

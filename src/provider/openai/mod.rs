@@ -14,6 +14,7 @@ mod corpus_test;
 mod failure;
 mod identity;
 mod messages;
+mod own;
 mod request;
 mod required;
 mod response;

@@ -170,11 +170,15 @@ mod tests {
         layers.settle(noted);
         add(&mut layers, 4, &late[1..]);
 
-        assert_eq!((layers.span(), layers.names()), (Some((1, 9)), whole.names()).into());
+        assert_eq!((layers.span(), layers.names()), (Some((1, 9)), whole.names()));
         let offsets = |layers: &Layers, workspace: &str| {
             let blocks: Vec<Block> = layers.part(workspace).blocks(workspace).unwrap().collect();
             let mut offsets = Vec::new();
-            each_mark(&blocks, &mut |mark| Ok(offsets.push(mark.offset))).unwrap();
+            each_mark(&blocks, &mut |mark| {
+                offsets.push(mark.offset);
+                Ok(())
+            })
+            .unwrap();
             offsets
         };
         assert_eq!(offsets(&layers, "a"), [60, 0, 30, 20, 50]);

@@ -375,10 +375,10 @@ mod tests {
             index.add(Brief { workspace: "ws", at: 5, provider: Some("one"), status: 200 }, 24);
             index
         };
-        made.workspaces()
-            .unwrap()
-            .values()
-            .for_each(|blocks| each_mark(blocks, &mut |mark| Ok(mark.put(&mut bytes))).unwrap());
+        for blocks in made.workspaces().unwrap().values() {
+            let marks = blocks.iter().flat_map(|block| block.read(0..block.count).unwrap());
+            marks.for_each(|mark| mark.put(&mut bytes));
+        }
         let json = br#"{"last":1,"length":99,"span":[5,5],"providers":["one"],"workspaces":{"ws":{"offset":0,"count":1,"oldest":5,"newest":5,"groups":[{"provider":0,"status":200,"count":1}]}}}"#;
         bytes.extend_from_slice(json);
         bytes.extend_from_slice(&(json.len() as u64).to_le_bytes());
