@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use memchr::memchr2;
+use super::literal::special;
 
 /// The top-level members of an object that nests at most so many levels deep, its own counted: keys and where their values are.
 /// `None` for anything else.
@@ -181,15 +181,14 @@ impl<'t> Cursor<'t> {
         self.at += 1;
         loop {
             let rest = self.text.as_bytes().get(self.at..)?;
-            let end = memchr2(b'"', b'\\', rest)?;
-            if has_control(rest.get(..end)?) {
-                return None;
-            }
+            let end = special(rest)?;
             self.at += end + 1;
-            if rest.get(end) == Some(&b'"') {
-                return Some(());
+            match rest.get(end)? {
+                b'"' => return Some(()),
+                b'\\' => self.escape()?,
+                // A control character, which must be escaped.
+                _ => return None,
             }
-            self.escape()?;
         }
     }
 
@@ -234,12 +233,6 @@ impl<'t> Cursor<'t> {
         }
         (self.at > begin).then_some(())
     }
-}
-
-/// Whether there is a control character among these bytes, which a string must escape. All are looked at, which takes a processor
-/// less time than to stop at the first.
-fn has_control(bytes: &[u8]) -> bool {
-    bytes.iter().fold(false, |found, byte| found | (*byte < b' '))
 }
 
 #[cfg(test)]
