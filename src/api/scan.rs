@@ -17,6 +17,7 @@ use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::grammar;
+use super::rope::{Assembly, Rope};
 use super::walk::end_of_string;
 use crate::error::{Error, Result};
 
@@ -126,26 +127,33 @@ impl Edit<'_> {
         self
     }
 
-    /// The bytes after all changes; without any, the same buffer.
+    /// The bytes after all changes, in one piece; without any, the same buffer.
     pub fn apply(&self) -> Bytes {
+        self.rope().whole()
+    }
+
+    /// The same in pieces, of which large ones are the body's own.
+    pub fn rope(&self) -> Rope {
         if self.changes.is_empty() {
-            return self.body.bytes().clone();
+            return self.body.bytes().clone().into();
         }
-        let source: &[u8] = self.body.bytes();
-        let mut out = Vec::with_capacity(source.len() + 128);
-        out.push(b'{');
+        let source = self.body.bytes();
+        let mut out = Assembly::new(source);
+        out.put(b"{");
         let mut kept = 0usize;
         let mut end = source.iter().position(|byte| *byte == b'{').map_or(0, |brace| brace + 1);
         for member in &self.body.members {
-            let lead = source.get(end..member.value.start).unwrap_or_default();
+            let lead = end..member.value.start;
             end = member.value.end;
-            let value = match self.change(&member.key) {
-                Some(None) => continue,
-                Some(Some(json)) => json.as_bytes(),
-                None => source.get(member.value.clone()).unwrap_or_default(),
-            };
-            push_lead(&mut out, lead, kept == 0);
-            out.extend_from_slice(value);
+            let change = self.change(&member.key);
+            if let Some(None) = change {
+                continue;
+            }
+            push_lead(&mut out, source, lead, kept == 0);
+            match change {
+                Some(Some(json)) => out.put(json.as_bytes()),
+                _ => out.keep(member.value.clone()),
+            }
             kept += 1;
         }
         for (key, json) in &self.changes {
@@ -153,14 +161,12 @@ impl Edit<'_> {
             if self.body.raw(key).is_some() {
                 continue;
             }
-            if kept > 0 {
-                out.push(b',');
-            }
-            out.extend_from_slice(format!("\"{key}\":{json}").as_bytes());
+            let comma = if kept > 0 { "," } else { "" };
+            out.put(format!("{comma}\"{key}\":{json}").as_bytes());
             kept += 1;
         }
-        out.extend_from_slice(source.get(end..).unwrap_or_default());
-        out.into()
+        out.keep(end..source.len());
+        out.finish()
     }
 
     fn change(&self, key: &str) -> Option<&Option<String>> {
@@ -169,14 +175,20 @@ impl Edit<'_> {
 }
 
 /// Writes what stands before a value (comma, white space, key, colon), with a comma exactly when one is needed.
-fn push_lead(out: &mut Vec<u8>, lead: &[u8], first: bool) {
-    let after_comma =
-        lead.iter().position(|byte| !byte.is_ascii_whitespace()).filter(|at| lead.get(*at) == Some(&b','));
-    let rest = after_comma.and_then(|at| lead.get(at + 1..)).unwrap_or(lead);
-    if !first {
-        out.push(b',');
+fn push_lead(out: &mut Assembly<'_>, source: &[u8], lead: Range<usize>, first: bool) {
+    let text = source.get(lead.clone()).unwrap_or_default();
+    let comma = text.iter().position(|byte| !byte.is_ascii_whitespace()).filter(|at| text.get(*at) == Some(&b','));
+    match (comma, first) {
+        (Some(0), false) | (None, true) => out.keep(lead),
+        (None, false) => {
+            out.put(b",");
+            out.keep(lead);
+        }
+        (Some(at), first) => {
+            out.put(if first { b"" } else { b"," });
+            out.keep(lead.start + at + 1..lead.end);
+        }
     }
-    out.extend_from_slice(rest);
 }
 
 /// Members, by key, with the place of their values.

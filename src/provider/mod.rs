@@ -41,6 +41,7 @@ use serde_json::{Map, Value};
 use crate::api::answer::{Chunk, ChunkChoice, WireUsage};
 use crate::api::chat::ChatRequest;
 use crate::api::head::ChatHead;
+use crate::api::rope::Rope;
 use crate::api::scan::Body;
 use crate::config::Secret;
 use crate::error::{Error, ErrorKind, Result};
@@ -162,7 +163,7 @@ pub struct Outgoing {
     /// `content-type` and `accept` are the sender's.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The body, empty for a probe.
-    pub body: Bytes,
+    pub body: Rope,
     /// What could not be expressed, by parameter name; goes into `x-perpetuo-warnings` or, in strict mode, refuses.
     pub warnings: Vec<String>,
 }

@@ -46,7 +46,7 @@ pub(super) fn dial(config: &Config) -> Result<Box<dyn Transport>> {
 impl Transport for Collector {
     async fn post(&self, body: Bytes) -> Result<Reply> {
         let (path, headers) = (self.path.clone(), self.headers.clone());
-        let request = Outgoing { method: Method::POST, path, headers, body, warnings: Vec::new() };
+        let request = Outgoing { method: Method::POST, path, headers, body: body.into(), warnings: Vec::new() };
         let mut exchange = self.exchange(&request).await?;
         let (status, headers) = (exchange.status(), exchange.headers());
         let body = exchange.read_all(MAX_ANSWER, self.idle).await;

@@ -6,12 +6,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::life::Counted;
 use super::routes::Route;
 use crate::api::operation::Operation;
+use crate::api::rope::Rope;
 use crate::api::strategy::StrategyName;
 use crate::balance::Candidate;
 use crate::balance::attempt::Attempt;
@@ -128,7 +128,7 @@ pub enum Sent {
     /// Until the attempt is closed.
     Body {
         /// The request's body.
-        body: Bytes,
+        body: Rope,
         /// What this model's prompts had turned out to be of their estimates when it was sent.
         ratio: f64,
     },
@@ -139,7 +139,7 @@ pub enum Sent {
 impl Sent {
     fn tokens(&self) -> u64 {
         match self {
-            Self::Body { body, ratio } => (estimate_prompt(body) as f64 * ratio).round() as u64,
+            Self::Body { body, ratio } => (estimate_prompt(&body.whole()) as f64 * ratio).round() as u64,
             Self::Tokens(tokens) => *tokens,
         }
     }

@@ -18,6 +18,7 @@ use pingora::upstreams::peer::{ALPN, HttpPeer};
 use pingora::{ErrorType, RetryType};
 
 use super::connections::Connections;
+use crate::api::rope::Rope;
 use crate::config::Timeouts;
 use crate::directory::Credential;
 use crate::error::{Error, ErrorKind, Result};
@@ -271,7 +272,7 @@ async fn send(
     let http2 = session.as_http2().is_some();
     let head = head(endpoint, request, http2, stream)?;
     session.write_request_header(Box::new(head)).await?;
-    if let Err(cause) = write_body(session, request.body.clone()).await {
+    if let Err(cause) = write_body(session, &request.body).await {
         // The upstream may have answered without taking the body (413, 429) and closed: that answer says more.
         return match Box::pin(tokio::time::timeout(EARLY_ANSWER, read_head(session))).await {
             Ok(Ok(())) => Ok(()),
@@ -282,9 +283,10 @@ async fn send(
     read_head(session).await
 }
 
-async fn write_body(session: &mut HttpSession, body: Bytes) -> Result<(), Box<pingora::Error>> {
-    if !body.is_empty() {
-        session.write_request_body(body, true).await?;
+async fn write_body(session: &mut HttpSession, body: &Rope) -> Result<(), Box<pingora::Error>> {
+    let mut pieces = body.pieces().cloned().peekable();
+    while let Some(piece) = pieces.next() {
+        session.write_request_body(piece, pieces.peek().is_none()).await?;
     }
     session.finish_request_body().await
 }

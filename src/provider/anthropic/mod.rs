@@ -29,6 +29,7 @@ use super::{
     Answer, AnswerContext, ChatCall, Dialect, Outgoing, Provider, ProviderMessage, StreamTranslator, Target,
     secret_header,
 };
+use crate::api::rope::Rope;
 use crate::error::Result;
 
 /// Anthropic itself.
@@ -67,7 +68,7 @@ impl Dialect for Messages {
             method: Method::GET,
             path: target.endpoint.join("/v1/models?limit=1"),
             headers: headers(target)?,
-            body: Bytes::new(),
+            body: Rope::default(),
             warnings: Vec::new(),
         })
     }

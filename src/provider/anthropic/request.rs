@@ -336,7 +336,7 @@ mod tests {
         assert!(header("x-api-key").unwrap().is_sensitive());
         assert_eq!(header("anthropic-version").unwrap(), "2023-06-01");
         assert_eq!(header("anthropic-beta").unwrap(), "a,b,files-api-2025-04-14");
-        let sent: Value = serde_json::from_slice(&outgoing.body).unwrap();
+        let sent: Value = serde_json::from_slice(&outgoing.body.whole()).unwrap();
         assert_eq!((&sent["stream"], &sent["model"]), (&json!(true), &json!("claude-opus-4-8")));
         let probe = ANTHROPIC.dialect.probe(&target).unwrap();
         assert_eq!((probe.method, probe.path.as_str()), (Method::GET, "/anthropic/v1/models?limit=1"));

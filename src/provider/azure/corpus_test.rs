@@ -87,7 +87,7 @@ fn every_recorded_request_goes_to_its_path_with_the_body_it_had() {
         if expected["stream"] == true {
             expected["stream_options"] = json!({"include_usage": true});
         }
-        assert_eq!(serde_json::from_slice::<Value>(&outgoing.body).unwrap(), expected, "{}", record["id"]);
+        assert_eq!(serde_json::from_slice::<Value>(&outgoing.body.whole()).unwrap(), expected, "{}", record["id"]);
         assert!(outgoing.warnings.is_empty());
         passed += 1;
     }

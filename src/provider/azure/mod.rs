@@ -19,6 +19,7 @@ use super::{
     Answer, AnswerContext, ChatCall, Dialect, Outgoing, Provider, ProviderMessage, StreamTranslator, Target,
     secret_header,
 };
+use crate::api::rope::Rope;
 use crate::api::scan::Body;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -71,7 +72,7 @@ impl Dialect for Azure {
             method: Method::GET,
             path: String::new(),
             headers: vec![],
-            body: Bytes::new(),
+            body: Rope::default(),
             warnings: vec![],
         };
         readdress(probe, target, &path)
@@ -191,7 +192,7 @@ mod tests {
             assert_eq!((name.as_str(), value.to_str().unwrap()), ("api-key", "azure-key"));
             assert!(value.is_sensitive());
         }
-        let body: Value = serde_json::from_slice(&sent[0].body).unwrap();
+        let body: Value = serde_json::from_slice(&sent[0].body.whole()).unwrap();
         assert_eq!(body["model"], "gpt-4o_mini");
     }
 

@@ -32,6 +32,7 @@ use bytes::Bytes;
 use http::Method;
 
 use super::{Answer, AnswerContext, ChatCall, Dialect, Outgoing, Provider, ProviderMessage, StreamTranslator, Target};
+use crate::api::rope::Rope;
 use crate::error::Result;
 use crate::frames::Framing;
 
@@ -75,6 +76,6 @@ impl Dialect for Converse {
     fn probe(&self, target: &Target<'_>) -> Result<Outgoing> {
         let path = target.endpoint.join("/async-invoke?maxResults=1");
         let headers = auth::headers(target, &Method::GET, &path, b"")?;
-        Ok(Outgoing { method: Method::GET, path, headers, body: Bytes::new(), warnings: Vec::new() })
+        Ok(Outgoing { method: Method::GET, path, headers, body: Rope::default(), warnings: Vec::new() })
     }
 }

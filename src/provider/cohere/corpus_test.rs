@@ -428,7 +428,7 @@ fn every_recorded_embedding_arrives_and_could_have_been_asked_for() {
             now: jiff::Timestamp::UNIX_EPOCH,
         };
         let outgoing = Chat.embeddings(&body, &target).unwrap();
-        let mut sent: Value = serde_json::from_slice(&outgoing.body).unwrap();
+        let mut sent: Value = serde_json::from_slice(&outgoing.body.whole()).unwrap();
         let mut recorded = recorded.clone();
         recorded.as_object_mut().unwrap().retain(|_, value| !value.is_null());
         // The first version of the API has a default for this one.

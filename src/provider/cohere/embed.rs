@@ -151,7 +151,7 @@ mod tests {
         };
         let outgoing = COHERE.dialect.embeddings(&body, &target)?;
         assert_eq!(outgoing.path, "/v2/embed");
-        Ok((serde_json::from_slice(&outgoing.body).unwrap(), outgoing.warnings))
+        Ok((serde_json::from_slice(&outgoing.body.whole()).unwrap(), outgoing.warnings))
     }
 
     #[test]

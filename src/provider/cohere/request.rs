@@ -278,7 +278,7 @@ mod tests {
         let outgoing = COHERE.dialect.chat(&ChatCall::new(&body, &head), &target).unwrap();
         assert_eq!(outgoing.path, "/co/v2/chat");
         assert!(outgoing.headers.iter().all(|(name, value)| name == "authorization" && value.is_sensitive()));
-        let sent: Value = serde_json::from_slice(&outgoing.body).unwrap();
+        let sent: Value = serde_json::from_slice(&outgoing.body.whole()).unwrap();
         assert_eq!((&sent["stream"], &sent["model"]), (&json!(true), &json!("command-r")));
         assert_eq!(COHERE.dialect.probe(&target).unwrap().path, "/co/v1/models?page_size=1");
     }

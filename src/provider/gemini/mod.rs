@@ -98,7 +98,7 @@ fn outgoing(target: &Target<'_>, method: Method, path: &str, body: Bytes, warnin
         method,
         path: target.endpoint.join(path),
         headers: vec![(HeaderName::from_static("x-goog-api-key"), key)],
-        body,
+        body: body.into(),
         warnings,
     })
 }
@@ -170,7 +170,7 @@ mod tests {
         let request = json!({"model": "m", "messages": [question, message, result]});
         let sent = send("gemini-3-flash-preview", &request);
         assert!(sent.warnings.is_empty(), "{:?}", sent.warnings);
-        serde_json::from_slice::<Value>(&sent.body).unwrap()["contents"].clone()
+        serde_json::from_slice::<Value>(&sent.body.whole()).unwrap()["contents"].clone()
     }
 
     #[test]

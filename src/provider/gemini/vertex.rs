@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{GenerateContent, embeddings, request, response, stream};
+use crate::api::rope::Rope;
 use crate::api::scan::Body;
 use crate::config::Secret;
 use crate::error::{Error, Result};
@@ -51,7 +52,7 @@ impl Dialect for Vertex {
             request::translate(call.request()?, target.model, target.provider.name)?;
         let body = serde_json::to_vec(&body).map_err(Error::internal)?;
         let verb = if call.head.stream { "streamGenerateContent?alt=sse" } else { "generateContent" };
-        outgoing(target, "google", verb, body.into(), warnings.into_names())
+        outgoing(target, "google", verb, body, warnings.into_names())
     }
 
     fn answer(&self, body: Bytes, context: &AnswerContext) -> Result<Answer> {
@@ -80,7 +81,7 @@ impl Dialect for Vertex {
             method: Method::GET,
             path: target.endpoint.join(&path),
             headers: headers(target)?,
-            body: Bytes::new(),
+            body: Rope::default(),
             warnings: Vec::new(),
         })
     }
@@ -99,7 +100,7 @@ impl Dialect for Vertex {
             true => ("embedContent", asked.single(target.provider.name)?),
             false => ("predict", asked.instances()),
         };
-        outgoing(target, "google", verb, sent.to_string().into(), asked.warnings.into_names())
+        outgoing(target, "google", verb, sent.to_string(), asked.warnings.into_names())
     }
 
     fn embeddings_answer(&self, body: Bytes, context: &AnswerContext) -> Result<Answer> {
@@ -111,20 +112,32 @@ impl Dialect for Vertex {
 /// left out.
 fn claude(call: &ChatCall<'_>, target: &Target<'_>) -> Result<Outgoing> {
     let made = ANTHROPIC.dialect.chat(call, target)?;
-    let body = Body::scan(made.body)?;
+    let body = Body::scan(made.body.whole())?;
     let mut edit = body.edit();
     edit.remove("model").set("anthropic_version", json!("vertex-2023-10-16").to_string());
     let verb = if call.head.stream { "streamRawPredict" } else { "rawPredict" };
-    let mut sent = outgoing(target, "anthropic", verb, edit.apply(), made.warnings)?;
+    let mut sent = outgoing(target, "anthropic", verb, edit.rope(), made.warnings)?;
     let beta = HeaderName::from_static("anthropic-beta");
     sent.headers.extend(made.headers.into_iter().filter(|(name, _)| *name == beta));
     Ok(sent)
 }
 
-fn outgoing(target: &Target<'_>, publisher: &str, verb: &str, body: Bytes, warnings: Vec<String>) -> Result<Outgoing> {
+fn outgoing(
+    target: &Target<'_>,
+    publisher: &str,
+    verb: &str,
+    body: impl Into<Rope>,
+    warnings: Vec<String>,
+) -> Result<Outgoing> {
     let model = super::path_segment(target.model);
     let path = format!("{}/publishers/{publisher}/models/{model}:{verb}", Place::of(target)?.path());
-    Ok(Outgoing { method: Method::POST, path: target.endpoint.join(&path), headers: headers(target)?, body, warnings })
+    Ok(Outgoing {
+        method: Method::POST,
+        path: target.endpoint.join(&path),
+        headers: headers(target)?,
+        body: body.into(),
+        warnings,
+    })
 }
 
 fn headers(target: &Target<'_>) -> Result<Vec<(HeaderName, http::HeaderValue)>> {
@@ -269,7 +282,7 @@ mod tests {
         let sent = send(VERTEX.base_url, &json!({"project": "p"}), "claude-haiku-4-5", true).unwrap();
         let path = "/v1/projects/p/locations/global/publishers/anthropic/models/claude-haiku-4-5:streamRawPredict";
         assert_eq!(sent.path, path);
-        let body: Value = serde_json::from_slice(&sent.body).unwrap();
+        let body: Value = serde_json::from_slice(&sent.body.whole()).unwrap();
         assert_eq!((&body["anthropic_version"], &body["stream"]), (&json!("vertex-2023-10-16"), &json!(true)));
         assert!(body.get("model").is_none() && body["messages"].is_array());
         assert_eq!(sent.headers.len(), 1);

@@ -243,7 +243,7 @@ fn texts(value: &Value, into: &mut Vec<String>) {
 fn losses(provider: &'static Provider, model: &str, body: &Value, made: &Made) -> Vec<String> {
     let mut body = body.clone();
     let Some(sent) = accepted(provider, model, &mut body) else { return Vec::new() };
-    let native: Value = serde_json::from_slice(&sent.body).unwrap();
+    let native: Value = serde_json::from_slice(&sent.body.whole()).unwrap();
     let mut lost: Vec<String> = validity::check(provider, model, &native).err().into_iter().collect();
     let mut found = Vec::new();
     texts(&native, &mut found);
@@ -271,7 +271,7 @@ fn losses(provider: &'static Provider, model: &str, body: &Value, made: &Made) -
         if without.as_object_mut().unwrap().shift_remove(name).is_none() || named(name) {
             continue;
         }
-        if translate(provider, model, &without).is_ok_and(|plain| plain.body == sent.body) {
+        if translate(provider, model, &without).is_ok_and(|plain| plain.body == sent.body.whole()) {
             lost.push(name.to_owned());
         }
     }

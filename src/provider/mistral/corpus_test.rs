@@ -357,7 +357,7 @@ fn every_recorded_request_can_be_made_through_openais_api() {
         if expected.as_object_mut().unwrap().remove("top_logprobs").is_some() {
             warnings.push("top_logprobs");
         }
-        let sent: Value = serde_json::from_slice(&outgoing.body).unwrap();
+        let sent: Value = serde_json::from_slice(&outgoing.body.whole()).unwrap();
         assert_eq!(normal(&sent), normal(&expected), "{}", record["id"]);
         assert_eq!(outgoing.warnings, warnings, "{}", record["id"]);
         passed += 1;
@@ -381,7 +381,7 @@ fn reasoning_goes_back_into_the_chunk_that_it_came_in() {
         let outgoing =
             with_target("magistral-medium-latest", |target| Mistral.chat(&ChatCall::new(&body, &head), target))
                 .unwrap();
-        let sent: Value = serde_json::from_slice(&outgoing.body).unwrap();
+        let sent: Value = serde_json::from_slice(&outgoing.body.whole()).unwrap();
         let mut content = recorded["choices"][0]["message"]["content"].clone();
         content[0].as_object_mut().unwrap().remove("closed");
         assert_eq!(sent["messages"][1]["content"], content, "{}", record["id"]);

@@ -3,12 +3,12 @@
 //! Parameters that neither OpenAI nor this file knows are forwarded: they may be Mistral's own (`safe_prompt`,
 //! `prompt_mode`, `guardrails`), and where they are not, its answer names them.
 
-use bytes::Bytes;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::messages;
 use crate::api::chat::ToolChoice;
+use crate::api::rope::Rope;
 use crate::api::scan::{Body, Edit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::provider::warnings::{Warnings, is_neutral};
@@ -32,7 +32,7 @@ const UNKNOWN: &[(&str, &[&str])] = &[
 ];
 
 /// The chat body for Mistral, and the names of what could not be said.
-pub(super) fn chat(call: &ChatCall<'_>, target: &Target<'_>) -> Result<(Bytes, Vec<String>)> {
+pub(super) fn chat(call: &ChatCall<'_>, target: &Target<'_>) -> Result<(Rope, Vec<String>)> {
     let body = call.body;
     let mut warnings = Warnings::default();
     let mut edit = body.edit();
@@ -50,11 +50,11 @@ pub(super) fn chat(call: &ChatCall<'_>, target: &Target<'_>) -> Result<(Bytes, V
     if let Some(messages) = messages::translate(body.raw("messages").unwrap_or("[]"), target.model, &mut warnings)? {
         edit.set("messages", messages);
     }
-    Ok((edit.apply(), warnings.into_names()))
+    Ok((edit.rope(), warnings.into_names()))
 }
 
 /// The embeddings body for Mistral, and the names of what could not be said.
-pub(super) fn embeddings(body: &Body, target: &Target<'_>) -> Result<(Bytes, Vec<String>)> {
+pub(super) fn embeddings(body: &Body, target: &Target<'_>) -> Result<(Rope, Vec<String>)> {
     let input: Option<Value> = body.get("input")?;
     let is_text = |value: &Value| value.is_string();
     if input.as_ref().and_then(Value::as_array).is_some_and(|list| !list.iter().all(is_text)) {
@@ -68,7 +68,7 @@ pub(super) fn embeddings(body: &Body, target: &Target<'_>) -> Result<(Bytes, Vec
         edit.set("output_dimension", dimensions);
     }
     take_out(body, &mut edit, "user", &[], &mut warnings)?;
-    Ok((edit.apply(), warnings.into_names()))
+    Ok((edit.rope(), warnings.into_names()))
 }
 
 /// Takes a parameter out, and names it unless it says nothing, or only what happens anyway.
@@ -267,6 +267,7 @@ mod tests {
     use crate::config::Secret;
     use crate::provider::mistral::MISTRAL;
     use crate::provider::{Endpoint, Outgoing};
+    use bytes::Bytes;
 
     fn with_target<T>(run: impl FnOnce(&Target<'_>) -> T) -> T {
         let endpoint = Endpoint::parse(MISTRAL.base_url).unwrap();
@@ -291,7 +292,7 @@ mod tests {
     fn sent(parameters: &str) -> (Value, Vec<String>) {
         let outgoing =
             send(&format!(r#"{{"model":"m","messages":[{{"role":"user","content":"q"}}],{parameters}}}"#)).unwrap();
-        let mut body: Value = serde_json::from_slice(&outgoing.body).unwrap();
+        let mut body: Value = serde_json::from_slice(&outgoing.body.whole()).unwrap();
         let members = body.as_object_mut().unwrap();
         assert_eq!(members.remove("model"), Some(json!("mistral-small-latest")));
         assert_eq!(members.remove("messages"), Some(json!([{"role": "user", "content": "q"}])));
@@ -378,7 +379,7 @@ mod tests {
         assert_eq!(sent.path, "/v1/embeddings");
         let expected =
             r#"{"model":"mistral-small-latest","input":["a","b"],"encoding_format":"base64","output_dimension":64}"#;
-        assert_eq!((sent.body.as_ref(), sent.warnings), (expected.as_bytes(), vec!["user".to_owned()]));
+        assert_eq!((sent.body.whole().as_ref(), sent.warnings), (expected.as_bytes(), vec!["user".to_owned()]));
         assert_eq!(send(r#"{"model":"m","input":[[1,2]]}"#).err().unwrap().param(), Some("input"));
     }
 }

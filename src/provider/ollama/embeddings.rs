@@ -115,7 +115,7 @@ mod tests {
             "user": "u", "timeout": 2, "keep_alive": "1m"}))
         .unwrap();
         assert_eq!(sent.path, "/ollama/api/embed");
-        let body: Value = serde_json::from_slice(&sent.body).unwrap();
+        let body: Value = serde_json::from_slice(&sent.body.whole()).unwrap();
         assert_eq!(body, json!({"model": "all-minilm", "input": ["a", "b"], "dimensions": 8, "keep_alive": "1m"}));
         assert_eq!(sent.warnings, ["user"]);
         assert!(send(&json!({"model": "m", "input": "a", "encoding_format": "float"})).unwrap().warnings.is_empty());

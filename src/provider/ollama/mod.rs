@@ -79,7 +79,7 @@ impl Dialect for Ollama {
 }
 
 fn outgoing(target: &Target<'_>, method: Method, path: &str, body: Bytes, warnings: Vec<String>) -> Result<Outgoing> {
-    Ok(Outgoing { method, path: target.endpoint.join(path), headers: headers(target)?, body, warnings })
+    Ok(Outgoing { method, path: target.endpoint.join(path), headers: headers(target)?, body: body.into(), warnings })
 }
 
 /// A key, where one is set.

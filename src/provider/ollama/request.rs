@@ -370,7 +370,7 @@ mod tests {
             let outgoing = OLLAMA.dialect.chat(&ChatCall::new(&body, &head), &target).unwrap();
             assert_eq!((outgoing.path.as_str(), outgoing.headers.len()), ("/api/chat", headers));
             assert!(outgoing.headers.iter().all(|(name, value)| name == "authorization" && value.is_sensitive()));
-            let sent: Value = serde_json::from_slice(&outgoing.body).unwrap();
+            let sent: Value = serde_json::from_slice(&outgoing.body.whole()).unwrap();
             assert_eq!((&sent["stream"], &sent["model"]), (&json!(false), &json!("llama3")));
             let probe = OLLAMA.dialect.probe(&target).unwrap();
             assert_eq!((probe.method, probe.path.as_str()), (Method::GET, "/api/tags"));

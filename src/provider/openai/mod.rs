@@ -33,6 +33,7 @@ use super::{
     Answer, AnswerContext, ChatCall, Dialect, Outgoing, Provider, ProviderMessage, StreamTranslator, Target,
     secret_header,
 };
+use crate::api::rope::Rope;
 use crate::api::scan::Body;
 use crate::error::Result;
 use crate::usage::Usage;
@@ -179,7 +180,7 @@ pub(super) fn outgoing(
     target: &Target<'_>,
     method: Method,
     path: &str,
-    body: Bytes,
+    body: impl Into<Rope>,
     warnings: Vec<String>,
 ) -> Result<Outgoing> {
     let mut headers = Vec::with_capacity(1);
@@ -187,5 +188,5 @@ pub(super) fn outgoing(
     if !(target.provider.keyless && target.key.expose().is_empty()) {
         headers.push((AUTHORIZATION, secret_header("Bearer ", target.key, target.provider.name)?));
     }
-    Ok(Outgoing { method, path: target.endpoint.join(path), headers, body, warnings })
+    Ok(Outgoing { method, path: target.endpoint.join(path), headers, body: body.into(), warnings })
 }

@@ -1,10 +1,10 @@
 //! The few changes that a request of the same dialect needs.
 
-use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::{ChatCall, OpenAi, Target, messages, tools};
 use crate::api::chat::ResponseFormat;
+use crate::api::rope::Rope;
 use crate::api::scan::{Body, Edit};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 const ANY_OBJECT: &str = r#"{"type":"json_schema","json_schema":{"name":"object","schema":{"type":"object"}}}"#;
 
 /// The chat body for the provider, and the names of the parameters that were taken out.
-pub(super) fn chat(dialect: &OpenAi, call: &ChatCall<'_>, target: &Target<'_>) -> Result<(Bytes, Vec<String>)> {
+pub(super) fn chat(dialect: &OpenAi, call: &ChatCall<'_>, target: &Target<'_>) -> Result<(Rope, Vec<String>)> {
     let body = call.body;
     check(dialect, body, target.provider.name)?;
     let (mut edit, mut warnings) = common(dialect, body, target);
@@ -36,7 +36,7 @@ pub(super) fn chat(dialect: &OpenAi, call: &ChatCall<'_>, target: &Target<'_>) -
     if dialect.exacting {
         exact(body, target.model, &mut edit, &mut warnings)?;
     }
-    Ok((edit.apply(), warnings))
+    Ok((edit.rope(), warnings))
 }
 
 /// What OpenAI itself would refuse.
@@ -65,14 +65,14 @@ fn reasons(model: &str) -> bool {
 }
 
 /// The embeddings body for the provider, and the names of the parameters that were taken out.
-pub(super) fn embeddings(dialect: &OpenAi, body: &Body, target: &Target<'_>) -> Result<(Bytes, Vec<String>)> {
+pub(super) fn embeddings(dialect: &OpenAi, body: &Body, target: &Target<'_>) -> Result<(Rope, Vec<String>)> {
     let is_tokens = |input: Value| input.as_array().is_some_and(|items| !items.iter().all(Value::is_string));
     if !dialect.embeds_tokens && body.get("input")?.is_some_and(is_tokens) {
         let message = format!("The provider '{}' embeds texts, not tokens.", target.provider.name);
         return Err(Error::new(ErrorKind::UnsupportedParameter, message).with_param("input"));
     }
     let (edit, warnings) = common(dialect, body, target);
-    Ok((edit.apply(), warnings))
+    Ok((edit.rope(), warnings))
 }
 
 /// Refuses what would change its meaning without being said so.
@@ -163,6 +163,7 @@ mod tests {
         CEREBRAS, CUSTOM, DEEPSEEK, GROQ, LMSTUDIO, OPENROUTER, PERPLEXITY, VLLM, VOYAGE, XAI, ZAI,
     };
     use crate::provider::{Endpoint, Outgoing, Provider};
+    use bytes::Bytes;
 
     fn ask(
         provider: &'static Provider,
@@ -221,7 +222,7 @@ mod tests {
             &OPENAI,
             &format!(r#"{{"model":"up",{TALK},"stream":true,"stream_options":{{"include_obfuscation":false}}}}"#),
         );
-        let sent = String::from_utf8(sent.unwrap().body.to_vec()).unwrap();
+        let sent = String::from_utf8(sent.unwrap().body.whole().to_vec()).unwrap();
         assert!(sent.ends_with(r#""stream_options":{"include_obfuscation":false,"include_usage":true}}"#), "{sent}");
         let spared = send(&PERPLEXITY, &format!(r#"{{"model":"up",{TALK},"stream":true}}"#)).unwrap();
         assert_eq!(spared.body, format!(r#"{{"model":"up",{TALK},"stream":true}}"#));
@@ -284,7 +285,7 @@ mod tests {
                 {"id":"c","type":"function","function":{"name":"f","arguments":"{}"},"extra_content":{"google":{}}}]}],
             "tools":[{"type":"function","function":{"name":"f"},"cache_control":{"type":"ephemeral"}}]}"#;
         let sent = send(&OPENAI, body).unwrap();
-        let value: Value = serde_json::from_slice(&sent.body).unwrap();
+        let value: Value = serde_json::from_slice(&sent.body.whole()).unwrap();
         let call = json!({"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}});
         assert_eq!(
             value,
@@ -311,7 +312,7 @@ mod tests {
             r#"{"model":"m","messages":[{"role":"user","content":"hi"}],"max_tokens":9,"max_completion_tokens":8}"#,
         )
         .unwrap();
-        let bound = serde_json::from_slice::<serde_json::Value>(&sent.body).unwrap()["max_tokens"].clone();
+        let bound = serde_json::from_slice::<serde_json::Value>(&sent.body.whole()).unwrap()["max_tokens"].clone();
         assert_eq!((bound, sent.warnings), (8.into(), vec!["max_tokens".to_owned()]));
     }
 
@@ -342,7 +343,7 @@ mod tests {
             r#"{{"model":"up",{TALK},"response_format":{{"type":"json_schema","json_schema":{{"name":"city","schema":{{"type":"object","required":["name"]}}}}}}}}"#
         );
         let sent = send(&DEEPSEEK, &body).unwrap();
-        let value: Value = serde_json::from_slice(&sent.body).unwrap();
+        let value: Value = serde_json::from_slice(&sent.body.whole()).unwrap();
         assert_eq!(value["response_format"], json!({"type": "json_object"}));
         assert_eq!(value["messages"][0]["role"], "system");
         assert!(value["messages"][0]["content"].as_str().unwrap().contains(r#"{"type":"object","required":["name"]}"#));
@@ -392,7 +393,7 @@ mod tests {
             {"role":"tool","tool_call_id":"c","content":"1"}]}"#;
         for provider in [&GROQ, &CEREBRAS] {
             let sent = send(provider, body).unwrap();
-            let value: Value = serde_json::from_slice(&sent.body).unwrap();
+            let value: Value = serde_json::from_slice(&sent.body.whole()).unwrap();
             let call = json!({"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}});
             let messages = json!([
                 {"role": "user", "content": [{"type": "text", "text": "a"}]},
@@ -417,7 +418,7 @@ mod tests {
         let ask = |fields: &str| {
             let answer = format!(r#"{{"role":"assistant","content":"x","annotations":[{{"a":1}}]{fields}}}"#);
             let sent = send(&OPENROUTER, &format!(r#"{{"model":"up","messages":[{answer}]}}"#)).unwrap();
-            let value: Value = serde_json::from_slice(&sent.body).unwrap();
+            let value: Value = serde_json::from_slice(&sent.body.whole()).unwrap();
             (value["messages"][0].clone(), sent.warnings)
         };
         let file = r#"{"type":"file","file":{"hash":"h"},"index":0}"#;
@@ -437,7 +438,7 @@ mod tests {
             let tool = |name: &str| format!(r#"{{"type":"function","function":{{"name":"{name}"}}}}"#);
             let (f, g) = (tool("f"), tool("g"));
             let sent = send(provider, &format!(r#"{{"model":"up",{TALK},"tools":[{f},{g}],"tool_choice":{choice}}}"#))?;
-            let value: Value = serde_json::from_slice(&sent.body).unwrap();
+            let value: Value = serde_json::from_slice(&sent.body.whole()).unwrap();
             let names = value["tools"].as_array().map_or(0, Vec::len);
             Ok::<_, Error>((names, value["tool_choice"].as_str().unwrap_or("").to_owned(), sent.warnings.len()))
         };
@@ -457,7 +458,7 @@ mod tests {
         let sent = send(&XAI, &format!(r#"{{"model":"up",{TALK},"frequency_penalty":0.0,"presence_penalty":0.5}}"#));
         assert_eq!(sent.unwrap().body, format!(r#"{{"model":"up",{TALK},"presence_penalty":0.5}}"#));
         let sent = send(&LMSTUDIO, &format!(r#"{{"model":"up",{TALK},"response_format":{{"type":"json_object"}}}}"#));
-        let value: Value = serde_json::from_slice(&sent.unwrap().body).unwrap();
+        let value: Value = serde_json::from_slice(&sent.unwrap().body.whole()).unwrap();
         assert_eq!(value["response_format"]["json_schema"]["schema"], json!({"type": "object"}));
     }
 }
