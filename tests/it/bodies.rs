@@ -75,16 +75,21 @@ impl Stage {
     async fn send(&mut self, size: usize, down: Down, failure: Option<usize>) {
         self.sent += 1;
         let failing = failure.map(|place| &self.failing[place]);
-        let story = format!("{size} bytes from {down:?}, first to {:?}", failing.map(|(name, _)| name));
+        let story =
+            format!("request {}, {size} bytes from {down:?}, first to {:?}", self.sent, failing.map(|(name, _)| name));
         let detour =
             failing.map(|(_, simulator)| self.world.add("openai", simulator, |detour| detour.priority = Some(1)));
         // A model of its own for each request keeps breakers out of the story.
-        let body = body(&format!("gpt-body-{}", self.sent), size);
+        let model = format!("gpt-body-{}", self.sent);
+        let right = body(&model, size);
+        // Every third one names its provider, which a provider does not get to see.
+        let prefix = if self.sent.is_multiple_of(3) { "openai/" } else { "" };
+        let body = body(&format!("{prefix}{model}"), size + prefix.len());
         let client = if down.http2 { self.world.client_h2() } else { self.world.client() };
         let answer = Answer::of(self.world.chat_request(client).body(down.pack(&body))).await;
         assert_eq!(answer.status, 200, "{story}: {}", answer.text());
         assert_eq!(answer.attempts(), if failure.is_some() { 2 } else { 1 }, "{story}");
-        let expected = sha256(&body);
+        let expected = sha256(&right);
         let seen = self.good.seen().pop().unwrap();
         assert_eq!((seen.body_len(), seen.body_sha256()), (size, expected.clone()), "{story}");
         if let Some((_, simulator)) = failing {

@@ -16,6 +16,8 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
+use zstd::bulk::Compressor;
+
 use crate::error::{Error, Result};
 use crate::store::disk::{Disk, DiskFile, read_all, read_up_to, write_all};
 use crate::store::frame::{self, Content, FILE_HEADER, Frame, header, read_header, u32_at, u64_at};
@@ -253,6 +255,7 @@ pub(in crate::store) struct Writing<'d> {
     disk: &'d dyn Disk,
     of: Stretch,
     file: Arc<dyn DiskFile>,
+    packer: Compressor<'static>,
     /// The rows of the block that is gathered, and its first key.
     rows: Vec<u8>,
     begins: Vec<u8>,
@@ -267,9 +270,10 @@ impl<'d> Writing<'d> {
     /// Begins the run of these entries.
     pub(in crate::store) fn begin(disk: &'d dyn Disk, of: Stretch) -> Result<Self> {
         let file = disk.create(&of.unfinished()).map_err(|error| unwritable(&error))?;
+        let packer = Compressor::new(LEVEL).map_err(Error::internal)?;
         let bytes = header(Content::Sums, of.first);
         let (rows, begins, blocks, spans) = (Vec::new(), Vec::new(), Vec::new(), BTreeMap::new());
-        Ok(Self { disk, of, file, rows, begins, bytes, written: 0, blocks, spans })
+        Ok(Self { disk, of, file, packer, rows, begins, bytes, written: 0, blocks, spans })
     }
 
     /// Adds a row, whose key lies above the one before.
@@ -294,7 +298,7 @@ impl<'d> Writing<'d> {
     /// Puts a block, and says where.
     fn put(&mut self, rows: &[u8]) -> Result<(u64, u32)> {
         let mut payload = (rows.len() as u32).to_le_bytes().to_vec();
-        payload.extend_from_slice(&zstd::bulk::compress(rows, LEVEL).map_err(Error::internal)?);
+        payload.extend_from_slice(&self.packer.compress(rows).map_err(Error::internal)?);
         let offset = self.written + self.bytes.len() as u64;
         let frame = Frame { sequence: self.blocks.len() as u64, place: 0, of: 1, payload: &payload };
         frame.put(&mut self.bytes);
