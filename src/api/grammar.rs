@@ -99,7 +99,7 @@ impl<'t> Cursor<'t> {
         let raw = self.text.get(begin..self.at)?;
         let plain = raw.get(1..raw.len() - 1)?;
         self.expect(b':')?;
-        if plain.contains('\\') {
+        if memchr::memchr(b'\\', plain.as_bytes()).is_some() {
             Some(Cow::Owned(serde_json::from_str(raw).ok()?))
         } else {
             Some(Cow::Borrowed(plain))

@@ -57,11 +57,40 @@ const fn special_byte(byte: u8) -> u8 {
 
 /// Where the first such byte is.
 pub(super) fn special(text: &[u8]) -> Option<usize> {
-    let (pieces, _) = text.as_chunks::<TOGETHER>();
+    // Most strings are short.
+    let head = text.get(..TOGETHER).unwrap_or(text);
+    if let Some(place) = special_in_words(head) {
+        return Some(place);
+    }
+    let rest = text.get(TOGETHER..)?;
     // Of numbers a compiler makes one comparison of sixteen bytes, of truth values not.
     let found = |piece: &[u8; TOGETHER]| piece.iter().fold(0, |found, byte| found | special_byte(*byte));
-    let plain = pieces.iter().take_while(|piece| found(piece) == 0).count() * TOGETHER;
-    Some(plain + text.get(plain..)?.iter().position(|byte| special_byte(*byte) != 0)?)
+    let plain = rest.as_chunks().0.iter().take_while(|piece| found(piece) == 0).count() * TOGETHER;
+    Some(TOGETHER + plain + special_in_words(rest.get(plain..)?)?)
+}
+
+/// The same, eight bytes at a time.
+fn special_in_words(text: &[u8]) -> Option<usize> {
+    let (words, tail) = text.as_chunks();
+    for (place, word) in words.iter().enumerate() {
+        let marks = special_of_word(u64::from_le_bytes(*word));
+        if marks != 0 {
+            return Some(place * 8 + marks.trailing_zeros() as usize / 8);
+        }
+    }
+    Some(words.len() * 8 + tail.iter().position(|byte| special_byte(*byte) != 0)?)
+}
+
+/// The highest bit of each special byte, the lowest of them for certain: a borrow goes only upwards from one that is.
+const fn special_of_word(word: u64) -> u64 {
+    const fn each(byte: u8) -> u64 {
+        u64::from_le_bytes([byte; 8])
+    }
+    let (quote, slash) = (word ^ each(b'"'), word ^ each(b'\\'));
+    let quotes = quote.wrapping_sub(each(1)) & !quote;
+    let slashes = slash.wrapping_sub(each(1)) & !slash;
+    let controls = word.wrapping_sub(each(b' ')) & !word;
+    (quotes | slashes | controls) & each(0x80)
 }
 
 /// A text around its first byte that needs an escape, if there is one.
@@ -119,6 +148,21 @@ mod tests {
                 let content = format!("{}{character}{}{character}", "a".repeat(before), "é".repeat(before));
                 assert_eq!(written(&content), expected(&content));
             }
+        }
+    }
+
+    #[test]
+    fn the_first_byte_that_no_string_holds_is_found_wherever_it_stands() {
+        for length in 0..3 * TOGETHER {
+            for special in [b'"', b'\\', 0, 0x1f] {
+                for place in 0..length {
+                    let mut text = vec![b'~'; length];
+                    text[place] = special;
+                    text[length - 1] = if place < length - 1 { b'"' } else { special };
+                    assert_eq!(super::special(&text), Some(place), "of {length}");
+                }
+            }
+            assert_eq!(super::special(&"é\u{7f}!#[]".repeat(length).as_bytes()[..length]), None);
         }
     }
 
