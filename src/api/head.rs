@@ -131,7 +131,7 @@ fn check_messages(body: &Body) -> Result<()> {
         return Err(Error::invalid("messages", "You must provide a 'messages' parameter."));
     };
     let mut count = 0;
-    for (index, message) in walk::items(raw).enumerate() {
+    for (index, message) in walk::objects(raw, ["role", "content"]).enumerate() {
         check_message(index, message)?;
         count += 1;
     }
@@ -142,22 +142,10 @@ fn check_messages(body: &Body) -> Result<()> {
 }
 
 /// What every message must have, whoever answers.
-fn check_message(index: usize, message: &str) -> Result<()> {
-    let odd = || Error::invalid("messages", "Invalid type for 'messages': expected an array of objects.");
-    if !message.starts_with('{') {
-        return Err(odd());
-    }
-    let (mut role, mut content) = (None, None);
-    for (key, value) in walk::members(message) {
-        let known = match &*key {
-            "role" => &mut role,
-            "content" => &mut content,
-            _ => continue,
-        };
-        if known.replace(value).is_some() {
-            return Err(odd());
-        }
-    }
+fn check_message(index: usize, message: Option<[Option<&str>; 2]>) -> Result<()> {
+    let Some([role, content]) = message else {
+        return Err(Error::invalid("messages", "Invalid type for 'messages': expected an array of objects."));
+    };
     let role = role.filter(|role| *role != "null");
     let blame = |text: String| Err(Error::invalid(format!("messages[{index}].role"), text));
     match role {

@@ -5,10 +5,34 @@
 
 use std::borrow::Cow;
 
+use super::literal::special;
+
 /// The items of an array; none for anything else.
 pub fn items(text: &str) -> impl Iterator<Item = &str> {
     let mut walk = Walk::into(text, b'[');
     std::iter::from_fn(move || walk.value())
+}
+
+/// The items of an array in one pass: of an object the values of these keys; `None` for anything else, and where one of the keys
+/// stands twice.
+pub fn objects<'a, const N: usize>(
+    text: &'a str,
+    wanted: [&str; N],
+) -> impl Iterator<Item = Option<[Option<&'a str>; N]>> {
+    let mut walk = Walk::into(text, b'[');
+    std::iter::from_fn(move || {
+        if walk.gap()? != b'{' {
+            return walk.value().map(|_| None);
+        }
+        let mut object = Walk { text, at: walk.at + 1 };
+        let (mut found, mut doubled) = ([None; N], false);
+        while let Some((raw, value)) = object.value().and_then(|raw| Some((raw, object.value()?))) {
+            let place = wanted.iter().position(|wanted| *wanted == key(raw));
+            doubled |= place.and_then(|place| found.get_mut(place)).is_some_and(|found| found.replace(value).is_some());
+        }
+        walk.at = object.at + 1;
+        Some((!doubled).then_some(found))
+    })
 }
 
 /// The members of an object, in their order; none for anything else.
@@ -38,12 +62,20 @@ impl<'a> Walk<'a> {
         Self { text, at }
     }
 
-    /// The next value, or key, behind whatever separates it from the one before.
-    fn value(&mut self) -> Option<&'a str> {
-        let bytes = self.text.as_bytes();
+    /// Passes over whatever separates a value, or key, from the one before; gives what comes next.
+    fn gap(&mut self) -> Option<u8> {
         let between = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b',' | b':');
-        let begin = self.at + bytes.get(self.at..)?.iter().position(|byte| !between(byte))?;
-        self.at = end_of_value(bytes, begin);
+        let rest = self.text.as_bytes().get(self.at..)?;
+        let length = rest.iter().position(|byte| !between(byte))?;
+        self.at += length;
+        rest.get(length).copied()
+    }
+
+    /// The next value, or key.
+    fn value(&mut self) -> Option<&'a str> {
+        self.gap()?;
+        let begin = self.at;
+        self.at = end_of_value(self.text.as_bytes(), begin);
         self.text.get(begin..self.at).filter(|value| !value.is_empty())
     }
 }
@@ -72,12 +104,13 @@ fn end_of_value(bytes: &[u8], begin: usize) -> usize {
 /// The position of the quote that closes the string opened at `open`, or the end of the input.
 pub(super) fn end_of_string(bytes: &[u8], open: usize) -> usize {
     let mut at = open + 1;
-    while let Some(offset) = bytes.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
+    while let Some(offset) = bytes.get(at..).and_then(special) {
         at += offset;
-        if bytes.get(at) == Some(&b'"') {
-            return at;
+        match bytes.get(at) {
+            Some(b'"') => return at,
+            Some(b'\\') => at += 2,
+            _ => at += 1,
         }
-        at += 2;
     }
     bytes.len()
 }
@@ -96,6 +129,10 @@ mod tests {
         assert_eq!(found, [r#"{"a":[1,{"b":"]"}]}"#, r#""x\"]""#, "1.5e3", "null", "[]", "{}"]);
         let found: Vec<_> = members(r#"{ "r\u006fle" : "user","content":[{"x":","}] }"#).collect();
         assert_eq!(found, [("role".into(), "\"user\""), ("content".into(), r#"[{"x":","}]"#)]);
+        let text = r#"[{"role":"user","x":[{"role":1}],"content":"}\""}, 7, {"content":[],"r\u006fle":null},{"role":1,"role":2},{}]"#;
+        let found: Vec<_> = objects(text, ["role", "content"]).collect();
+        let (first, third) = ([Some("\"user\""), Some("\"}\\\"\"")], [Some("null"), Some("[]")]);
+        assert_eq!(found, [Some(first), None, Some(third), None, Some([None, None])]);
         assert_eq!((items("{}").count(), items("[]").count(), members("[1]").count(), items("").count()), (0, 0, 0, 0));
     }
 
@@ -104,6 +141,7 @@ mod tests {
         fn it_ends_on_any_text(text in ".*") {
             items(&text).count();
             members(&text).count();
+            objects(&text, ["k"]).count();
         }
 
         #[test]
@@ -112,7 +150,10 @@ mod tests {
             let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }.unwrap();
             let parsed: Vec<&RawValue> = serde_json::from_str(&text).unwrap();
             prop_assert_eq!(items(&text).collect::<Vec<_>>(), parsed.iter().map(|raw| raw.get()).collect::<Vec<_>>());
-            for item in items(&text) {
+            let found: Vec<_> = objects(&text, ["n", "k"]).collect();
+            for (item, found) in items(&text).zip(found) {
+                let [n, k] = found.unwrap().map(Option::unwrap);
+                prop_assert_eq!(members(item).map(|(_, value)| value).collect::<Vec<_>>(), [k, n]);
                 prop_assert_eq!(members(item).map(|(key, _)| key.into_owned()).collect::<Vec<_>>(), ["k", "n"]);
             }
         }

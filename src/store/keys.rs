@@ -13,6 +13,7 @@ use std::ops::Range;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use memchr::memchr;
 
 use super::{By, DayRange, Grain};
 use crate::error::{Error, Result};
@@ -70,12 +71,20 @@ impl Grain {
     }
 }
 
+/// About how long a sum's key is.
+const USUAL: usize = 128;
+
 /// The beginning of every key of this kind in a workspace. Errors: a zero byte in the name.
 pub(super) fn prefix(kind: u8, workspace: &str) -> Result<Vec<u8>> {
-    if workspace.contains('\0') {
+    prefix_of(kind, workspace, 64)
+}
+
+/// The same, of a key of about so many bytes.
+fn prefix_of(kind: u8, workspace: &str, about: usize) -> Result<Vec<u8>> {
+    if memchr(0, workspace.as_bytes()).is_some() {
         return Err(Error::invalid("workspace", "A workspace's name can't hold a zero byte."));
     }
-    let mut key = Vec::with_capacity(64);
+    let mut key = Vec::with_capacity(about);
     key.push(kind);
     key.extend_from_slice(workspace.as_bytes());
     key.push(0);
@@ -92,21 +101,22 @@ pub(super) fn tenant(kind: u8, workspace: &str, id: &str) -> Result<Vec<u8>> {
 /// The key of a sum: of the time that begins with this second, of what these names say.
 pub(super) fn sum(kind: u8, workspace: &str, begin: i64, of: &[&str]) -> Result<Vec<u8>> {
     let mut key = moment(kind, workspace, begin)?;
-    key.reserve(of.iter().map(|name| name.len() + 1).sum());
     for (place, name) in of.iter().enumerate() {
         if place > 0 {
             key.push(0);
         }
-        let from = key.len();
-        key.extend_from_slice(name.as_bytes());
-        // A model's name comes from a client and must not keep its booking out of the sums.
-        key.iter_mut().skip(from).filter(|byte| **byte == 0).for_each(|byte| *byte = b'?');
+        if memchr(0, name.as_bytes()).is_none() {
+            key.extend_from_slice(name.as_bytes());
+        } else {
+            // A model's name comes from a client and must not keep its booking out of the sums.
+            key.extend(name.bytes().map(|byte| if byte == 0 { b'?' } else { byte }));
+        }
     }
     Ok(key)
 }
 
 fn moment(kind: u8, workspace: &str, second: i64) -> Result<Vec<u8>> {
-    let mut key = prefix(kind, workspace)?;
+    let mut key = prefix_of(kind, workspace, USUAL)?;
     key.extend_from_slice(&(second ^ i64::MIN).to_be_bytes());
     Ok(key)
 }
