@@ -1,10 +1,10 @@
-//! Bodies for providers whose texts are long: JSON as serde_json writes it, save that texts are looked at many bytes together.
+//! Strings of JSON (RFC 8259, section 7): where one ends, and how texts are written into a body for a provider, many bytes at a time.
 //!
 //! A field says `#[serde(serialize_with = "literal::text")]`, and what has such a field goes through [`body`]: serde_json looks for
 //! what must be escaped byte by byte, which is most of the work on a megabyte. To any other serializer such a text is a list of
 //! numbers.
 //!
-//! Invariant: what [`body`] writes is what serde_json would have written without the attribute (RFC 8259, section 7).
+//! Invariant: what [`body`] writes is what serde_json would have written without the attribute.
 
 use std::io::{self, Write};
 
