@@ -12,7 +12,7 @@ use super::literal::special;
 
 /// The top-level members of an object that nests at most so many levels deep, its own counted: keys and where their values are.
 /// `None` for anything else.
-pub(crate) fn members(text: &str, levels: usize) -> Option<Vec<(Cow<'_, str>, Range<usize>)>> {
+pub(super) fn members(text: &str, levels: usize) -> Option<Vec<(Cow<'_, str>, Range<usize>)>> {
     let mut cursor = Cursor { text, at: 0, levels };
     let mut members = Vec::with_capacity(16);
     cursor.expect(b'{')?;
@@ -99,7 +99,7 @@ impl<'t> Cursor<'t> {
         let raw = self.text.get(begin..self.at)?;
         let plain = raw.get(1..raw.len() - 1)?;
         self.expect(b':')?;
-        if memchr::memchr(b'\\', plain.as_bytes()).is_some() {
+        if plain.as_bytes().contains(&b'\\') {
             Some(Cow::Owned(serde_json::from_str(raw).ok()?))
         } else {
             Some(Cow::Borrowed(plain))

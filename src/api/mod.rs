@@ -9,7 +9,7 @@ pub mod answer;
 pub mod chat;
 pub mod embeddings;
 pub mod envelope;
-pub(crate) mod grammar;
+mod grammar;
 pub mod head;
 pub mod literal;
 pub mod models;

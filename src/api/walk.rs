@@ -43,7 +43,7 @@ pub fn members(text: &str) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
 
 /// A key without its quotes and escapes.
 fn key(raw: &str) -> Cow<'_, str> {
-    if memchr::memchr(b'\\', raw.as_bytes()).is_some() {
+    if raw.as_bytes().contains(&b'\\') {
         return serde_json::from_str::<String>(raw).unwrap_or_default().into();
     }
     raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"')).unwrap_or(raw).into()

@@ -52,7 +52,7 @@ pub(super) fn read_tier(tier: Option<&RawValue>, bill: &mut Bill) {
 }
 
 /// Groq's fast tier is `performance`.
-pub(super) fn tier_of(word: &str) -> ServiceTier {
+fn tier_of(word: &str) -> ServiceTier {
     if word == "performance" { ServiceTier::Priority } else { ServiceTier::from_word(word) }
 }
 

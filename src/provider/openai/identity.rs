@@ -21,19 +21,25 @@ pub(super) struct IdentityView<'a> {
 impl IdentityView<'_> {
     /// Whether it says what later chunks say, too.
     pub(super) fn is_named(&self) -> bool {
-        [self.id, self.model].iter().all(|raw| raw.is_some_and(|raw| is_text(raw.get())))
+        self.id.is_some_and(is_text) && self.model.is_some_and(is_text)
+    }
+
+    /// Whether it says everything, as OpenAI does, and that it is this kind of object: there is nothing to be put in.
+    pub(super) fn is_complete(&self, object: &str) -> bool {
+        let is_moment = |created: &RawValue| {
+            let text = created.get();
+            text.bytes().all(|byte| byte.is_ascii_digit()) && moment(created).is_some()
+        };
+        let is_object =
+            |raw: &RawValue| raw.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) == Some(object);
+        self.is_named() && self.object.is_some_and(is_object) && self.created.is_some_and(is_moment)
     }
 }
 
 /// Seconds since 1970. Zero is no moment, and some servers write a fraction.
-fn moment(raw: &str) -> Option<i64> {
-    let text = raw.split('.').next()?;
+fn moment(raw: &RawValue) -> Option<i64> {
+    let text = raw.get().split('.').next()?;
     text.parse().ok().filter(|seconds| *seconds > 0)
-}
-
-/// Whether this is a moment as OpenAI writes it.
-pub(super) fn is_moment(raw: &str) -> bool {
-    raw.bytes().all(|byte| byte.is_ascii_digit()) && moment(raw).is_some()
 }
 
 /// The values, as JSON texts: the provider's own as soon as it said them, this gateway's until then.
@@ -56,11 +62,11 @@ impl Identity {
     /// Takes over what the provider says.
     pub(super) fn learn(&mut self, view: IdentityView<'_>) {
         for (ours, theirs) in [(&mut self.id, view.id), (&mut self.model, view.model)] {
-            if let Some(theirs) = theirs.filter(|theirs| is_text(theirs.get())) {
+            if let Some(theirs) = theirs.filter(|theirs| is_text(theirs)) {
                 theirs.get().clone_into(ours);
             }
         }
-        if let Some(moment) = view.created.and_then(|created| moment(created.get())) {
+        if let Some(moment) = view.created.and_then(moment) {
             self.created = moment.to_string();
         }
     }
@@ -83,6 +89,6 @@ impl Identity {
     }
 }
 
-pub(super) fn is_text(raw: &str) -> bool {
-    raw.starts_with('"') && raw != "\"\""
+fn is_text(raw: &RawValue) -> bool {
+    raw.get().starts_with('"') && raw.get() != "\"\""
 }

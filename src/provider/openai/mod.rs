@@ -14,7 +14,6 @@ mod corpus_test;
 mod failure;
 mod identity;
 mod messages;
-mod own;
 mod request;
 mod required;
 mod response;

@@ -88,8 +88,8 @@ struct WholeCompletion {
 
 /// Reads a usage object that has all that OpenAI's own has, nothing else, and sums that are right: such a one needs neither
 /// [`settle`] nor a look for costs. `None` for any other.
-pub(super) fn whole(raw: &str) -> Option<Usage> {
-    let told: Whole = serde_json::from_str(raw).ok()?;
+pub(super) fn whole(raw: &RawValue) -> Option<Usage> {
+    let told: Whole = serde_json::from_str(raw.get()).ok()?;
     let (prompt, completion) = (told.prompt_tokens_details, told.completion_tokens_details);
     let sums = told.prompt_tokens.checked_add(told.completion_tokens)? == told.total_tokens;
     let parts = [prompt.audio_tokens, completion.audio_tokens, completion.reasoning_tokens];
@@ -366,11 +366,12 @@ mod tests {
     }
 
     #[test]
-    fn an_object_like_openais_own_is_read_the_same_way_whole() {
+    fn an_object_like_openais_own_is_read_the_same_way_at_once() {
         let details = r#""prompt_tokens_details":{"cached_tokens":4,"audio_tokens":2},"completion_tokens_details":{"audio_tokens":1,"reasoning_tokens":3,"rejected_prediction_tokens":9}"#;
         let text = format!(r#"{{"total_tokens":17,"prompt_tokens":10,"completion_tokens":7,{details}}}"#);
-        assert!(whole(&text).is_some());
-        assert_eq!(whole(&text), read_text(&text));
+        let at_once = |text: &str| whole(serde_json::from_str(text).unwrap());
+        assert!(at_once(&text).is_some());
+        assert_eq!(at_once(&text), read_text(&text));
         assert_eq!(settled_text(&text), text, "there is nothing to put right");
         for other in [
             text.replace("17", "18"),
@@ -381,7 +382,7 @@ mod tests {
             text.replace("10", "-10"),
             text.replace("\"cached_tokens\":4", "\"cached_tokens\":null"),
         ] {
-            assert_eq!(whole(&other), None, "{other}");
+            assert_eq!(at_once(&other), None, "{other}");
         }
     }
 
