@@ -63,7 +63,7 @@ impl Layers {
     /// The workspaces, ordered, with their parts in one layer or both.
     pub(super) fn workspaces(&self) -> Result<BTreeMap<String, Vec<Block>>> {
         let mut found: BTreeMap<String, Vec<Block>> = BTreeMap::new();
-        for (name, block) in self.noted.iter().map(|noted| noted.workspaces()).collect::<Result<Vec<_>>>()?.concat() {
+        for (name, block) in self.noted.as_ref().map_or_else(|| Ok(Vec::new()), |noted| noted.workspaces())? {
             found.entry(name).or_default().push(block);
         }
         for (name, block) in self.fresh.blocks() {
