@@ -190,6 +190,7 @@ class Nginx(Proxy):
 
 CONFIG = """\
 data_dir = "{here}/data"
+models = "{here}/models.toml"
 [server]
 listen = "{address}"
 threads = {threads}
@@ -208,6 +209,14 @@ access = "off"
 hs256_secret = "{secret}"
 """
 
+INVENTED = """
+[[model]]
+name = "invented-{number}"
+provider = "openai"
+input = 1.0
+output = 2.0
+"""
+
 
 class Perpetuo(Proxy):
     """The gateway as an operator runs it: keys checked, metrics, access log and ledger on."""
@@ -216,9 +225,10 @@ class Perpetuo(Proxy):
     translates = True
     binary = Path(os.environ.get("PERPETUO_BIN") or ROOT / "target" / "release" / "perpetuo")
 
-    def __init__(self, *arguments, tenants: int = 1, keys: int = 1, **named):
+    def __init__(self, *arguments, tenants: int = 1, keys: int = 1, models: int = 0, requests: int = 0, **named):
         super().__init__(*arguments, **named)
-        self.tenants, self.keys = tenants, keys
+        # How many models its catalogue has beside the usual ones, and how many requests its ledger before it is measured.
+        self.tenants, self.keys, self.models, self.requests = tenants, keys, models, requests
         self.metrics = free_port()
         self.config = self.directory / "perpetuo.toml"
         self.furnished = False
@@ -226,6 +236,8 @@ class Perpetuo(Proxy):
     def command(self) -> list[str]:
         fields = {"here": self.directory, "address": self.address, "threads": self.threads}
         self.config.write_text(CONFIG.format(**fields, metrics=self.metrics, secret=SECRET))
+        invented = (INVENTED.format(number=number) for number in range(self.models))
+        (self.directory / "models.toml").write_text("".join([(ROOT / "conf" / "models.toml").read_text(), *invented]))
         return [str(self.binary), "serve", "--config", str(self.config)]
 
     def furnish(self) -> None:

@@ -141,9 +141,11 @@ def instructions(rig: Rig, rows: list[Row], keep: Path | None = None, **furnishe
     for proxy in (Bare(rig.provider), Perpetuo(rig.provider, **furnished)):
         counted = Counted(proxy)
         if isinstance(proxy, Perpetuo):
-            # Tenants are made without callgrind, which takes fifty times as long.
+            # Tenants are made without callgrind, which takes fifty times as long, and so is the ledger filled.
             proxy.wrap, wrap = [], proxy.wrap
             proxy.start()
+            if proxy.requests:
+                rig.ask(proxy, rows[0], proxy.requests)
             proxy.stop()
             proxy.wrap = wrap
         proxy.start()
