@@ -60,7 +60,7 @@ fuzz_target!(|input: &[u8]| {
 
 fn native(outgoing: &Outgoing) -> Value {
     assert!(outgoing.path.starts_with('/') && !outgoing.path.contains(char::is_whitespace), "{}", outgoing.path);
-    serde_json::from_slice(&outgoing.body).expect("a request is JSON")
+    serde_json::from_slice(&outgoing.body.whole()).expect("a request is JSON")
 }
 
 /// Texts of users and of the assistant, where they stand as OpenAI has them.
