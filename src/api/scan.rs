@@ -178,17 +178,14 @@ impl Edit<'_> {
 fn push_lead(out: &mut Assembly<'_>, source: &[u8], lead: Range<usize>, first: bool) {
     let text = source.get(lead.clone()).unwrap_or_default();
     let comma = text.iter().position(|byte| !byte.is_ascii_whitespace()).filter(|at| text.get(*at) == Some(&b','));
-    match (comma, first) {
-        (Some(0), false) | (None, true) => out.keep(lead),
-        (None, false) => {
-            out.put(b",");
-            out.keep(lead);
-        }
-        (Some(at), first) => {
-            out.put(if first { b"" } else { b"," });
-            out.keep(lead.start + at + 1..lead.end);
-        }
+    let stays = if first { comma.is_none() } else { comma == Some(0) };
+    if stays {
+        return out.keep(lead);
     }
+    if !first {
+        out.put(b",");
+    }
+    out.keep(lead.start + comma.map_or(0, |at| at + 1)..lead.end);
 }
 
 /// Members, by key, with the place of their values.

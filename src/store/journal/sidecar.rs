@@ -90,14 +90,19 @@ impl Sidecar {
 
     fn put(disk: &dyn Disk, name: &str, index: &Layers, last: u64, length: u64) -> Result<Self> {
         let file = disk.create(name).map_err(|error| unwritable(&error))?;
-        let mut out = Output { file: &*file, gathered: Vec::new(), at: 0 };
-        let head = encode(index, last, length, &mut |bytes| out.put(bytes))?;
-        let json = serde_json::to_vec(&head).map_err(Error::internal)?;
-        out.put(&json)?;
-        out.put(&(json.len() as u64).to_le_bytes())?;
-        out.put(&crc32fast::hash(&json).to_le_bytes())?;
-        out.put(MAGIC)?;
-        out.write()?;
+        let mut at = 0;
+        let mut write = |bytes: &[u8]| {
+            write_all(&*file, bytes, at).map_err(|error| unwritable(&error))?;
+            at += bytes.len() as u64;
+            Ok(())
+        };
+        let head = encode(index, last, length, &mut write)?;
+        let mut end = serde_json::to_vec(&head).map_err(Error::internal)?;
+        let (size, sum) = (end.len() as u64, crc32fast::hash(&end));
+        end.extend_from_slice(&size.to_le_bytes());
+        end.extend_from_slice(&sum.to_le_bytes());
+        end.extend_from_slice(MAGIC);
+        write(&end)?;
         file.sync().map_err(|error| unwritable(&error))?;
         let names = Names::new(head.providers.clone());
         Ok(Self { file, head, names })
@@ -212,28 +217,6 @@ impl Sidecar {
     }
 }
 
-/// A file that is written from its beginning to its end.
-struct Output<'f> {
-    file: &'f dyn DiskFile,
-    gathered: Vec<u8>,
-    /// Where what is gathered goes.
-    at: u64,
-}
-
-impl Output<'_> {
-    fn put(&mut self, bytes: &[u8]) -> Result<()> {
-        self.gathered.extend_from_slice(bytes);
-        if self.gathered.len() < GATHERED { Ok(()) } else { self.write() }
-    }
-
-    fn write(&mut self) -> Result<()> {
-        write_all(self.file, &self.gathered, self.at).map_err(|error| unwritable(&error))?;
-        self.at += self.gathered.len() as u64;
-        self.gathered.clear();
-        Ok(())
-    }
-}
-
 /// Takes the next bytes of a file.
 type Take<'t> = &'t mut dyn FnMut(&[u8]) -> Result<()>;
 
@@ -259,17 +242,14 @@ fn encode(index: &Layers, last: u64, length: u64, take: Take<'_>) -> Result<Head
         put_entry(&mut entries, numbers, &groups(&blocks), &workspace);
         start += (count * MARK) as u64;
     }
-    take(&gathered)?;
-    take(&entries)?;
-    table.sort_unstable();
-    take(
-        &table
-            .iter()
-            .flat_map(|(hash, at)| [hash.to_le_bytes(), (start + at).to_le_bytes()])
-            .flatten()
-            .collect::<Vec<u8>>(),
-    )?;
     let (workspaces, place) = (table.len() as u64, start + entries.len() as u64);
+    gathered.append(&mut entries);
+    table.sort_unstable();
+    for (hash, at) in table {
+        gathered.extend_from_slice(&hash.to_le_bytes());
+        gathered.extend_from_slice(&(start + at).to_le_bytes());
+    }
+    take(&gathered)?;
     let providers = index.names().list().to_vec();
     Ok(Head { last, length, span: index.span(), providers, workspaces, entries: start, table: place })
 }
