@@ -8,13 +8,16 @@
 
 use std::io::{self, Write};
 
+use memchr::memchr2;
 use serde::{Serialize, Serializer};
 use serde_json::ser::Formatter;
 
 use crate::error::{Error, Result};
 
-/// Bytes that are looked at together: all of them, which takes a processor less time than to stop at the first.
-const TOGETHER: usize = 64;
+/// What is longer is searched with vectors. Most strings are shorter, and that takes longer to begin.
+const SHORT: usize = 64;
+/// The first and the largest piece that is searched with vectors: what lies behind the byte that is looked for is looked at in vain.
+const PIECES: [usize; 2] = [256, 16 * 1024];
 
 /// A body of about this many bytes.
 ///
@@ -57,16 +60,37 @@ const fn special_byte(byte: u8) -> u8 {
 
 /// Where the first such byte is.
 pub(super) fn special(text: &[u8]) -> Option<usize> {
-    // Most strings are short.
-    let head = text.get(..TOGETHER).unwrap_or(text);
+    let head = text.get(..SHORT).unwrap_or(text);
     if let Some(place) = special_in_words(head) {
         return Some(place);
     }
-    let rest = text.get(TOGETHER..)?;
-    // Of numbers a compiler makes one comparison of sixteen bytes, of truth values not.
-    let found = |piece: &[u8; TOGETHER]| piece.iter().fold(0, |found, byte| found | special_byte(*byte));
-    let plain = rest.as_chunks().0.iter().take_while(|piece| found(piece) == 0).count() * TOGETHER;
-    Some(TOGETHER + plain + special_in_words(rest.get(plain..)?)?)
+    let [mut size, most] = PIECES;
+    let mut at = SHORT;
+    loop {
+        let rest = text.get(at..).filter(|rest| !rest.is_empty())?;
+        let piece = rest.get(..size).unwrap_or(rest);
+        if let Some(place) = special_in_vectors(piece) {
+            return Some(at + place);
+        }
+        at += piece.len();
+        size = most.min(4 * size);
+    }
+}
+
+/// Where a string that holds no control character ends, or its first escape begins.
+pub(super) fn quote_or_slash(text: &[u8]) -> Option<usize> {
+    let head = text.get(..SHORT).unwrap_or(text);
+    special_in_words(head).or_else(|| Some(SHORT + memchr2(b'"', b'\\', text.get(SHORT..)?)?))
+}
+
+/// The first special byte of a piece, which is looked at as a whole.
+fn special_in_vectors(piece: &[u8]) -> Option<usize> {
+    let mark = memchr2(b'"', b'\\', piece);
+    let plain = piece.get(..mark.unwrap_or(piece.len()))?;
+    // Of the least of many bytes a compiler makes instructions for sixteen at once, of a search not.
+    let least = plain.iter().fold(u8::MAX, |least, byte| least.min(*byte));
+    let control = if least < b' ' { plain.iter().position(|byte| *byte < b' ') } else { None };
+    control.or(mark)
 }
 
 /// The same, eight bytes at a time.
@@ -144,7 +168,7 @@ mod tests {
     #[test]
     fn every_ascii_character_is_written_as_serde_json_writes_it_wherever_it_stands() {
         for character in (0..=127_u8).map(char::from) {
-            for before in [0, 1, TOGETHER - 1, TOGETHER, 3 * TOGETHER + 7] {
+            for before in [0, 1, SHORT - 1, SHORT, 3 * SHORT + 7, SHORT + PIECES[0]] {
                 let content = format!("{}{character}{}{character}", "a".repeat(before), "é".repeat(before));
                 assert_eq!(written(&content), expected(&content));
             }
@@ -153,16 +177,23 @@ mod tests {
 
     #[test]
     fn the_first_byte_that_no_string_holds_is_found_wherever_it_stands() {
-        for length in 0..3 * TOGETHER {
+        let around = |length: usize| length.saturating_sub(3)..length + 3;
+        let long = [SHORT + PIECES[0], SHORT + 5 * PIECES[0]].into_iter().flat_map(around);
+        for length in (0..3 * SHORT).chain(long) {
             for special in [b'"', b'\\', 0, 0x1f] {
-                for place in 0..length {
+                for place in (0..length.min(3 * SHORT)).chain(length.saturating_sub(3)..length) {
                     let mut text = vec![b'~'; length];
                     text[place] = special;
                     text[length - 1] = if place < length - 1 { b'"' } else { special };
                     assert_eq!(super::special(&text), Some(place), "of {length}");
+                    if special > 0x1f {
+                        assert_eq!(quote_or_slash(&text), Some(place), "of {length}");
+                    }
                 }
             }
-            assert_eq!(super::special(&"é\u{7f}!#[]".repeat(length).as_bytes()[..length]), None);
+            let plain = "é\u{7f}!#[]".repeat(length);
+            assert_eq!(super::special(&plain.as_bytes()[..length]), None);
+            assert_eq!(quote_or_slash(&plain.as_bytes()[..length]), None);
         }
     }
 

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::literal::special;
+use super::literal::quote_or_slash;
 
 /// The items of an array; none for anything else.
 pub fn items(text: &str) -> impl Iterator<Item = &str> {
@@ -104,7 +104,7 @@ fn end_of_value(bytes: &[u8], begin: usize) -> usize {
 /// The position of the quote that closes the string opened at `open`, or the end of the input.
 pub(super) fn end_of_string(bytes: &[u8], open: usize) -> usize {
     let mut at = open + 1;
-    while let Some(offset) = bytes.get(at..).and_then(special) {
+    while let Some(offset) = bytes.get(at..).and_then(quote_or_slash) {
         at += offset;
         match bytes.get(at) {
             Some(b'"') => return at,

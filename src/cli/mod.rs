@@ -3,6 +3,7 @@
 
 mod check;
 mod demo;
+mod files;
 mod first_start;
 mod health;
 mod logging;

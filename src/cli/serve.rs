@@ -14,7 +14,7 @@ use perpetuo::proxy::{self, Gateway, Listeners, Takeover, store_dir};
 use perpetuo::store::Store;
 use perpetuo::store::sled::SledStore;
 
-use super::{Outcome, first_start, load, logging, signals};
+use super::{Outcome, files, first_start, load, logging, signals};
 
 /// How long whoever reads the store may hold up its closing at the end.
 const CLOSING: Duration = Duration::from_secs(1);
@@ -33,7 +33,11 @@ pub(super) struct Args {
 /// Opens the gateway and serves until a signal ends it.
 pub(super) fn run(args: &Args) -> Outcome {
     let config = load(args.config.as_ref())?;
+    let room = files::make_room(config.limits.max_connections);
     logging::start(&config.log);
+    if let Err(error) = room {
+        tracing::warn!(%error, "no room for the open files of all connections could be made beforehand");
+    }
     let (predecessor, sockets) = if args.upgrade { call(&config)? } else { (None, Vec::new()) };
     let listeners = Arc::new(Listeners::inherit(&config, sockets)?);
     let socket = socket_path(&config.data_dir);

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use prometheus::Histogram;
-use tokio::sync::watch;
 use tokio::time::{Sleep, sleep};
 
 use super::attempt::Started;
@@ -79,6 +78,7 @@ impl Serving<'_> {
         let _counted = self.gateway.metrics.requests.streaming();
         let mut pace = self.pace();
         let mut halt = self.gateway.halt.subscribe();
+        let mut halt = pin!(halted(&mut halt));
         let mut pings = Pings::every(self.snapshot.config.timeouts.ping);
         loop {
             let over = live.is_over();
@@ -91,8 +91,12 @@ impl Serving<'_> {
             self.context.keep_answer(&piece);
             pace.tick(!piece.is_empty());
             // Who takes a piece in sips must not hold the provider beyond the deadline of the request.
-            let written = respond::piece(self.session, head.take(), piece, over);
-            let written = tokio::time::timeout_at(self.admitted.call.deadline.into(), written).await;
+            let deadline = self.admitted.call.deadline;
+            let written = {
+                // Pinned here: to move it into the timeout costs more than to run it.
+                let written = pin!(respond::piece(self.session, head.take(), piece, over));
+                tokio::time::timeout_at(deadline.into(), written).await
+            };
             if !matches!(written, Ok(Ok(()))) {
                 return Err(self.left(live).await);
             }
@@ -101,7 +105,7 @@ impl Serving<'_> {
                 return Ok(());
             }
             pings.written(pace.last);
-            let Some(step) = self.next_step(&mut live, &mut halt, &mut pings).await else {
+            let Some(step) = self.next_step(&mut live, halt.as_mut(), &mut pings).await else {
                 return Err(self.left(live).await);
             };
             if let Some(trace) = self.context.traces.last_mut() {
@@ -119,7 +123,7 @@ impl Serving<'_> {
     async fn next_step(
         &mut self,
         live: &mut LiveStream,
-        halt: &mut watch::Receiver<bool>,
+        mut halt: Pin<&mut impl Future<Output = ()>>,
         pings: &mut Pings,
     ) -> Option<Result<()>> {
         let mut step = pin!(step(live, &self.snapshot.config.timeouts, self.admitted.call.deadline));
@@ -127,7 +131,7 @@ impl Serving<'_> {
             tokio::select! {
                 biased;
                 step = &mut step => return Some(step),
-                () = halted(halt) => return Some(Err(shutting_down())),
+                () = &mut halt => return Some(Err(shutting_down())),
                 _ = self.session.downstream_session.read_body_or_idle(true) => return None,
                 () = pings.due() => {}
             }

@@ -61,7 +61,8 @@ impl Connections {
                     self.plain.put(address, plain, Instant::now());
                 }
             }
-            (_, session) => self.connector.release_http_session(session, peer, None).await,
+            // On the heap, as each of Pingora's own: every stream would hold the room for it until its end.
+            (_, session) => Box::pin(self.connector.release_http_session(session, peer, None)).await,
         }
     }
 

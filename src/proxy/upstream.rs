@@ -42,8 +42,8 @@ const EARLY_ANSWER: Duration = Duration::from_millis(200);
 /// How long the end of a response may lag behind its last event before the connection is given up.
 const LINGER: Duration = Duration::from_millis(200);
 
-/// Headers of a request that there is room for without moving any.
-const HEADERS: usize = 16;
+/// Headers of a request that there is room for without moving any. One more would take twice the memory, for as long as a stream lasts.
+const HEADERS: usize = 12;
 
 /// Where providers say what they call a request: OpenAI's and most others' header, Anthropic's, Amazon's, Azure's.
 const REQUEST_IDS: [&str; 4] = ["x-request-id", "request-id", "x-amzn-requestid", "apim-request-id"];

@@ -496,6 +496,24 @@ async fn kill_9_in_the_middle_of_traffic_loses_nothing_that_was_booked() {
     assert!(before <= really, "nothing is billed that the provider did not give");
 }
 
+/// A client is not held up because many others are connected: the table of open files has room for all of them from the start.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn there_is_room_for_the_open_files_of_all_connections() {
+    let site = Site::new();
+    site.configure("[limits]\nmax_connections = 2000\n");
+    let process = site.serve().await;
+    let told = |file: &str, line: &str| {
+        let text = std::fs::read_to_string(format!("/proc/{}/{file}", process.id())).unwrap();
+        text.lines().find_map(|found| Some(found.strip_prefix(line)?.to_owned())).unwrap()
+    };
+    let limits = told("limits", "Max open files");
+    let [soft, hard] = limits.split_whitespace().take(2).collect::<Vec<_>>()[..] else { panic!("{limits}") };
+    assert_eq!(soft, hard, "the soft limit is as high as it may be");
+    let table: u64 = told("status", "FDSize:").trim().parse().unwrap();
+    assert!(table >= 4000.min(hard.parse().unwrap_or(u64::MAX)), "{table} files fit, two for each connection must");
+}
+
 /// What is in the gateway's memory does not get onto the disk by a crash, and what is on the disk is for its owner alone.
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
