@@ -12,7 +12,7 @@ use std::fmt;
 use std::ops::Range;
 
 use bytes::Bytes;
-use bytes_utils::Str;
+use faststr::FastStr;
 use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -34,8 +34,9 @@ struct Member {
 /// A JSON object and where its members are.
 #[derive(Clone)]
 pub struct Body {
-    /// Checked once to be UTF-8.
-    text: Str,
+    bytes: Bytes,
+    /// The same, checked once to be UTF-8.
+    text: FastStr,
     members: Vec<Member>,
 }
 
@@ -49,8 +50,9 @@ impl fmt::Debug for Body {
 impl Body {
     /// Checks and indexes a body. Every failure is a 400 that says what is wrong and, for syntax, where.
     pub fn scan(bytes: Bytes) -> Result<Self> {
-        let text = Str::from_inner(bytes).map_err(|cause| {
-            let byte = cause.utf8_error().valid_up_to();
+        let text = FastStr::from_bytes(bytes.clone()).map_err(|_| {
+            // Who checks fast does not say where.
+            let byte = std::str::from_utf8(&bytes).map_or_else(|cause| cause.valid_up_to(), str::len);
             invalid(format!("The request body is not valid UTF-8 (byte {byte})."))
         })?;
         let members = match grammar::members(&text, MAX_DEPTH) {
@@ -61,12 +63,12 @@ impl Body {
             return Err(Error::invalid(key, format!("The key \"{key}\" stands twice in the request body.")));
         }
         let members = members.into_iter().map(|(key, value)| Member { key: key.into_owned(), value }).collect();
-        Ok(Self { text, members })
+        Ok(Self { bytes, text, members })
     }
 
     /// The bytes as they came.
     pub fn bytes(&self) -> &Bytes {
-        self.text.inner()
+        &self.bytes
     }
 
     /// The same as a text.

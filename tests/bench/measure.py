@@ -27,7 +27,7 @@ class Rig:
     def __init__(self, cpus: set[int] | None = None):
         self.process = subprocess.Popen(
             [str(ROOT / "target" / "release" / "rig")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            preexec_fn=pinned(cpus),
+            preexec_fn=pinned(cpus, room=True),
         )  # fmt: skip
         self.provider = self.process.stdout.readline().strip()
 
@@ -71,13 +71,17 @@ def latency(rig: Rig, proxy: Proxy, row: Row, rate: float, seconds: float) -> li
 
 
 class Watched:
-    """The most memory that a proxy holds while something runs."""
+    """The most memory that a proxy holds while something runs.
 
-    def __init__(self, proxy: Proxy):
-        self.proxy, self.peak, self.over = proxy, 0, threading.Event()
+    Whoever asks for it holds the proxy up for milliseconds, so it is not asked for in the seconds in which latency is measured.
+    """
+
+    def __init__(self, proxy: Proxy, after: float):
+        self.proxy, self.after, self.peak, self.over = proxy, after, 0, threading.Event()
         self.thread = threading.Thread(target=self._watch)
 
     def _watch(self) -> None:
+        self.over.wait(self.after)
         while True:
             self.peak = max(self.peak, self.proxy.memory())
             if self.over.wait(0.5):
