@@ -87,10 +87,19 @@ pub(super) fn quote_or_slash(text: &[u8]) -> Option<usize> {
 fn special_in_vectors(piece: &[u8]) -> Option<usize> {
     let mark = memchr2(b'"', b'\\', piece);
     let plain = piece.get(..mark.unwrap_or(piece.len()))?;
-    // Of the least of many bytes a compiler makes instructions for sixteen at once, of a search not.
-    let least = plain.iter().fold(u8::MAX, |least, byte| least.min(*byte));
-    let control = if least < b' ' { plain.iter().position(|byte| *byte < b' ') } else { None };
+    let control = if least(plain) < b' ' { plain.iter().position(|byte| *byte < b' ') } else { None };
     control.or(mark)
+}
+
+/// The least byte. Of the least of many bytes a compiler makes instructions for sixteen at once, of a search not; and where none
+/// waits for the one before, four of them run at the same time.
+fn least(bytes: &[u8]) -> u8 {
+    let (rows, rest) = bytes.as_chunks::<64>();
+    let mut least = [u8::MAX; 64];
+    for row in rows {
+        least.iter_mut().zip(row).for_each(|(least, byte)| *least = (*least).min(*byte));
+    }
+    least.iter().chain(rest).fold(u8::MAX, |least, byte| least.min(*byte))
 }
 
 /// The same, eight bytes at a time.

@@ -29,9 +29,11 @@ pub mod strategy;
 #[cfg(test)]
 mod tests_support;
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
+use std::hash::{BuildHasher, Hash};
+use std::sync::{Arc, LazyLock};
 use std::time::Instant;
+
+use hashbrown::DefaultHashBuilder;
 
 use crate::catalog::PriceList;
 use crate::directory::Credential;
@@ -120,7 +122,12 @@ pub struct Moment(pub u64);
 impl Moment {
     /// Now, for a process that started then.
     pub fn now(started: Instant) -> Self {
-        Self(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX))
+        Self::at(Instant::now(), started)
+    }
+
+    /// Then, for a process that started at `started`.
+    pub fn at(then: Instant, started: Instant) -> Self {
+        Self(u64::try_from(then.saturating_duration_since(started).as_millis()).unwrap_or(u64::MAX))
     }
 
     /// Milliseconds from an earlier moment to this one; zero when it is later.
@@ -131,7 +138,6 @@ impl Moment {
 
 /// A number for a value that is only compared, such as a virtual key's id; the same within one process.
 pub fn hash(value: impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    hasher.finish()
+    static SEED: LazyLock<DefaultHashBuilder> = LazyLock::new(DefaultHashBuilder::default);
+    SEED.hash_one(value)
 }

@@ -269,7 +269,12 @@ impl Gateway {
 
     /// Now, for counters.
     fn now(&self) -> Moment {
-        Moment::now(self.started)
+        self.moment(Instant::now())
+    }
+
+    /// Then, for counters.
+    fn moment(&self, then: Instant) -> Moment {
+        Moment::at(then, self.started)
     }
 }
 

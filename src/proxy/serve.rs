@@ -185,9 +185,10 @@ impl Picker<'_> {
 
     /// The request as a ranking sees it now.
     fn request(&self, tried: &[u32]) -> Request {
-        let left = self.admitted.call.deadline.saturating_duration_since(Instant::now());
+        let now = Instant::now();
+        let left = self.admitted.call.deadline.saturating_duration_since(now);
         Request {
-            now: self.gateway.now(),
+            now: self.gateway.moment(now),
             seed: rand::random(),
             left_ms: u64::try_from(left.as_millis()).ok(),
             tried: tried.to_vec(),
@@ -199,8 +200,8 @@ impl Picker<'_> {
 impl Gateway {
     /// Closes one attempt: its time, its error, and what the balancer and the budgets learn from it.
     pub(super) fn close(&self, trace: &mut Trace, error: Option<Error>, stream: bool) {
-        let now = self.now();
-        let took = trace.started.elapsed();
+        let over = Instant::now();
+        let (now, took) = (self.moment(over), over.saturating_duration_since(trace.started));
         trace.took = Some(took);
         let outcome = Outcome {
             verdict: error.as_ref().map_or(Verdict::Success, Verdict::of),

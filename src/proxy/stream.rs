@@ -32,6 +32,8 @@ pub(super) struct LiveStream {
     decoder: Decoder,
     translator: Box<dyn StreamTranslator>,
     out: StreamOut,
+    /// Why the stream broke right behind what was gathered, which the client gets first.
+    broke: Option<Error>,
     /// Ends a step that takes too long. One for the whole stream: to move its end costs less than to set another.
     timer: Pin<Box<Sleep>>,
 }
@@ -46,7 +48,7 @@ impl LiveStream {
     ) -> Self {
         let decoder = Decoder::new(framing, limits.max_event_bytes);
         let timer = Box::pin(sleep(Duration::ZERO));
-        Self { exchange, decoder, translator, out: StreamOut::default(), timer }
+        Self { exchange, decoder, translator, out: StreamOut::default(), broke: None, timer }
     }
 
     /// Reads what has come, until then at the latest, and translates whatever became complete. A provider that answers faster than
@@ -56,25 +58,29 @@ impl LiveStream {
     /// Errors: the provider's error event, `StreamTruncated`, `ProviderProtocol`, `ProviderTimeout`. What was translated
     /// before the error is still there to be taken.
     pub(super) async fn step(&mut self, until: Instant) -> Result<()> {
+        self.read_once(until).await?;
+        for _ in 1..MAX_GATHERED {
+            if self.out.done || self.broke.is_some() || self.out.bytes.len() >= ENOUGH_BYTES {
+                break;
+            }
+            let Some(read) = self.exchange.ready().await else { break };
+            self.broke = read.and_then(|read| self.take_in(read)).err();
+        }
+        Ok(())
+    }
+
+    /// The first read of a step.
+    async fn read_once(&mut self, until: Instant) -> Result<()> {
+        if let Some(error) = self.broke.take() {
+            return Err(error);
+        }
         self.timer.as_mut().reset(until.into());
         let read = tokio::select! {
             biased;
             read = self.exchange.receive() => read?,
             () = self.timer.as_mut() => return Err(stopped()),
         };
-        self.take_in(read)?;
-        for _ in 1..MAX_GATHERED {
-            if self.out.done || self.out.bytes.len() >= ENOUGH_BYTES {
-                break;
-            }
-            let read = tokio::select! {
-                biased;
-                read = self.exchange.receive() => read?,
-                () = std::future::ready(()) => break,
-            };
-            self.take_in(read)?;
-        }
-        Ok(())
+        self.take_in(read)
     }
 
     /// Takes one read in: bytes, or the end.
@@ -157,7 +163,7 @@ impl LiveStream {
                 return;
             }
             let wait = if self.out.written { end.saturating_duration_since(Instant::now()) } else { Duration::ZERO };
-            let step = self.step(Instant::now() + wait).await;
+            let step = self.read_once(Instant::now() + wait).await;
             self.out.bytes.clear();
             if step.is_err() {
                 return;

@@ -103,18 +103,19 @@ impl Upstream {
         }
         let peer = self.peer(route, address);
         for _ in 0..FREE_TRIES {
-            let (mut session, reused) = self.connect(route, &peer, !request.body.is_empty()).await?;
+            let began = Instant::now();
+            let (mut session, reused) = self.connect(route, &peer, !request.body.is_empty(), began).await?;
             session.set_read_timeout(None);
             session.set_write_timeout(Some(self.timeouts.idle));
             on_send(true);
-            let sent = Instant::now();
             match send(&mut session, route.endpoint, request, stream).await {
                 Ok(()) => return Ok(Box::new(Exchange { session, peer })),
                 Err(cause) => {
                     session.shutdown().await;
                     self.remember(&cause, &peer);
                     let stale = reused
-                        && sent.elapsed() < STALE_WITHIN
+                        // To take one from the pool takes no time.
+                        && began.elapsed() < STALE_WITHIN
                         && matches!(cause.retry, RetryType::ReusedOnly | RetryType::Decided(true));
                     if !stale && !is_refused(&cause) {
                         return Err(unreachable(&cause));
@@ -127,8 +128,13 @@ impl Upstream {
     }
 
     /// A connection from the pool or a new one, and whether it is from the pool.
-    async fn connect(&self, route: &Route<'_>, peer: &HttpPeer, body: bool) -> Result<(HttpSession, bool)> {
-        let began = Instant::now();
+    async fn connect(
+        &self,
+        route: &Route<'_>,
+        peer: &HttpPeer,
+        body: bool,
+        began: Instant,
+    ) -> Result<(HttpSession, bool)> {
         let connected = self.connections.get(peer, body).await;
         let taken = match &connected {
             Ok((_, true)) => Connection::Reused,
@@ -177,8 +183,7 @@ impl Upstream {
 
     /// Gives the connection back once the response is done; gives it up when something is still to come.
     pub(super) async fn finish(&self, mut exchange: Box<Exchange>) {
-        let rest = tokio::time::timeout(LINGER, exchange.session.read_response_body()).await;
-        let done = matches!(rest, Ok(Ok(None))) && exchange.session.response_done();
+        let done = matches!(exchange.read(LINGER).await, Ok(None)) && exchange.session.response_done();
         if done {
             self.connections.release(exchange.session, &exchange.peer).await;
         } else {
@@ -216,7 +221,19 @@ impl Exchange {
     ///
     /// Errors: `StreamTruncated` when the connection broke, `ProviderTimeout` after `idle` without a byte.
     pub(super) async fn read(&mut self, idle: Duration) -> Result<Option<Bytes>> {
-        tokio::time::timeout(idle, self.receive()).await.unwrap_or_else(|_| Err(stopped()))
+        match self.ready().await {
+            Some(read) => read,
+            None => tokio::time::timeout(idle, self.receive()).await.unwrap_or_else(|_| Err(stopped())),
+        }
+    }
+
+    /// The same where it has come already, without a look at the clock; `None` where it has not.
+    pub(super) async fn ready(&mut self) -> Option<Result<Option<Bytes>>> {
+        tokio::select! {
+            biased;
+            read = self.receive() => Some(read),
+            () = std::future::ready(()) => None,
+        }
     }
 
     /// The same, however long that takes.

@@ -8,7 +8,7 @@ use perpetuo::store::RequestRecord;
 use perpetuo::usage::Certainty;
 use serde_json::{Value, json};
 
-use crate::support::{Call, EventStream, Hand, RawClient, World, hello_stream, said, within};
+use crate::support::{EventStream, Hand, RawClient, World, hello_stream, said, within};
 
 /// A model of each dialect, and the provider that serves it.
 const DIALECTS: [(&str, &str); 2] = [("openai", "gpt-4o"), ("anthropic", "claude-haiku-4-5")];
@@ -26,48 +26,47 @@ async fn open(world: &World, http2: bool, body: &Value) -> EventStream {
     EventStream::of(world.chat_request(client).json(body)).await
 }
 
-/// Writes one token in the form of a provider.
-async fn token(call: &mut Call, provider: &str, text: &str) {
+/// One token in the form of a provider.
+fn token(provider: &str, text: &str) -> String {
     match provider {
-        "openai" => call.send_event(&chunk(&json!({"content": text}), None)).await,
-        _ => {
-            anthropic(
-                call,
-                json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}}),
-            )
-            .await
-        }
+        "openai" => openai(&json!({"content": text}), None),
+        _ => anthropic(
+            &json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}}),
+        ),
     }
 }
 
 /// What comes before the first token.
-async fn opening(call: &mut Call, provider: &str) {
-    call.send_stream_head().await;
+fn opening(provider: &str) -> String {
     if provider == "openai" {
-        return call.send_event(&chunk(&json!({"role": "assistant", "content": ""}), None)).await;
+        return openai(&json!({"role": "assistant", "content": ""}), None);
     }
     let message = json!({"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-haiku-4-5", "content": [],
         "stop_reason": null, "stop_sequence": null, "usage": {"input_tokens": 3, "output_tokens": 1}});
-    anthropic(call, json!({"type": "message_start", "message": message})).await;
-    anthropic(call, json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}))
-        .await;
+    let block = json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}});
+    [json!({"type": "message_start", "message": message}), block].iter().map(anthropic).collect()
 }
 
 /// What comes after the last token.
-async fn closing(call: &mut Call, provider: &str) {
+fn closing(provider: &str) -> String {
     if provider == "openai" {
-        call.send_event(&chunk(&json!({}), Some("stop"))).await;
-        return call.send_event("[DONE]").await;
+        return openai(&json!({}), Some("stop")) + "data: [DONE]\n\n";
     }
-    anthropic(call, json!({"type": "content_block_stop", "index": 0})).await;
     let delta = json!({"stop_reason": "end_turn", "stop_sequence": null});
-    anthropic(call, json!({"type": "message_delta", "delta": delta, "usage": {"output_tokens": 3}})).await;
-    anthropic(call, json!({"type": "message_stop"})).await;
+    let events = [
+        json!({"type": "content_block_stop", "index": 0}),
+        json!({"type": "message_delta", "delta": delta, "usage": {"output_tokens": 3}}),
+        json!({"type": "message_stop"}),
+    ];
+    events.iter().map(anthropic).collect()
 }
 
-async fn anthropic(call: &mut Call, event: Value) {
-    let name = event["type"].as_str().unwrap();
-    call.send(format!("event: {name}\ndata: {event}\n\n")).await;
+fn anthropic(event: &Value) -> String {
+    format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap())
+}
+
+fn openai(delta: &Value, finish_reason: Option<&str>) -> String {
+    format!("data: {}\n\n", chunk(delta, finish_reason))
 }
 
 fn chunk(delta: &Value, finish_reason: Option<&str>) -> String {
@@ -98,19 +97,43 @@ async fn the_client_reads_each_event_before_the_provider_writes_the_next() {
             let client = if http2 { world.client_h2() } else { world.client() };
             let asked = tokio::spawn(EventStream::of(world.chat_request(client).json(&hello_stream(model))));
             let mut call = hand.request().await;
-            opening(&mut call, provider).await;
-            token(&mut call, provider, "one").await;
+            call.send_stream_head().await;
+            call.send(opening(provider)).await;
+            call.send(token(provider, "one")).await;
             let mut stream = within("the head", asked).await.unwrap();
             assert_eq!(stream.first_text().await, "one", "{provider}, HTTP/2: {http2}");
             for text in [" two", " three"] {
-                token(&mut call, provider, text).await;
+                call.send(token(provider, text)).await;
                 assert_eq!(stream.first_text().await, text, "{provider}, HTTP/2: {http2}");
             }
-            closing(&mut call, provider).await;
+            call.send(closing(provider)).await;
             let rest = stream.rest().await;
             assert_eq!(rest.last().unwrap(), "[DONE]", "{provider}, HTTP/2: {http2}");
             assert_eq!(stream.whole, Some(true));
         }
+    }
+}
+
+/// A provider that is faster than its reader sends many events at once, each as a chunk of its own. They come as one.
+#[tokio::test]
+async fn events_that_came_together_go_out_together() {
+    for (provider, model) in DIALECTS {
+        let (hand, world) = (Hand::start().await, World::plain().await);
+        world.add_at(provider, &hand.url(), |_| ());
+        let mut client = RawClient::connect(world.address()).await;
+        let body = hello_stream(model).to_string();
+        client.send_chat_head(&world.key, &format!("content-length: {}\r\n", body.len())).await;
+        client.send(body).await.unwrap();
+        let mut call = hand.request().await;
+        let words: Vec<String> = (0..50).map(|number| format!(" word{number}.")).collect();
+        let tokens = words.iter().map(|word| token(provider, word));
+        let events = std::iter::once(opening(provider)).chain(tokens).chain([closing(provider)]);
+        let chunks: String = events.map(|event| format!("{:x}\r\n{event}\r\n", event.len())).collect();
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+        call.send(format!("{head}{chunks}0\r\n\r\n")).await;
+        let answer = client.read_until("data: [DONE]\n\n\r\n0\r\n\r\n").await;
+        assert!(words.iter().all(|word| answer.contains(word)), "{provider}: {answer}");
+        assert_eq!(answer.matches("\r\ndata: ").count(), 1, "{provider}, one chunk for all: {answer}");
     }
 }
 
@@ -121,14 +144,15 @@ async fn fault_08_utf8_split_over_reads() {
     world.add_at("openai", &hand.url(), |_| ());
     let asked = tokio::spawn(EventStream::of(world.chat_request(world.client()).json(&hello_stream("gpt-4o"))));
     let mut call = hand.request().await;
-    opening(&mut call, "openai").await;
+    call.send_stream_head().await;
+    call.send(opening("openai")).await;
     let event = format!("data: {}\r\n\r\n", chunk(&json!({"content": "grüß"}), None));
     for byte in event.as_bytes() {
         call.send([*byte]).await;
     }
     let mut stream = within("the head", asked).await.unwrap();
     assert_eq!(stream.first_text().await, "grüß");
-    closing(&mut call, "openai").await;
+    call.send(closing("openai")).await;
     assert_eq!(stream.rest().await.last().unwrap(), "[DONE]");
 }
 
@@ -314,8 +338,9 @@ async fn fault_12_event_over_the_limit() {
     world.add_at("openai", &hand.url(), |_| ());
     let asked = tokio::spawn(EventStream::of(world.chat_request(world.client()).json(&hello_stream("gpt-4o"))));
     let mut call = hand.request().await;
-    opening(&mut call, "openai").await;
-    token(&mut call, "openai", "short").await;
+    call.send_stream_head().await;
+    call.send(opening("openai")).await;
+    call.send(token("openai", "short")).await;
     call.send("data: ").await;
     let mut sent = 0;
     while sent < 1000 && call.try_send("x".repeat(100_000)).await {
@@ -346,8 +371,9 @@ async fn fault_07_no_done_after_a_finish() {
     world.add_at("openai", &hand.url(), |_| ());
     let asked = tokio::spawn(EventStream::of(world.chat_request(world.client()).json(&hello_stream("gpt-4o"))));
     let mut call = hand.request().await;
-    opening(&mut call, "openai").await;
-    token(&mut call, "openai", "all of it").await;
+    call.send_stream_head().await;
+    call.send(opening("openai")).await;
+    call.send(token("openai", "all of it")).await;
     call.send_event(&chunk(&json!({}), Some("stop"))).await;
     drop(call);
     let events = within("the head", asked).await.unwrap().rest().await;
