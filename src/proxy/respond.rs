@@ -26,8 +26,8 @@ const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(1);
 const LINGER: Duration = Duration::from_secs(1);
 /// Longest list of warnings that a header carries.
 const MAX_WARNINGS: usize = 1024;
-/// Headers that there is room for without moving any.
-const HEADERS: usize = 16;
+/// Headers that there is room for without moving any, beside those of [`RATE_LIMITS`]. A stream keeps the room until its end.
+const HEADERS: usize = 12;
 
 /// The answer's own name for the request.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -41,8 +41,10 @@ const ATTEMPTS: HeaderName = HeaderName::from_static("x-perpetuo-attempts");
 const WARNINGS: HeaderName = HeaderName::from_static("x-perpetuo-warnings");
 const COST_USD: HeaderName = HeaderName::from_static("x-perpetuo-cost-usd");
 const COST_CERTAINTY: HeaderName = HeaderName::from_static("x-perpetuo-cost-certainty");
-/// Limit, remaining, reset: of requests and of tokens.
-const RATE_LIMITS: [[HeaderName; 3]; 2] = [
+/// Limit, remaining, reset.
+const OF_A_LIMIT: usize = 3;
+/// Those of requests and of tokens.
+const RATE_LIMITS: [[HeaderName; OF_A_LIMIT]; 2] = [
     [
         HeaderName::from_static("x-ratelimit-limit-requests"),
         HeaderName::from_static("x-ratelimit-remaining-requests"),
@@ -211,7 +213,9 @@ fn head(status: StatusCode, content_type: &'static str, context: &RequestContext
     let (mut head, ()) = Response::new(()).into_parts();
     head.status = status;
     let headers = &mut head.headers;
-    headers.reserve(HEADERS);
+    let Standing { requests, tokens } = context.standing;
+    let levels = [requests, tokens];
+    headers.reserve(HEADERS + levels.iter().flatten().count() * OF_A_LIMIT);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(REQUEST_ID, value(&context.request_id)?);
     if let Some(trace) = context.trace.response() {
@@ -220,8 +224,7 @@ fn head(status: StatusCode, content_type: &'static str, context: &RequestContext
     if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
         headers.insert(header::RETRY_AFTER, whole_seconds(DEFAULT_RETRY_AFTER));
     }
-    let Standing { requests, tokens } = context.standing;
-    for ([limit, remaining, reset], level) in RATE_LIMITS.into_iter().zip([requests, tokens]) {
+    for ([limit, remaining, reset], level) in RATE_LIMITS.into_iter().zip(levels) {
         let Some(level) = level else { continue };
         headers.insert(limit, HeaderValue::from(level.limit));
         headers.insert(remaining, HeaderValue::from(level.remaining));
