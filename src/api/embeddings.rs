@@ -10,6 +10,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::scan::Body;
+use super::walk::span;
 use crate::error::{Error, Result};
 
 /// Checks the shape that every provider needs: an `input` that is a text, a list of texts or tokens.
@@ -49,11 +50,10 @@ pub fn in_base64(answer: Bytes) -> Bytes {
     let mut copied = 0;
     for raw in vectors.map(RawValue::get) {
         let Some(text) = encoded(raw) else { continue };
-        // Both are spans of the same text.
-        let start = (raw.as_ptr() as usize).saturating_sub(answer.as_ptr() as usize);
-        made.extend_from_slice(answer.get(copied..start).unwrap_or_default());
+        let Some(place) = span(&answer, raw) else { continue };
+        made.extend_from_slice(answer.get(copied..place.start).unwrap_or_default());
         made.extend_from_slice(text.as_bytes());
-        copied = start + raw.len();
+        copied = place.end;
     }
     if copied == 0 {
         return answer;

@@ -18,7 +18,7 @@ use serde_json::value::RawValue;
 
 use super::grammar;
 use super::rope::{Assembly, Rope};
-use super::walk::end_of_string;
+use super::walk::{end_of_string, span};
 use crate::error::{Error, Result};
 
 /// How deep a body may nest: serde_json's own recursion limit, so that whatever is scanned can also be parsed.
@@ -74,6 +74,15 @@ impl Body {
     /// The same as a text.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// A piece of [`text`](Self::text) as a body of its own, over the same bytes.
+    ///
+    /// Errors: as [`scan`](Self::scan), and `Internal` where it is no piece of it.
+    pub fn part(&self, piece: &str) -> Result<Self> {
+        // A short text was copied, so its pieces are none of the bytes.
+        let place = span(self.text.as_bytes(), piece).ok_or_else(elsewhere)?;
+        Self::scan(self.bytes.slice(place))
     }
 
     /// The raw JSON text of a member.
@@ -193,6 +202,10 @@ fn push_lead(out: &mut Assembly<'_>, source: &[u8], lead: Range<usize>, first: b
 /// Members, by key, with the place of their values.
 type Members<'a> = Vec<(Cow<'a, str>, Range<usize>)>;
 
+fn elsewhere() -> Error {
+    Error::internal("a piece of another text")
+}
+
 /// The members as serde_json finds them, or what is wrong.
 fn slowly(text: &str) -> Result<Members<'_>> {
     if text.trim_start().is_empty() {
@@ -200,11 +213,8 @@ fn slowly(text: &str) -> Result<Members<'_>> {
     }
     check_depth(text.as_bytes())?;
     let spans: Spans<'_> = serde_json::from_str(text).map_err(|cause| invalid_json(&cause))?;
-    let place = |raw: &RawValue| {
-        let start = raw.get().as_ptr() as usize - text.as_ptr() as usize;
-        start..start + raw.get().len()
-    };
-    Ok(spans.0.into_iter().map(|(key, raw)| (key, place(raw))).collect())
+    let place = |raw: &RawValue| span(text.as_bytes(), raw.get()).ok_or_else(elsewhere);
+    spans.0.into_iter().map(|(key, raw)| Ok((key, place(raw)?))).collect()
 }
 
 /// Keys that are compared one by one: the few of most bodies. The many of a few are looked up.
@@ -292,6 +302,7 @@ pub(crate) fn plain(cause: &serde_json::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     fn scan(text: &str) -> Body {
         Body::scan(Bytes::copy_from_slice(text.as_bytes())).unwrap()
@@ -299,6 +310,18 @@ mod tests {
 
     fn refuse(bytes: &[u8]) -> String {
         Body::scan(Bytes::copy_from_slice(bytes)).unwrap_err().message().to_owned()
+    }
+
+    #[test]
+    fn a_part_of_a_body_is_a_body_however_short_they_are() {
+        for length in 0..60 {
+            let body = scan(&format!(r#"{{"a":[{{"b":"{}"}}]}}"#, "x".repeat(length)));
+            let inner = &body.raw("a").unwrap()[1..length + 9];
+            let part = body.part(inner).unwrap();
+            assert_eq!((part.text(), part.bytes().as_ref()), (inner, inner.as_bytes()));
+            let owned = inner.to_owned();
+            assert_eq!(body.part(&owned).unwrap_err().kind(), ErrorKind::Internal, "it only looks the same");
+        }
     }
 
     #[test]

@@ -4,8 +4,16 @@
 //! only for their ends, so that a megabyte of text costs next to nothing. Not here: whether a text is valid (`scan`).
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use super::literal::quote_or_slash;
+
+/// Where a piece of a text stands in it; `None` for anything that is no piece of it, and lies elsewhere in memory.
+pub fn span(whole: &[u8], piece: &str) -> Option<Range<usize>> {
+    let start = (piece.as_ptr() as usize).checked_sub(whole.as_ptr() as usize)?;
+    let end = start.checked_add(piece.len())?;
+    (end <= whole.len()).then_some(start..end)
+}
 
 /// The items of an array; none for anything else.
 pub fn items(text: &str) -> impl Iterator<Item = &str> {

@@ -3,7 +3,11 @@
 //! Invariant: what is recognised is what a parse would have found: the same members, and another text in the place of the one that
 //! the other event had.
 
+use std::ops::Range;
+
 use bytes::Bytes;
+
+use crate::api::walk::span;
 
 /// What stands before and behind the text of an event, its quotes included.
 #[derive(Debug)]
@@ -15,8 +19,7 @@ pub(super) struct Pattern {
 impl Pattern {
     /// Of an event in which this text stands, without escapes and without its quotes; `None` where it is no piece of the event.
     pub(super) fn of(event: &Bytes, text: &str) -> Option<Self> {
-        let start = (text.as_ptr() as usize).checked_sub(event.as_ptr() as usize)?;
-        let end = start.checked_add(text.len()).filter(|end| *end < event.len())?;
+        let Range { start, end } = span(event, text)?;
         let quoted = event.get(start.checked_sub(1)?) == Some(&b'"') && event.get(end) == Some(&b'"');
         quoted.then(|| Self { before: event.slice(..start), behind: event.slice(end..) })
     }

@@ -38,7 +38,8 @@ pub(super) fn rewrite(
     let mut changed = preface.is_some();
     out.extend(preface);
     for (index, message) in list.into_iter().enumerate() {
-        let scanned = Body::scan(body.bytes().slice_ref(message.get().as_bytes()))
+        let scanned = body
+            .part(message.get())
             .map_err(|error| Error::invalid(format!("messages[{index}]"), error.message().to_owned()))?;
         let edited = rewriter.message(&scanned, index)?;
         changed |= edited != message.get();
@@ -217,7 +218,7 @@ pub(super) fn without(
     for (index, item) in items.into_iter().enumerate() {
         let mut text = Cow::Borrowed(item.get());
         if text.starts_with('{') {
-            let item = Body::scan(holder.bytes().slice_ref(item.get().as_bytes()))?;
+            let item = holder.part(item.get())?;
             let mut edit = item.edit();
             for name in members {
                 if let Some(value) = item.raw(name) {

@@ -4,6 +4,8 @@
 
 use std::ops::Range;
 
+use crate::api::walk::span;
+
 /// A JSON text and what shall change in it.
 #[derive(Debug)]
 pub(super) struct Splice<'a> {
@@ -69,9 +71,7 @@ impl<'a> Splice<'a> {
     }
 
     fn place(&self, piece: &str) -> Option<Range<usize>> {
-        let start = (piece.as_ptr() as usize).checked_sub(self.source.as_ptr() as usize)?;
-        let end = start.checked_add(piece.len())?;
-        (end <= self.source.len()).then_some(start..end)
+        span(self.source, piece)
     }
 }
 
