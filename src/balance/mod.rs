@@ -29,11 +29,9 @@ pub mod strategy;
 #[cfg(test)]
 mod tests_support;
 
-use std::hash::{BuildHasher, Hash};
-use std::sync::{Arc, LazyLock};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 use std::time::Instant;
-
-use hashbrown::DefaultHashBuilder;
 
 use crate::catalog::PriceList;
 use crate::directory::Credential;
@@ -138,6 +136,7 @@ impl Moment {
 
 /// A number for a value that is only compared, such as a virtual key's id; the same within one process.
 pub fn hash(value: impl Hash) -> u64 {
-    static SEED: LazyLock<DefaultHashBuilder> = LazyLock::new(DefaultHashBuilder::default);
-    SEED.hash_one(value)
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
 }
