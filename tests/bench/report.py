@@ -74,8 +74,8 @@ def of_streams(found: dict[str, dict[str, Any]], streams: int) -> str:
     for name, one in found.items():
         each = (one["peak"] - one["before"]) / streams / 1024
         first = [value / 1000 for value in one["first"][:2]]
-        lines.append([name, str(one["complete"]), f"{each:.1f}", f"{first[0]:.0f}", f"{first[1]:.0f}"])
-    head = ["proxy", "complete", "KB for a stream", "first byte p50 ms", "first byte p99 ms"]
+        lines.append([name, str(one["complete"]), f"{each:.1f}", *(f"{value:.2f}" for value in first)])
+    head = ["proxy", "complete", "KB for a stream (≤ 25)", "first byte p50 ms", "first byte p99 ms (≤ 2 × nginx)"]
     return f"{streams:,} streams at once, 20 events a second apart\n\n" + table(head, lines)
 
 
