@@ -103,19 +103,18 @@ impl Upstream {
         }
         let peer = self.peer(route, address);
         for _ in 0..FREE_TRIES {
-            let began = Instant::now();
-            let (mut session, reused) = self.connect(route, &peer, !request.body.is_empty(), began).await?;
+            let (mut session, reused) = self.connect(route, &peer, !request.body.is_empty()).await?;
             session.set_read_timeout(None);
             session.set_write_timeout(Some(self.timeouts.idle));
             on_send(true);
+            let sent = Instant::now();
             match send(&mut session, route.endpoint, request, stream).await {
                 Ok(()) => return Ok(Box::new(Exchange { session, peer })),
                 Err(cause) => {
                     session.shutdown().await;
                     self.remember(&cause, &peer);
                     let stale = reused
-                        // To take one from the pool takes no time.
-                        && began.elapsed() < STALE_WITHIN
+                        && sent.elapsed() < STALE_WITHIN
                         && matches!(cause.retry, RetryType::ReusedOnly | RetryType::Decided(true));
                     if !stale && !is_refused(&cause) {
                         return Err(unreachable(&cause));
@@ -128,13 +127,8 @@ impl Upstream {
     }
 
     /// A connection from the pool or a new one, and whether it is from the pool.
-    async fn connect(
-        &self,
-        route: &Route<'_>,
-        peer: &HttpPeer,
-        body: bool,
-        began: Instant,
-    ) -> Result<(HttpSession, bool)> {
+    async fn connect(&self, route: &Route<'_>, peer: &HttpPeer, body: bool) -> Result<(HttpSession, bool)> {
+        let began = Instant::now();
         let connected = self.connections.get(peer, body).await;
         let taken = match &connected {
             Ok((_, true)) => Connection::Reused,

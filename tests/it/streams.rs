@@ -69,6 +69,13 @@ fn openai(delta: &Value, finish_reason: Option<&str>) -> String {
     format!("data: {}\n\n", chunk(delta, finish_reason))
 }
 
+/// A whole answer, each of its events a chunk of its own.
+fn in_chunks(events: impl IntoIterator<Item = String>) -> String {
+    let chunks: String = events.into_iter().map(|event| format!("{:x}\r\n{event}\r\n", event.len())).collect();
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+    format!("{head}{chunks}0\r\n\r\n")
+}
+
 fn chunk(delta: &Value, finish_reason: Option<&str>) -> String {
     json!({"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "gpt-4o",
         "choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}]})
@@ -128,13 +135,26 @@ async fn events_that_came_together_go_out_together() {
         let words: Vec<String> = (0..50).map(|number| format!(" word{number}.")).collect();
         let tokens = words.iter().map(|word| token(provider, word));
         let events = std::iter::once(opening(provider)).chain(tokens).chain([closing(provider)]);
-        let chunks: String = events.map(|event| format!("{:x}\r\n{event}\r\n", event.len())).collect();
-        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
-        call.send(format!("{head}{chunks}0\r\n\r\n")).await;
+        call.send(in_chunks(events)).await;
         let answer = client.read_until("data: [DONE]\n\n\r\n0\r\n\r\n").await;
         assert!(words.iter().all(|word| answer.contains(word)), "{provider}: {answer}");
         assert_eq!(answer.matches("\r\ndata: ").count(), 1, "{provider}, one chunk for all: {answer}");
     }
+}
+
+/// An error that came together with content comes behind it: the client has what there was, and nobody else is asked.
+#[tokio::test]
+async fn an_error_that_came_with_content_comes_behind_it() {
+    let (hand, world) = (Hand::start().await, World::plain().await);
+    world.add_at("openai", &hand.url(), |_| ());
+    let asked = tokio::spawn(EventStream::of(world.chat_request(world.client()).json(&hello_stream("gpt-4o"))));
+    let mut call = hand.request().await;
+    let error = "data: {\"error\":{\"message\":\"overloaded\",\"type\":\"server_error\"}}\n\n".to_owned();
+    call.send(in_chunks([opening("openai"), token("openai", "some"), error])).await;
+    let mut stream = within("the head", asked).await.unwrap();
+    assert_eq!(stream.status, 200);
+    assert_eq!(stream.first_text().await, "some");
+    last_error(&stream.rest().await, "an error behind content");
 }
 
 /// A character cut between two reads reaches the client as it was: events are forwarded when they are whole.
