@@ -28,6 +28,7 @@
 //! | [`config`] | `conf/perpetuo.toml` as written → as checked |
 //! | [`api`], [`usage`], [`money`] | what clients speak; tokens; integer money |
 //! | [`frames`], [`sse`], [`ndjson`], [`eventstream`] | bytes in any cut → events |
+//! | [`http1`] | HTTP/1 as it is spoken to upstreams, sans-I/O |
 //! | [`seldom`] | what may be said only now and then |
 //! | [`error`] | the one error type and the one table from an error to an answer |
 //! | [`simulator`] | simulated providers for the demo, the tests and benchmarks |
@@ -83,6 +84,7 @@ pub mod eventstream;
 pub mod frames;
 pub mod guard;
 pub mod handover;
+pub mod http1;
 pub mod live;
 pub mod meter;
 pub mod metrics;

@@ -14,9 +14,10 @@ use tokio::time::error::Elapsed;
 use tokio::time::timeout_at;
 
 use super::context::{Sent, Trace};
+use super::exchange::Exchange;
 use super::grants::Grants;
 use super::stream::LiveStream;
-use super::upstream::{Exchange, Upstream};
+use super::upstream::Upstream;
 use crate::api::head::ChatHead;
 use crate::api::scan::Body;
 use crate::api::{answer, embeddings};
@@ -321,11 +322,11 @@ fn context(call: &Call, choice: &Choice) -> AnswerContext {
 
 /// A 200 must be what was asked for: a page of a content network under 200 would reach an SDK as a "completion".
 fn check_head(exchange: &Exchange, framing: Option<Framing>, provider: &'static str) -> Result<()> {
-    let encoding = exchange.header(header::CONTENT_ENCODING);
+    let encoding = exchange.header(&header::CONTENT_ENCODING);
     if !matches!(encoding, "" | "identity") {
         return Err(protocol(provider, format!("content-encoding {encoding} although none was accepted")));
     }
-    let content_type = exchange.header(header::CONTENT_TYPE).to_ascii_lowercase();
+    let content_type = exchange.header(&header::CONTENT_TYPE).to_ascii_lowercase();
     let essence = content_type.split(';').next().unwrap_or_default().trim();
     let fits = match framing {
         Some(framing) => framing.content_types().contains(&essence),

@@ -11,7 +11,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use super::connections::Connections;
-use super::upstream::{Exchange, Route, Upstream};
+use super::exchange::Exchange;
+use super::upstream::{Route, Upstream};
 use crate::config::{Config, headers};
 use crate::error::{Error, ErrorKind, Result};
 use crate::provider::{Endpoint, Outgoing};

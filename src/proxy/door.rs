@@ -13,6 +13,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
+use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::v2::server::H2Options;
+use pingora::proxy::HttpProxy;
+use pingora::server::ShutdownWatch;
+
+use super::{Gateway, Listener};
 use crate::config::Limits;
 
 tokio::task_local! {
@@ -27,7 +35,7 @@ pub(super) fn head_is_in() {
 }
 
 /// Serves one request, if its head is in within this time; dropping `serving` closes the connection, and `late` is told.
-pub(super) async fn with_head_in<T>(
+async fn with_head_in<T>(
     patience: Duration,
     serving: impl Future<Output = Option<T>>,
     late: impl FnOnce(),
@@ -45,6 +53,44 @@ pub(super) async fn with_head_in<T>(
     }
     late();
     None
+}
+
+/// The proxy, with a deadline for each head of HTTP/1.
+pub(super) struct HeadGuard {
+    pub(super) proxy: Arc<HttpProxy<Listener>>,
+    pub(super) gateway: Arc<Gateway>,
+}
+
+#[async_trait]
+impl HttpServerApp for HeadGuard {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        if session.is_http2() {
+            return self.proxy.process_new_http(session, shutdown).await;
+        }
+        let config = self.gateway.config();
+        // A connection that has served a request may be idle before the next one.
+        let idle = session.get_keepalive_reuses_remaining().map_or(Duration::ZERO, |_| config.server.max_keepalive);
+        let patience = config.timeouts.head.saturating_add(idle);
+        drop(config);
+        let late = || self.gateway.metrics.access.slow_heads.inc();
+        with_head_in(patience, self.proxy.process_new_http(session, shutdown), late).await
+    }
+
+    fn h2_options(&self) -> Option<H2Options> {
+        self.proxy.h2_options()
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        self.proxy.server_options()
+    }
+
+    async fn http_cleanup(&self) {
+        self.proxy.http_cleanup().await;
+    }
 }
 
 /// The connections of one listener.

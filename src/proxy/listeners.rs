@@ -4,36 +4,33 @@
 //! by itself would try for half a minute, and then leave a process that runs and does not listen.
 
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, BorrowedFd, IntoRawFd};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
-use pingora::listeners::{L4BufferSettings, ListenerConfig};
-use pingora::protocols::Stream;
-use pingora::protocols::http::ServerSession;
+use pingora::apps::{HttpServerApp, HttpServerOptions};
 use pingora::protocols::http::v2::server::H2Options;
-use pingora::proxy::{HttpProxy, http_proxy};
+use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
-use pingora::server::{Fds, ListenFds, ShutdownWatch};
+use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
-use pingora::services::listening;
+use tokio::net::{TcpListener as TcpSocket, TcpStream};
+use tokio::task::JoinSet;
 
-use super::door::{self, Crowd};
-use super::life::{Life, What};
+use super::client::Clients;
+use super::door::{Crowd, HeadGuard};
+use super::life::What;
+use super::socket::Socket;
 use super::{Gateway, Listener, Planes};
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handover::wire::Addresses;
 use crate::shed::{Resource, Scope, Shed};
 
-/// What Pingora buffers in front of a connection, in bytes, as long as it lasts. Heads and bodies are read into buffers of their
-/// own, so nothing to read; to write what makes a head and a short answer one packet.
-const READ_BUFFER: usize = 0;
-const WRITE_BUFFER: usize = 4096;
-/// Bytes that tell HTTP/2 from HTTP/1.
-const PREFACE: usize = 24;
+/// How long nothing is accepted after an error.
+const PAUSE: Duration = Duration::from_millis(100);
 /// Streams of one HTTP/2 connection that may be open at the same time.
 const MAX_STREAMS: u32 = 100;
 /// Streams of it that the client may reset before they were looked at: a client that opens and resets them in a row costs work and
@@ -130,32 +127,31 @@ fn configured(config: &Config) -> Vec<(SocketAddr, Planes)> {
     std::iter::once((config.server.listen, data)).chain(admin).chain(metrics).collect()
 }
 
-/// One listener as a Pingora service that ends when the gateway's [`Life`] says so.
+/// One listener as a Pingora service that ends when the gateway's [`Life`] says so. It keeps the idle connections until they are to
+/// be closed: Pingora's own closes them with the listener, and a client that just then sends another request would lose it.
 pub(super) struct Door {
-    service: listening::Service<Doorkeeper>,
-    sockets: ListenFds,
-    life: Arc<Life>,
+    name: String,
+    socket: Option<TcpListener>,
+    clients: Arc<Clients>,
+    crowd: Arc<Crowd>,
 }
 
 impl Door {
     fn new(bound: &Bound, gateway: &Arc<Gateway>, conf: &Arc<ServerConf>) -> Result<Self> {
-        let address = bound.configured.to_string();
+        let name = format!("perpetuo on {}", bound.configured);
         let socket = bound.socket.try_clone().map_err(|cause| unable(bound.configured, &cause))?;
-        let mut sockets = Fds::new();
-        sockets.add(address.clone(), socket.into_raw_fd());
-        let mut proxy = http_proxy(conf, Listener { gateway: Arc::clone(gateway), planes: bound.planes });
+        let (gateway, planes) = (Arc::clone(gateway), bound.planes);
+        let mut proxy = http_proxy(conf, Listener { gateway: Arc::clone(&gateway), planes });
         let mut options = HttpServerOptions::default();
         let config = gateway.config();
         options.h2c = config.server.h2c;
         options.h2_idle_timeout = Some(config.server.max_keepalive);
         proxy.server_options = Some(options);
         proxy.h2_options = Some(http2(&config));
-        let life = Arc::clone(&gateway.life);
-        let server = Arc::new(HeadGuard { proxy: Arc::new(proxy), gateway: Arc::clone(gateway) });
-        let keeper = Doorkeeper { server, crowd: Arc::default(), life: Arc::clone(&life) };
-        let mut service = listening::Service::new(format!("perpetuo on {address}"), keeper);
-        service.add_listener(ListenerConfig::tcp(&address).l4_buffer(L4BufferSettings::new(READ_BUFFER, WRITE_BUFFER)));
-        Ok(Self { service, sockets: Arc::new(sockets.into()), life })
+        let pingora = Arc::new(HeadGuard { proxy: Arc::new(proxy), gateway: Arc::clone(&gateway) });
+        let closing = gateway.life.closing();
+        let clients = Arc::new(Clients { gateway, planes, pingora, closing });
+        Ok(Self { name, socket: Some(socket), clients, crowd: Arc::default() })
     }
 }
 
@@ -175,84 +171,55 @@ fn http2(config: &Config) -> H2Options {
 #[async_trait]
 impl Service for Door {
     async fn start_service(&mut self, _: Option<ListenFds>, _: ShutdownWatch, tasks: usize) {
-        self.service.start_service(Some(Arc::clone(&self.sockets)), self.life.closing(), tasks).await;
+        let Some(Ok(socket)) = self.socket.take().map(TcpSocket::from_std) else {
+            tracing::error!(service = self.name, "the runtime can't listen");
+            return;
+        };
+        let socket = Arc::new(socket);
+        let mut accepting = JoinSet::new();
+        for _ in 0..tasks {
+            accepting.spawn(accept(Arc::clone(&socket), Arc::clone(&self.clients), Arc::clone(&self.crowd)));
+        }
+        drop(socket);
+        while accepting.join_next().await.is_some() {}
+        self.clients.gateway.life.hung_up().await;
+        self.clients.pingora.http_cleanup().await;
     }
 
     fn name(&self) -> &str {
-        self.service.name()
+        &self.name
     }
 }
 
-/// Counts connections, turns away what is too many, and keeps the idle ones until they are to be closed: Pingora closes them with the
-/// listener, and a client that just then sends another request would lose it.
-struct Doorkeeper {
-    server: Arc<HeadGuard>,
-    crowd: Arc<Crowd>,
-    life: Arc<Life>,
-}
-
-#[async_trait]
-impl ServerApp for Doorkeeper {
-    async fn process_new(self: &Arc<Self>, mut stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let _counted = self.life.count(What::Connections);
-        let config = self.server.gateway.config();
-        let address = stream.get_socket_digest().and_then(|digest| Some(digest.peer_addr()?.as_inet()?.ip()));
-        let Some(_pass) = self.crowd.enter(address, &config.limits) else {
-            self.server.gateway.metrics.access.shed(TOO_MANY_CONNECTIONS);
-            return None;
+/// Lets clients in until the listener is to be closed.
+async fn accept(socket: Arc<TcpSocket>, clients: Arc<Clients>, crowd: Arc<Crowd>) {
+    let mut closing = clients.closing.clone();
+    let mut closed = pin!(closing.wait_for(|closing| *closing));
+    loop {
+        let accepted = tokio::select! {
+            accepted = socket.accept() => accepted,
+            _ = &mut closed => return,
         };
-        if self.server.proxy.server_options.as_ref().is_some_and(|options| options.h2c) {
-            // Pingora looks whether HTTP/2 is spoken, and would wait for ever; what was seen is there to be read again.
-            let peeked = tokio::time::timeout(config.timeouts.head, stream.try_peek(&mut [0; PREFACE])).await;
-            if peeked.is_err() {
-                self.server.gateway.metrics.access.slow_heads.inc();
+        match accepted {
+            Ok((stream, from)) => drop(tokio::spawn(welcome(stream, from, Arc::clone(&clients), Arc::clone(&crowd)))),
+            Err(error) => {
+                tracing::error!(%error, "a connection can't be accepted");
+                // Too many open files are too many for the next one, too, until something ends.
+                tokio::time::sleep(PAUSE).await;
             }
-            peeked.ok()?.ok()?;
         }
-        drop(config);
-        self.server.process_new(stream, shutdown).await
-    }
-
-    async fn cleanup(&self) {
-        self.life.hung_up().await;
-        self.server.http_cleanup().await;
     }
 }
 
-/// The proxy, with a deadline for each head of HTTP/1.
-struct HeadGuard {
-    proxy: Arc<HttpProxy<Listener>>,
-    gateway: Arc<Gateway>,
-}
-
-#[async_trait]
-impl HttpServerApp for HeadGuard {
-    async fn process_new_http(
-        self: &Arc<Self>,
-        session: ServerSession,
-        shutdown: &ShutdownWatch,
-    ) -> Option<ReusedHttpStream> {
-        if session.is_http2() {
-            return self.proxy.process_new_http(session, shutdown).await;
-        }
-        let config = self.gateway.config();
-        // A connection that has served a request may be idle before the next one.
-        let idle = session.get_keepalive_reuses_remaining().map_or(Duration::ZERO, |_| config.server.max_keepalive);
-        let patience = config.timeouts.head.saturating_add(idle);
-        drop(config);
-        let late = || self.gateway.metrics.access.slow_heads.inc();
-        door::with_head_in(patience, self.proxy.process_new_http(session, shutdown), late).await
-    }
-
-    fn h2_options(&self) -> Option<H2Options> {
-        self.proxy.h2_options()
-    }
-
-    fn server_options(&self) -> Option<&HttpServerOptions> {
-        self.proxy.server_options()
-    }
-
-    async fn http_cleanup(&self) {
-        self.proxy.http_cleanup().await;
+/// Serves a connection, where there is room for it.
+async fn welcome(stream: TcpStream, from: SocketAddr, clients: Arc<Clients>, crowd: Arc<Crowd>) {
+    let gateway = &clients.gateway;
+    let _counted = gateway.life.count(What::Connections);
+    let Some(_pass) = crowd.enter(Some(from.ip()), &gateway.config().limits) else {
+        return gateway.metrics.access.shed(TOO_MANY_CONNECTIONS);
+    };
+    // The client may be gone already.
+    if let Ok(socket) = Socket::accepted(stream, from) {
+        clients.serve(socket).await;
     }
 }

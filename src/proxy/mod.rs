@@ -1,7 +1,7 @@
 //! The only code that knows Pingora's `Session`.
 //!
 //! [`Gateway`] is everything that requests share; [`Listener`] is one listener's `ProxyHttp` over it. A request walks
-//! `routes` → `admit` → `serve` (the loop) → `race` → `attempt` → `upstream` over a connection of `connections` or `plain`, and back
+//! `routes` → `admit` → `serve` (the loop) → `race` → `attempt` → `upstream` → `exchange`, and back
 //! through `commit`, `stream` and `respond`; `context` gathers what it came to, and `Gateway::finish` books it, once, whatever happened.
 //!
 //! Invariants: one snapshot of the configuration serves a request from its beginning to its end; an error is answered in
@@ -10,23 +10,27 @@
 mod admit;
 mod attempt;
 mod builder;
+mod client;
 mod collector;
 mod commit;
 mod connections;
 mod context;
 mod door;
+mod exchange;
 mod figures;
 mod framing;
 mod grants;
 mod life;
+mod line;
 mod listeners;
 mod operations;
-mod plain;
+mod pool;
 mod race;
 mod respond;
 mod routes;
 mod serve;
 mod server;
+mod socket;
 mod stream;
 mod strikes;
 mod takeover;
@@ -102,13 +106,21 @@ impl Gateway {
     /// Serves one request of a Pingora session, whatever it is for, and books it: the whole gateway in one call, for another
     /// program's `request_filter`. Returns whether the client's connection can be used again.
     pub async fn handle(&self, session: &mut Session, planes: Planes) -> bool {
-        let mut context = RequestContext::begin();
-        let reusable = match self.serve(session, &mut context, planes).await {
+        self.handle_in(session, &mut RequestContext::begin(), planes).await
+    }
+
+    async fn handle_in(&self, session: &mut Session, context: &mut RequestContext, planes: Planes) -> bool {
+        let reusable = match self.serve(session, context, planes).await {
             Ok(()) => true,
-            Err(error) => self.fail(session, &mut context, error).await,
+            Err(error) => self.fail(session, context, error).await,
         };
-        self.conclude(session, &mut context).await;
+        self.conclude(session, context).await;
         reusable
+    }
+
+    /// The context of a request whose head is in, which keeps the process from ending.
+    fn begin(&self) -> RequestContext {
+        RequestContext { under_way: Some(self.life.count(What::Requests)), ..RequestContext::begin() }
     }
 
     /// Serves one request up to its answer. An `Err` is still to be answered.
@@ -292,8 +304,7 @@ impl ProxyHttp for Listener {
 
     fn new_ctx(&self) -> RequestContext {
         door::head_is_in();
-        let under_way = Some(self.gateway.life.count(What::Requests));
-        RequestContext { under_way, ..RequestContext::begin() }
+        self.gateway.begin()
     }
 
     async fn request_filter(&self, session: &mut Session, context: &mut RequestContext) -> pingora::Result<bool> {

@@ -11,7 +11,8 @@ use bytes::Bytes;
 use tokio::time::{Sleep, sleep};
 
 use super::context::Trace;
-use super::upstream::{Exchange, Upstream, stopped, truncated};
+use super::exchange::{Exchange, stopped, truncated};
+use super::upstream::Upstream;
 use crate::config::Limits;
 use crate::error::{Error, ErrorKind, Result};
 use crate::eventstream::Broken;
