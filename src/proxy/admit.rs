@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderName, header};
 use jiff::Timestamp;
-use pingora::proxy::Session;
+use pingora::BError;
 
 use super::attempt::Call;
+use super::client::Client;
 use super::context::{Asked, RequestContext};
 use super::{Gateway, Snapshot};
 use crate::api::embeddings;
@@ -55,26 +56,26 @@ impl Gateway {
     /// Admits a chat or embeddings request.
     pub(super) async fn admit(
         &self,
-        session: &mut Session,
+        client: &mut Client<'_>,
         context: &mut RequestContext,
         kind: Kind,
         snapshot: &Snapshot,
     ) -> Result<Admitted> {
-        let caller = self.authenticate(session, snapshot)?;
+        let caller = self.authenticate(client, snapshot)?;
         context.caller = Some(caller.clone());
         let permit = context.permit.insert(self.let_in(&caller, &snapshot.config.limits)?);
         let room = Room { permit, metrics: &self.metrics };
         let asked = Instant::now();
-        let body = read_body(session, snapshot, snapshot.config.limits.max_body_bytes, Some(room)).await;
+        let body = read_body(client, snapshot, snapshot.config.limits.max_body_bytes, Some(room)).await;
         context.waited += asked.elapsed();
         let body = Body::scan(body?)?;
         context.keep_content(body.bytes(), snapshot);
         let head = read_head(&body, kind)?;
-        let strategy = strategy(session, &caller, snapshot)?;
+        let strategy = strategy(client, &caller, snapshot)?;
         let asked = Asked { model: head.model.clone(), strategy, stream: head.stream };
         context.asked = Some(asked);
-        let timeout = timeout(session, &head, snapshot)?;
-        let strict = header_text(session, &STRICT).is_some_and(|text| text.eq_ignore_ascii_case("true"));
+        let timeout = timeout(client, &head, snapshot)?;
+        let strict = client.header(&STRICT).is_some_and(|text| text.eq_ignore_ascii_case("true"));
         let group = snapshot.planner.group(&caller.workspace, &head.model, kind).await?;
         if group.candidates().iter().all(|candidate| candidate.barred) {
             return Err(unpriced(&head.model));
@@ -122,16 +123,16 @@ impl Gateway {
     /// The caller of a data-plane request.
     ///
     /// Errors: `InvalidApiKey` with one constant text, whatever was wrong.
-    pub(super) fn authenticate(&self, session: &Session, snapshot: &Snapshot) -> Result<Caller> {
-        if contradicts(session) {
+    pub(super) fn authenticate(&self, client: &Client<'_>, snapshot: &Snapshot) -> Result<Caller> {
+        if contradicts(client) {
             self.metrics.access.key_refused("malformed");
             let message = "Both 'Authorization' and 'x-api-key' hold a key; send 'Authorization: Bearer pk_…' alone.";
             return Err(Error::invalid("x-api-key", message));
         }
-        let (key, now) = (bearer(session), Timestamp::now());
+        let (key, now) = (bearer(client), Timestamp::now());
         let caller = key.and_then(|key| snapshot.directory.authenticate(key, now));
         caller.ok_or_else(|| {
-            let why = key.map_or_else(|| unpresented(session), |key| snapshot.directory.refusal(key, now));
+            let why = key.map_or_else(|| unpresented(client), |key| snapshot.directory.refusal(key, now));
             self.metrics.access.key_refused(why);
             Error::new(ErrorKind::InvalidApiKey, BAD_KEY)
         })
@@ -139,11 +140,11 @@ impl Gateway {
 }
 
 /// The one bearer token of a request; two credentials are none, and one in the URL spoils it: it is in somebody's log by now.
-pub(super) fn bearer(session: &Session) -> Option<&str> {
-    let headers = &session.req_header().headers;
+pub(super) fn bearer<'c>(client: &'c Client<'_>) -> Option<&'c str> {
+    let headers = &client.head().headers;
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = values.next()?.to_str().ok()?;
-    if values.next().is_some() || contradicts(session) || names_key(session) {
+    if values.next().is_some() || contradicts(client) || names_key(client) {
         return None;
     }
     let (scheme, token) = value.split_once(' ')?;
@@ -151,14 +152,14 @@ pub(super) fn bearer(session: &Session) -> Option<&str> {
 }
 
 /// Whether the request has a key in `x-api-key` beside `Authorization`: whose it is would depend on who reads it.
-fn contradicts(session: &Session) -> bool {
-    let headers = &session.req_header().headers;
+fn contradicts(client: &Client<'_>) -> bool {
+    let headers = &client.head().headers;
     headers.contains_key(header::AUTHORIZATION) && headers.contains_key(API_KEY)
 }
 
 /// Whether the query holds a virtual key, or something that calls itself one.
-fn names_key(session: &Session) -> bool {
-    let query = session.req_header().uri.query().unwrap_or_default();
+fn names_key(client: &Client<'_>) -> bool {
+    let query = client.head().uri.query().unwrap_or_default();
     query.split('&').any(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let called = ["key", "api_key", "api-key", "apikey", "access_token", "token", "authorization"];
@@ -167,15 +168,10 @@ fn names_key(session: &Session) -> bool {
 }
 
 /// The word for why a request has no one bearer token.
-pub(super) fn unpresented(session: &Session) -> &'static str {
-    let headers = &session.req_header().headers;
+pub(super) fn unpresented(client: &Client<'_>) -> &'static str {
+    let headers = &client.head().headers;
     let any = headers.contains_key(header::AUTHORIZATION) || headers.contains_key(API_KEY);
     if any { "malformed" } else { "missing" }
-}
-
-/// A header as text; one that is not ASCII is as good as absent.
-pub(super) fn header_text<'a>(session: &'a Session, name: &HeaderName) -> Option<&'a str> {
-    session.req_header().headers.get(name)?.to_str().ok().map(str::trim)
 }
 
 /// Where the bytes of a body are counted.
@@ -197,42 +193,40 @@ fn refused(shed: Shed, metrics: &Metrics) -> Error {
 
 /// Reads the whole body, within `limit` bytes and the time that the configuration gives it, as far as there is room.
 pub(super) async fn read_body(
-    session: &mut Session,
+    client: &mut Client<'_>,
     snapshot: &Snapshot,
     limit: usize,
     mut room: Option<Room<'_>>,
 ) -> Result<Bytes> {
-    let declared = header_text(session, &header::CONTENT_LENGTH).and_then(|text| text.parse::<usize>().ok());
+    let declared = client.header(&header::CONTENT_LENGTH).and_then(|text| text.parse::<usize>().ok());
     if declared.is_some_and(|length| length > limit) {
         return Err(too_large(limit));
     }
     if let (Some(room), Some(length)) = (&mut room, declared) {
         room.hold(length)?;
     }
-    let encoding = header_text(session, &header::CONTENT_ENCODING).unwrap_or("identity");
+    let encoding = client.header(&header::CONTENT_ENCODING).unwrap_or("identity");
     if !encoding.eq_ignore_ascii_case("identity") {
         return Err(Error::new(ErrorKind::UnsupportedMediaType, "Compressed request bodies are not accepted."));
     }
-    if header_text(session, &header::EXPECT).is_some_and(|text| text.eq_ignore_ascii_case("100-continue")) {
-        session.downstream_session.write_continue_response().await.map_err(|cause| gone(&cause))?;
-    }
-    let body = collect(session, declared, limit, room, &Pace::begin(&snapshot.config)).await;
+    client.invite().await.map_err(|cause| gone(&cause))?;
+    let body = collect(client, declared, limit, room, &Pace::begin(&snapshot.config)).await;
     if body.is_err() {
         // Where this body ends is unknown; Pingora calls a broken one done, and would read the rest as the next request.
-        session.set_keepalive(None);
+        client.close();
     }
     body
 }
 
 async fn collect(
-    session: &mut Session,
+    client: &mut Client<'_>,
     declared: Option<usize>,
     limit: usize,
     mut room: Option<Room<'_>>,
     pace: &Pace,
 ) -> Result<Bytes> {
     let mut hold = |bytes| room.as_mut().map_or(Ok(()), |room| room.hold(bytes));
-    let Some(first) = pace.read(session, 0).await? else {
+    let Some(first) = pace.in_time(0, client.read()).await? else {
         return Ok(Bytes::new());
     };
     if first.len() > limit {
@@ -244,14 +238,16 @@ async fn collect(
     }
     let mut all = BytesMut::with_capacity(declared.unwrap_or(2 * first.len()).min(limit));
     all.extend_from_slice(&first);
-    while let Some(more) = pace.read(session, all.len()).await? {
-        if all.len() + more.len() > limit {
+    loop {
+        let goes_on = pace.in_time(all.len(), client.read_into(&mut all)).await?;
+        if all.len() > limit {
             return Err(too_large(limit));
         }
-        hold(all.len() + more.len())?;
-        all.extend_from_slice(&more);
+        hold(all.len())?;
+        if !goes_on {
+            return Ok(all.freeze());
+        }
     }
-    Ok(all.freeze())
 }
 
 /// How long a body may take.
@@ -277,8 +273,8 @@ impl Pace {
         self.whole.min(self.grace.saturating_add(earned))
     }
 
-    async fn read(&self, session: &mut Session, came: usize) -> Result<Option<Bytes>> {
-        let read = session.downstream_session.read_request_body();
+    /// What comes of reading on, behind so many bytes that came.
+    async fn in_time<T>(&self, came: usize, read: impl Future<Output = Result<T, BError>>) -> Result<T> {
         match tokio::time::timeout_at((self.began + self.allows(came)).into(), read).await {
             Ok(read) => read.map_err(|cause| gone(&cause)),
             Err(_) => Err(Error::new(ErrorKind::RequestTimeout, "The request body did not arrive in time.")),
@@ -320,8 +316,8 @@ fn read_head(body: &Body, kind: Kind) -> Result<ChatHead> {
 }
 
 /// The strategy: the header's, the key's, the workspace's, the configuration's.
-fn strategy(session: &Session, caller: &Caller, snapshot: &Snapshot) -> Result<StrategyName> {
-    if let Some(text) = session.req_header().headers.get(ROUTE) {
+fn strategy(client: &Client<'_>, caller: &Caller, snapshot: &Snapshot) -> Result<StrategyName> {
+    if let Some(text) = client.head().headers.get(ROUTE) {
         let text = text.to_str().unwrap_or_default().trim().to_ascii_lowercase();
         return text.parse().map_err(|error: Error| error.with_param("X-Perpetuo-Route"));
     }
@@ -330,9 +326,9 @@ fn strategy(session: &Session, caller: &Caller, snapshot: &Snapshot) -> Result<S
 }
 
 /// The time for the whole request: the client's, capped by the configuration's.
-fn timeout(session: &Session, head: &ChatHead, snapshot: &Snapshot) -> Result<Duration> {
+fn timeout(client: &Client<'_>, head: &ChatHead, snapshot: &Snapshot) -> Result<Duration> {
     let cap = snapshot.config.timeouts.total;
-    let asked = match (head.timeout, header_text(session, &TIMEOUT)) {
+    let asked = match (head.timeout, client.header(&TIMEOUT)) {
         (Some(timeout), _) => Some(timeout),
         (None, Some(text)) => Some(text.parse().ok().and_then(seconds_to_duration).ok_or_else(|| {
             Error::invalid(

@@ -24,7 +24,7 @@ const LAST_WORD: Duration = Duration::from_secs(1);
 /// A comment, which every reader of server-sent events skips.
 const PING: &[u8] = b": ping\n\n";
 
-impl Serving<'_> {
+impl Serving<'_, '_> {
     /// Commits: from here on the client has seen who answers.
     pub(super) async fn deliver(&mut self, started: Started, outgoing: &Outgoing) -> Result<()> {
         self.context.status = 200;
@@ -46,7 +46,7 @@ impl Serving<'_> {
             Started::Whole(answer) => {
                 self.gateway.finish(self.context).await;
                 self.context.keep_answer(&answer.body);
-                let written = respond::whole(self.session, head, answer.body).await;
+                let written = respond::whole(self.client, head, answer.body).await;
                 written.map_err(|_| self.client_left())
             }
             Started::Stream(live) => {
@@ -94,7 +94,7 @@ impl Serving<'_> {
             let deadline = self.admitted.call.deadline;
             let written = {
                 // Pinned here: to move it into the timeout costs more than to run it.
-                let written = pin!(respond::piece(self.session, head.take(), piece, over));
+                let written = pin!(respond::piece(self.client, head.take(), piece, over));
                 tokio::time::timeout_at(deadline.into(), written).await
             };
             if !matches!(written, Ok(Ok(()))) {
@@ -132,10 +132,10 @@ impl Serving<'_> {
                 biased;
                 step = &mut step => return Some(step),
                 () = &mut halt => return Some(Err(shutting_down())),
-                _ = self.session.downstream_session.read_body_or_idle(true) => return None,
+                _ = self.client.left() => return None,
                 () = pings.due() => {}
             }
-            respond::piece(self.session, None, Bytes::from_static(PING), false).await.ok()?;
+            respond::piece(self.client, None, Bytes::from_static(PING), false).await.ok()?;
             pings.written(Some(Instant::now()));
         }
     }
@@ -170,7 +170,7 @@ impl Serving<'_> {
         let rest = live.take();
         live.abort().await;
         self.settle(Some(&error));
-        if respond::piece(self.session, None, rest, false).await.is_err() {
+        if respond::piece(self.client, None, rest, false).await.is_err() {
             return self.client_left();
         }
         error

@@ -184,27 +184,28 @@ impl Exchange {
         let mut all = BytesMut::with_capacity(first.len() + left.unwrap_or_default().min(BELIEVED));
         all.extend_from_slice(&first);
         loop {
-            let more = within(idle, self.read_on(&mut all)).await.unwrap_or_else(|| Err(stopped()))?;
-            *came += more as u64;
-            match more {
-                0 => return Ok(all.freeze()),
-                _ if all.len() > limit => return Err(too_large()),
-                _ => {}
+            let before = all.len();
+            let goes_on = within(idle, self.read_on(&mut all)).await.unwrap_or_else(|| Err(stopped()))?;
+            *came += (all.len() - before) as u64;
+            if all.len() > limit {
+                return Err(too_large());
+            }
+            if !goes_on {
+                return Ok(all.freeze());
             }
         }
     }
 
-    /// Reads the next bytes of the body behind these; how many, none at its end.
-    async fn read_on(&mut self, all: &mut BytesMut) -> Result<usize> {
+    /// Reads the next bytes of the body behind these; false at its end.
+    async fn read_on(&mut self, all: &mut BytesMut) -> Result<bool> {
         if let Wire::Http1(line) = &mut self.wire {
-            let read = line.read_into(all).await.map_err(|cause| truncated().with_cause(cause))?;
-            if let Some(came) = read {
-                return Ok(came);
+            if line.read_into(all).await.map_err(|cause| truncated().with_cause(cause))? {
+                return Ok(true);
             }
         }
-        let bytes = self.receive().await?.unwrap_or_default();
-        all.extend_from_slice(&bytes);
-        Ok(bytes.len())
+        let bytes = self.receive().await?;
+        bytes.iter().for_each(|bytes| all.extend_from_slice(bytes));
+        Ok(bytes.is_some())
     }
 
     /// How many bytes of the body are to come, where that is known.
@@ -258,13 +259,13 @@ async fn write_body(session: &mut HttpSession, body: &Rope) -> Result<(), BError
 }
 
 /// The head of a request in HTTP/1, with room for a small body behind it.
-fn head(endpoint: &Endpoint, request: &Outgoing, stream: bool) -> Result<Vec<u8>, BError> {
+fn head(endpoint: &Endpoint, request: &Outgoing, stream: bool) -> Result<BytesMut, BError> {
     let host = HeaderValue::try_from(endpoint.authority()).map_err(|cause| unfit("upstream host", cause))?;
     let headers = headers(request, stream, Some(host));
     let path = if request.path.is_empty() { "/" } else { &request.path };
-    let mut head = Vec::with_capacity(HEAD + request.body.len().min(PACKET));
+    let mut head = BytesMut::with_capacity(HEAD + request.body.len().min(PACKET));
     let written =
-        http1::write_head(&mut head, &request.method, path, headers.iter().map(|(name, value)| (name, value)));
+        http1::write_request(&mut head, &request.method, path, headers.iter().map(|(name, value)| (name, value)));
     written.map_err(|flaw| pingora::Error::explain(ErrorType::InvalidHTTPHeader, flaw))?;
     Ok(head)
 }

@@ -6,11 +6,11 @@ use std::collections::HashMap;
 use std::sync::PoisonError;
 
 use http::StatusCode;
-use pingora::proxy::Session;
 use tokio::runtime::RuntimeMetrics;
 
 use super::Gateway;
 use super::admit::unpresented;
+use super::client::Client;
 use super::life::Phase;
 use crate::balance::Moment;
 use crate::balance::stats::Refusal;
@@ -76,11 +76,11 @@ fn look(runtime: &RuntimeMetrics) -> Runtime {
 }
 
 /// Counts an answer of the admin API.
-pub(super) fn admin_answered(session: &Session, status: StatusCode, metrics: &Metrics) {
-    let head = session.req_header();
+pub(super) fn admin_answered(client: &Client<'_>, status: StatusCode, metrics: &Metrics) {
+    let head = client.head();
     metrics.access.admin_request(head.method.as_str(), head.uri.path(), status.as_u16());
     if status == StatusCode::UNAUTHORIZED {
-        let presented = super::admit::bearer(session).is_some();
-        metrics.access.token_refused(if presented { "unknown" } else { unpresented(session) });
+        let presented = super::admit::bearer(client).is_some();
+        metrics.access.token_refused(if presented { "unknown" } else { unpresented(client) });
     }
 }

@@ -5,11 +5,11 @@
 //! reason is refused here, and the connection closed; and so is a request to go on in another protocol. Pingora itself refuses a `Content-Length` that is none, several that differ,
 //! a `Transfer-Encoding` that does not end in `chunked`, folded lines and white space before a colon.
 //!
-//! Not here: HTTP/2, whose frames say where everything ends, and whose heads Pingora bounds.
+//! Not here: usual requests, which are those of which all this holds (`http1`); HTTP/2, whose frames say where everything ends, and whose heads Pingora bounds.
 
 use http::{HeaderMap, HeaderValue, Version, header};
-use pingora::proxy::Session;
 
+use super::client::Client;
 use crate::config::Limits;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -19,7 +19,8 @@ const HEADERS_TOO_LARGE: u16 = 431;
 /// Checks the head of a request.
 ///
 /// Errors: `InvalidRequest`, with status 431 where it is too large. The connection must not be used again.
-pub(super) fn check(session: &Session, limits: &Limits) -> Result<()> {
+pub(super) fn check(client: &Client<'_>, limits: &Limits) -> Result<()> {
+    let Client::Pingora(session) = client else { return Ok(()) };
     let Some(http1) = session.downstream_session.as_http1() else { return Ok(()) };
     let raw = http1.get_headers_raw_bytes();
     if raw.len() > limits.max_header_bytes {

@@ -39,7 +39,7 @@ impl Line {
     /// Sends a request.
     ///
     /// Errors: `WriteError`, `WriteTimedout` where a piece is not taken in this time.
-    pub(super) async fn write(&mut self, mut head: Vec<u8>, body: &Rope, patience: Duration) -> pingora::Result<()> {
+    pub(super) async fn write(&mut self, mut head: BytesMut, body: &Rope, patience: Duration) -> pingora::Result<()> {
         let together = head.len() + body.len() <= PACKET;
         if together {
             body.pieces().for_each(|piece| head.extend_from_slice(piece));
@@ -99,22 +99,21 @@ impl Line {
         }
     }
 
-    /// Reads a piece of a body whose size is known to where it is wanted, if there is room for it; how much, or `None` where it must be
-    /// had by `read`.
+    /// Reads a piece of a body whose size is known to where it is wanted, if there is room for it; false where it must be had by `read`.
     ///
     /// Errors: as for `read`.
-    pub(super) async fn read_into(&mut self, all: &mut BytesMut) -> pingora::Result<Option<usize>> {
+    pub(super) async fn read_into(&mut self, all: &mut BytesMut) -> pingora::Result<bool> {
         let left = self.body.left().unwrap_or_default();
         let room = usize::try_from(left).unwrap_or(usize::MAX).min(all.capacity() - all.len());
         if room == 0 || !self.buffer.is_empty() {
-            return Ok(None);
+            return Ok(false);
         }
         let came = self.stream.read_buf(&mut (&mut *all).limit(room)).await.map_err(unread)?;
         if came == 0 {
             self.body.end().map_err(|flaw| Error::explain(ErrorType::ConnectionClosed, flaw))?;
         }
         self.body.came(came);
-        Ok(Some(came))
+        Ok(true)
     }
 
     /// How many bytes of the body are to come, where that is known.

@@ -19,7 +19,7 @@ use pingora::services::Service;
 use tokio::net::{TcpListener as TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
-use super::client::Clients;
+use super::clients::Clients;
 use super::door::{Crowd, HeadGuard};
 use super::life::What;
 use super::socket::Socket;

@@ -11,10 +11,12 @@ mod admit;
 mod attempt;
 mod builder;
 mod client;
+mod clients;
 mod collector;
 mod commit;
 mod connections;
 mod context;
+mod direct;
 mod door;
 mod exchange;
 mod figures;
@@ -60,11 +62,12 @@ use crate::catalog::Kind;
 use crate::config::{Config, WhenFull};
 use crate::directory::Directory;
 use crate::error::{Error, ErrorKind, Result};
-use crate::metrics::{Arrival, Metrics};
+use crate::metrics::Metrics;
 use crate::quota::Amount;
 use attempt::Attempts;
 use builder::Lasting;
 pub use builder::{jwt_secret, store_dir, vault};
+use client::Client;
 pub use context::RequestContext;
 use life::{Counted, Life, Phase, What};
 pub use listeners::Listeners;
@@ -106,15 +109,15 @@ impl Gateway {
     /// Serves one request of a Pingora session, whatever it is for, and books it: the whole gateway in one call, for another
     /// program's `request_filter`. Returns whether the client's connection can be used again.
     pub async fn handle(&self, session: &mut Session, planes: Planes) -> bool {
-        self.handle_in(session, &mut RequestContext::begin(), planes).await
+        self.handle_in(&mut Client::Pingora(session), &mut RequestContext::begin(), planes).await
     }
 
-    async fn handle_in(&self, session: &mut Session, context: &mut RequestContext, planes: Planes) -> bool {
-        let reusable = match self.serve(session, context, planes).await {
+    async fn handle_in(&self, client: &mut Client<'_>, context: &mut RequestContext, planes: Planes) -> bool {
+        let reusable = match self.serve(client, context, planes).await {
             Ok(()) => true,
-            Err(error) => self.fail(session, context, error).await,
+            Err(error) => self.fail(client, context, error).await,
         };
-        self.conclude(session, context).await;
+        self.conclude(client, context).await;
         reusable
     }
 
@@ -124,42 +127,39 @@ impl Gateway {
     }
 
     /// Serves one request up to its answer. An `Err` is still to be answered.
-    async fn serve(&self, session: &mut Session, context: &mut RequestContext, planes: Planes) -> Result<()> {
-        context.request_id = request_id(session);
+    async fn serve(&self, client: &mut Client<'_>, context: &mut RequestContext, planes: Planes) -> Result<()> {
+        context.request_id = request_id(client);
         let snapshot = self.snapshot.load_full();
         context.catalog = Some(Arc::clone(snapshot.planner.catalog()));
-        context.trace = tell::trace(&session.req_header().headers, &snapshot.config);
-        self.metrics.access.arrived(arrival(session));
-        let keepalive = snapshot.config.server.max_keepalive.as_secs();
-        session.set_keepalive((!self.life.is_leaving()).then_some(keepalive));
-        // What comes after a body is the next request, or an empty line of an old client: no sign that the client left.
-        session.set_pipelining_enabled(true);
+        context.trace = tell::trace(&client.head().headers, &snapshot.config);
+        self.metrics.access.arrived(client.arrival());
+        let keepalive = (!self.life.is_leaving()).then_some(snapshot.config.server.max_keepalive);
         // A client that reads nothing must not hold an answer, and the provider behind it, for ever.
-        session.set_write_timeout(Some(snapshot.config.timeouts.total));
-        framing::check(session, &snapshot.config.limits).inspect_err(|_| session.set_keepalive(None))?;
+        client.begin(keepalive, snapshot.config.timeouts.total);
+        framing::check(client, &snapshot.config.limits).inspect_err(|_| client.close())?;
         let planes = Planes { console: planes.console && snapshot.config.admin.console, ..planes };
-        let (route, method) = Route::find(session.req_header().uri.path(), planes)?;
+        let (route, method) = Route::find(client.head().uri.path(), planes)?;
         let route = context.route.insert(route).clone();
-        if let Some(allowed) = method.filter(|allowed| *allowed != session.req_header().method) {
+        if let Some(allowed) = method.filter(|allowed| *allowed != client.head().method) {
             let message = format!("This URL takes {allowed} requests only.");
             context.allow = Some(allowed);
             return Err(Error::new(ErrorKind::MethodNotAllowed, message));
         }
         match route {
-            Route::Chat => self.language_model(session, context, Kind::Chat, &snapshot).await,
-            Route::Embeddings => self.language_model(session, context, Kind::Embeddings, &snapshot).await,
-            Route::Models => self.models(session, context, &snapshot).await,
-            Route::Model(id) => self.model(session, context, &snapshot, &id).await,
-            Route::Health => health(session, context).await,
-            Route::Ready => self.ready(session, context).await,
-            Route::Metrics => self.render_metrics(session, context).await,
-            Route::Admin => self.admin(session, context, &snapshot).await,
+            Route::Chat => self.language_model(client, context, Kind::Chat, &snapshot).await,
+            Route::Embeddings => self.language_model(client, context, Kind::Embeddings, &snapshot).await,
+            Route::Models => self.models(client, context, &snapshot).await,
+            Route::Model(id) => self.model(client, context, &snapshot, &id).await,
+            Route::Health => health(client, context).await,
+            Route::Ready => self.ready(client, context).await,
+            Route::Metrics => self.render_metrics(client, context).await,
+            Route::Admin => self.admin(client, context, &snapshot).await,
         }
     }
 
     async fn language_model(
         &self,
-        session: &mut Session,
+        client: &mut Client<'_>,
         context: &mut RequestContext,
         kind: Kind,
         snapshot: &Snapshot,
@@ -171,34 +171,34 @@ impl Gateway {
         }
         context.in_flight = Some(self.metrics.requests.in_flight());
         self.watched.get_or_init(Handle::current);
-        let admitted = self.admit(session, context, kind, snapshot).await?;
+        let admitted = self.admit(client, context, kind, snapshot).await?;
         context.live = context.entry().and_then(|entry| self.lasting.live.enter(entry));
-        Serving { gateway: self, snapshot, admitted: &admitted, session, context }.run().await
+        Serving { gateway: self, snapshot, admitted: &admitted, client, context }.run().await
     }
 
-    async fn models(&self, session: &mut Session, context: &mut RequestContext, snapshot: &Snapshot) -> Result<()> {
-        let caller = self.authenticate(session, snapshot)?;
+    async fn models(&self, client: &mut Client<'_>, context: &mut RequestContext, snapshot: &Snapshot) -> Result<()> {
+        let caller = self.authenticate(client, snapshot)?;
         let data = snapshot.planner.models(&caller.workspace).into_iter().map(model).collect();
-        json(session, context, 200, &ModelList { object: "list", data }).await
+        json(client, context, 200, &ModelList { object: "list", data }).await
     }
 
     async fn model(
         &self,
-        session: &mut Session,
+        client: &mut Client<'_>,
         context: &mut RequestContext,
         snapshot: &Snapshot,
         id: &str,
     ) -> Result<()> {
-        let caller = self.authenticate(session, snapshot)?;
+        let caller = self.authenticate(client, snapshot)?;
         match snapshot.planner.model(&caller.workspace, id) {
-            Some(found) => json(session, context, 200, &model(found)).await,
+            Some(found) => json(client, context, 200, &model(found)).await,
             None => Err(Error::new(ErrorKind::ModelNotFound, format!("The model '{id}' does not exist here."))
                 .with_param("model")),
         }
     }
 
     /// Ready means that new requests should come here: started, not about to end, and the store can be read and written.
-    async fn ready(&self, session: &mut Session, context: &mut RequestContext) -> Result<()> {
+    async fn ready(&self, client: &mut Client<'_>, context: &mut RequestContext) -> Result<()> {
         let (status, word, reason) = match self.life.phase() {
             Phase::Starting => (503, "starting", Some("The gateway does not serve yet.")),
             Phase::Draining => (503, "draining", Some("The gateway is shutting down; it serves what still comes.")),
@@ -211,41 +211,41 @@ impl Gateway {
         if let (Some(reason), Some(fields)) = (reason, answer.as_object_mut()) {
             fields.insert("reason".to_owned(), reason.into());
         }
-        json(session, context, status, &answer).await
+        json(client, context, status, &answer).await
     }
 
-    async fn render_metrics(&self, session: &mut Session, context: &mut RequestContext) -> Result<()> {
+    async fn render_metrics(&self, client: &mut Client<'_>, context: &mut RequestContext) -> Result<()> {
         let text = self.figures()?;
-        respond::own(session, context, 200, "text/plain; version=0.0.4; charset=utf-8", text).await
+        respond::own(client, context, 200, "text/plain; version=0.0.4; charset=utf-8", text).await
     }
 
-    async fn admin(&self, session: &mut Session, context: &mut RequestContext, snapshot: &Snapshot) -> Result<()> {
-        let answer = ask_admin(session, snapshot).await?;
-        figures::admin_answered(session, answer.status(), &self.metrics);
+    async fn admin(&self, client: &mut Client<'_>, context: &mut RequestContext, snapshot: &Snapshot) -> Result<()> {
+        let answer = ask_admin(client, snapshot).await?;
+        figures::admin_answered(client, answer.status(), &self.metrics);
         if answer.status() == StatusCode::UNAUTHORIZED {
-            self.slow_down(session).await;
+            self.slow_down(client).await;
         }
-        admin_answer(session, context, answer).await
+        admin_answer(client, context, answer).await
     }
 
     /// Answers an error. Returns whether the client's connection can be used again.
-    async fn fail(&self, session: &mut Session, context: &mut RequestContext, error: Error) -> bool {
+    async fn fail(&self, client: &mut Client<'_>, context: &mut RequestContext, error: Error) -> bool {
         context.client_gone |= error.kind() == ErrorKind::ClientGone;
         if error.kind() == ErrorKind::Internal {
             tracing::error!(request_id = %context.request_id, cause = error.cause(), "request failed");
         }
         if error.kind() == ErrorKind::InvalidApiKey {
-            self.slow_down(session).await;
+            self.slow_down(client).await;
         }
-        let reusable = respond::error(session, context, &error).await;
+        let reusable = respond::error(client, context, &error).await;
         context.error = Some(error);
         reusable
     }
 
     /// Makes a refused credential wait for its answer, where its address or its like was refused too often.
-    async fn slow_down(&self, session: &Session) {
-        let address = session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip());
-        let wait = self.lasting.strikes.refused(address, admit::bearer(session), self.now().0);
+    async fn slow_down(&self, client: &Client<'_>) {
+        let address = client.address();
+        let wait = self.lasting.strikes.refused(address, admit::bearer(client), self.now().0);
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
         }
@@ -314,7 +314,7 @@ impl ProxyHttp for Listener {
             context.passed_on = true;
             return Ok(false);
         }
-        match self.gateway.serve(session, context, self.planes).await {
+        match self.gateway.serve(&mut Client::Pingora(session), context, self.planes).await {
             Ok(()) => Ok(true),
             Err(error) => {
                 let status = pingora::ErrorType::HTTPStatus(error.status());
@@ -344,7 +344,7 @@ impl ProxyHttp for Listener {
             false => Error::internal(cause),
         });
         let error_code = error.status();
-        let can_reuse_downstream = self.gateway.fail(session, context, error).await;
+        let can_reuse_downstream = self.gateway.fail(&mut Client::Pingora(session), context, error).await;
         FailToProxy { error_code, can_reuse_downstream }
     }
 
@@ -354,21 +354,8 @@ impl ProxyHttp for Listener {
     }
 
     async fn logging(&self, session: &mut Session, _: Option<&pingora::Error>, context: &mut RequestContext) {
-        self.gateway.conclude(session, context).await;
+        self.gateway.conclude(&Client::Pingora(session), context).await;
     }
-}
-
-/// By what kind of connection a request came.
-fn arrival(session: &mut Session) -> Arrival {
-    if session.downstream_session.is_http2() {
-        return Arrival::Http2;
-    }
-    // Pingora keeps this number with an HTTP/1 connection and counts it down with each request; a new one has none.
-    let known = session.downstream_session.get_keepalive_reuses_remaining();
-    if known.is_none() {
-        session.downstream_session.set_keepalive_reuses_remaining(Some(u32::MAX));
-    }
-    if known.is_none() { Arrival::New } else { Arrival::Reused }
 }
 
 impl Listener {
@@ -393,15 +380,15 @@ fn shutting_down() -> Error {
     Error::new(ErrorKind::Overloaded, "This gateway is shutting down; try again.")
 }
 
-async fn health(session: &mut Session, context: &mut RequestContext) -> Result<()> {
+async fn health(client: &mut Client<'_>, context: &mut RequestContext) -> Result<()> {
     let timestamp = Timestamp::now().to_string();
-    json(session, context, 200, &serde_json::json!({ "status": "ok", "timestamp": timestamp })).await
+    json(client, context, 200, &serde_json::json!({ "status": "ok", "timestamp": timestamp })).await
 }
 
 /// Hands an admin request to the admin router.
-async fn ask_admin(session: &mut Session, snapshot: &Snapshot) -> Result<Response<axum::body::Body>> {
-    let body = admit::read_body(session, snapshot, MAX_ADMIN_BODY, None).await?;
-    let head = session.req_header();
+async fn ask_admin(client: &mut Client<'_>, snapshot: &Snapshot) -> Result<Response<axum::body::Body>> {
+    let body = admit::read_body(client, snapshot, MAX_ADMIN_BODY, None).await?;
+    let head = client.head();
     let mut request = Request::builder().method(head.method.clone()).uri(head.uri.clone());
     if let Some(headers) = request.headers_mut() {
         *headers = head.headers.clone();
@@ -412,7 +399,7 @@ async fn ask_admin(session: &mut Session, snapshot: &Snapshot) -> Result<Respons
 
 /// Hands its answer back.
 async fn admin_answer(
-    session: &mut Session,
+    client: &mut Client<'_>,
     context: &mut RequestContext,
     answer: Response<axum::body::Body>,
 ) -> Result<()> {
@@ -422,35 +409,35 @@ async fn admin_answer(
     let request_id = HeaderValue::from_str(&context.request_id).map_err(Error::internal)?;
     head.headers.insert(respond::REQUEST_ID, request_id);
     if body.size_hint().exact().is_none() {
-        return admin_stream(session, head, body).await;
+        return admin_stream(client, head, body).await;
     }
     let body = body.collect().await.map_err(Error::internal)?.to_bytes();
-    respond::whole(session, head, body).await
+    respond::whole(client, head, body).await
 }
 
 /// Hands an answer back piece by piece. One that breaks off ends without its last chunk, so that it never looks complete.
-async fn admin_stream(session: &mut Session, head: respond::Head, mut body: axum::body::Body) -> Result<()> {
+async fn admin_stream(client: &mut Client<'_>, head: respond::Head, mut body: axum::body::Body) -> Result<()> {
     let mut head = Some(head);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|cause| {
-            session.set_keepalive(None);
+            client.close();
             Error::new(ErrorKind::ClientGone, "The answer broke off.").with_cause(cause)
         })?;
         if let Ok(bytes) = frame.into_data() {
-            respond::piece(session, head.take(), bytes, false).await?;
+            respond::piece(client, head.take(), bytes, false).await?;
         }
     }
-    respond::piece(session, head, bytes::Bytes::new(), true).await
+    respond::piece(client, head, bytes::Bytes::new(), true).await
 }
 
 async fn json(
-    session: &mut Session,
+    client: &mut Client<'_>,
     context: &mut RequestContext,
     status: u16,
     value: &impl serde::Serialize,
 ) -> Result<()> {
     let body = serde_json::to_vec(value).map_err(Error::internal)?;
-    respond::own(session, context, status, "application/json", body).await
+    respond::own(client, context, status, "application/json", body).await
 }
 
 fn model((id, owned_by): (String, String)) -> Model {
@@ -459,8 +446,8 @@ fn model((id, owned_by): (String, String)) -> Model {
 }
 
 /// The client's `x-request-id` if it is short and plain, else a new one.
-fn request_id(session: &Session) -> String {
-    let given = admit::header_text(session, &respond::REQUEST_ID);
+fn request_id(client: &Client<'_>) -> String {
+    let given = client.header(&respond::REQUEST_ID);
     let sane = |text: &&str| (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
     match given.filter(sane) {
         Some(given) => given.to_owned(),

@@ -52,10 +52,10 @@ enum Ended {
     Halted,
 }
 
-impl Serving<'_> {
+impl Serving<'_, '_> {
     /// One round, raced against the client's leaving.
     pub(super) async fn round(&mut self, mut first: Ready, tried: &mut Vec<u32>) -> Round {
-        let Self { gateway, snapshot, admitted, session, context } = self;
+        let Self { gateway, snapshot, admitted, client, context } = self;
         context.tell(|progress| progress.attempt(context.attempts() + 1, &first.choice.candidate));
         let picker = Picker { gateway, snapshot, admitted };
         let due = hedge_due(context, &picker, &first);
@@ -65,7 +65,7 @@ impl Serving<'_> {
         let limits = Limits { call: &admitted.call, snapshot, now: gateway.now(), more };
         let ended = tokio::select! {
             biased;
-            _ = session.downstream_session.read_body_or_idle(true) => Ended::Gone,
+            _ = client.left() => Ended::Gone,
             () = halted(&mut halt) => Ended::Halted,
             raced = race(&limits, &mut first, &mut hedge, due, || picker.hedge(context, tried)) => Ended::Raced(raced),
         };

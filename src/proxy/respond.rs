@@ -1,4 +1,4 @@
-//! What goes back to the client: the only file that writes to it.
+//! What goes back to the client: the only file that has anything written to it.
 //!
 //! Every answer carries `x-request-id`; every 429 and 503 carries `Retry-After` in whole seconds.
 
@@ -7,10 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::response::Parts;
 use http::{HeaderName, HeaderValue, Response, StatusCode, Version, header};
-use pingora::http::ResponseHeader;
-use pingora::protocols::http::HttpTask;
-use pingora::proxy::Session;
 
+use super::client::Client;
 use super::context::RequestContext;
 use crate::api::envelope;
 use crate::api::strategy::StrategyName;
@@ -89,40 +87,33 @@ pub(super) fn success_head(
 }
 
 /// Writes a whole answer.
-pub(super) async fn whole(session: &mut Session, mut head: Head, body: Bytes) -> Result<()> {
+pub(super) async fn whole(client: &mut Client<'_>, mut head: Head, body: Bytes) -> Result<()> {
     head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-    let empty = body.is_empty();
-    let mut tasks = Vec::with_capacity(2);
-    tasks.push(HttpTask::Header(written(head), empty));
-    if !empty {
-        tasks.push(HttpTask::Body(Some(body), true));
-    }
-    write(session, tasks).await
+    client.write(Some(head), body, true).await.map_err(|cause| gone(&cause))
 }
 
 /// Writes a piece of a stream, after its head if that is still owed.
-pub(super) async fn piece(session: &mut Session, head: Option<Head>, bytes: Bytes, last: bool) -> Result<()> {
-    let mut tasks = Vec::with_capacity(2);
-    if let Some(mut head) = head {
-        match session.req_header().version {
+pub(super) async fn piece(client: &mut Client<'_>, mut head: Option<Head>, bytes: Bytes, last: bool) -> Result<()> {
+    if let Some(head) = &mut head {
+        match client.head().version {
             Version::HTTP_11 => {
                 head.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
             }
             Version::HTTP_2 => {}
             // HTTP/1.0 knows no chunks: there, the end of the connection is the end of the stream.
-            _ => session.set_keepalive(None),
+            _ => client.close(),
         }
-        tasks.push(HttpTask::Header(written(head), false));
     }
-    if !bytes.is_empty() || last {
-        tasks.push(HttpTask::Body((!bytes.is_empty()).then_some(bytes), last));
-    }
-    if tasks.is_empty() { Ok(()) } else { write(session, tasks).await }
+    client.write(head, bytes, last).await.map_err(|cause| gone(&cause))
+}
+
+fn gone(cause: &pingora::Error) -> Error {
+    Error::new(ErrorKind::ClientGone, "The client closed the connection.").with_cause(cause)
 }
 
 /// Writes an answer of the gateway itself.
 pub(super) async fn own(
-    session: &mut Session,
+    client: &mut Client<'_>,
     context: &mut RequestContext,
     status: u16,
     content_type: &'static str,
@@ -130,19 +121,19 @@ pub(super) async fn own(
 ) -> Result<()> {
     context.status = status;
     let head = head(code(status), content_type, context)?;
-    whole(session, head, body.into()).await
+    whole(client, head, body.into()).await
 }
 
 /// Writes an error: the envelope before the commit, an error event after it. Returns whether the client's connection can be
 /// used again.
-pub(super) async fn error(session: &mut Session, context: &mut RequestContext, error: &Error) -> bool {
+pub(super) async fn error(client: &mut Client<'_>, context: &mut RequestContext, error: &Error) -> bool {
     if error.kind() == ErrorKind::ClientGone {
         return false;
     }
     if context.streaming {
         // The answer is whole as far as HTTP goes, and its head promised a connection that stays open.
-        let written = piece(session, None, envelope::event(error).into(), true).await;
-        return written.is_ok() && session.downstream_session.is_body_done();
+        let written = piece(client, None, envelope::event(error).into(), true).await;
+        return written.is_ok() && client.is_body_done();
     }
     context.status = error.status();
     let Ok(mut head) = head(code(context.status), "application/json", context) else { return false };
@@ -150,21 +141,21 @@ pub(super) async fn error(session: &mut Session, context: &mut RequestContext, e
         tracing::error!(%cause, "an error answer without its headers");
     }
     // A body that was not read to its end would be taken for the next request.
-    let reusable = session.downstream_session.is_body_done();
+    let reusable = client.is_body_done();
     if !reusable {
-        session.set_keepalive(None);
+        client.close();
     }
-    let written = whole(session, head, envelope::json(error).into()).await.is_ok();
+    let written = whole(client, head, envelope::json(error).into()).await.is_ok();
     if written && !reusable {
-        linger(session).await;
+        linger(client).await;
     }
     written && reusable
 }
 
 /// Takes what a client is still sending after it was refused. Closing on unread bytes resets the connection, and the client
 /// would see that instead of the answer.
-async fn linger(session: &mut Session) {
-    let rest = async { while let Ok(Some(_)) = session.downstream_session.read_request_body().await {} };
+async fn linger(client: &mut Client<'_>) {
+    let rest = async { while let Ok(Some(_)) = client.read().await {} };
     let _ = tokio::time::timeout(LINGER, rest).await;
 }
 
@@ -239,16 +230,4 @@ fn value(text: &str) -> Result<HeaderValue> {
 
 fn owned(text: String) -> Result<HeaderValue> {
     HeaderValue::try_from(text).map_err(Error::internal)
-}
-
-/// The head as Pingora writes it.
-fn written(head: Head) -> Box<ResponseHeader> {
-    Box::new(ResponseHeader::from(head))
-}
-
-async fn write(session: &mut Session, tasks: Vec<HttpTask>) -> Result<()> {
-    let written = session.write_response_tasks(tasks).await;
-    written
-        .map(|_| ())
-        .map_err(|cause| Error::new(ErrorKind::ClientGone, "The client closed the connection.").with_cause(cause))
 }

@@ -5,11 +5,11 @@
 
 use std::time::{Duration, Instant};
 
-use pingora::proxy::Session;
 use tokio::sync::watch;
 
 use super::admit::Admitted;
 use super::attempt::Attempts;
+use super::client::Client;
 use super::context::{RequestContext, Trace};
 use super::race::{Ready, Round};
 use super::{Gateway, Snapshot, shutting_down, tell};
@@ -26,11 +26,11 @@ use crate::metrics::Metrics;
 const BACKOFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
 
 /// One admitted request being served.
-pub(super) struct Serving<'a> {
+pub(super) struct Serving<'a, 'c> {
     pub(super) gateway: &'a Gateway,
     pub(super) snapshot: &'a Snapshot,
     pub(super) admitted: &'a Admitted,
-    pub(super) session: &'a mut Session,
+    pub(super) client: &'a mut Client<'c>,
     pub(super) context: &'a mut RequestContext,
 }
 
@@ -45,7 +45,7 @@ pub(super) struct Progress {
     waited: bool,
 }
 
-impl Serving<'_> {
+impl Serving<'_, '_> {
     /// Serves the request. The answer has been written when this returns `Ok`; an `Err` has been answered with nothing yet,
     /// or has broken a stream off.
     pub(super) async fn run(&mut self) -> Result<()> {
@@ -124,7 +124,7 @@ impl Serving<'_> {
         let (mut halt, began) = (self.gateway.halt.subscribe(), Instant::now());
         let ended = tokio::select! {
             biased;
-            _ = self.session.downstream_session.read_body_or_idle(true) => Err(self.client_left()),
+            _ = self.client.left() => Err(self.client_left()),
             () = halted(&mut halt) => Err(shutting_down()),
             () = tokio::time::sleep(wait) => Ok(()),
         };

@@ -80,22 +80,30 @@ impl Socket {
         &self.ahead
     }
 
-    /// The same, for who reads it in the place of this.
-    pub(super) fn take_ahead(&mut self) -> BytesMut {
-        std::mem::take(&mut self.ahead)
+    /// Takes so many bytes of that, if there are.
+    pub(super) fn take_ahead(&mut self, most: usize) -> BytesMut {
+        // What is taken whole is let go, and not held for as long as the connection waits.
+        if most >= self.ahead.len() { std::mem::take(&mut self.ahead) } else { self.ahead.split_to(most) }
     }
 
-    /// Takes back what somebody did not read.
-    pub(super) fn put_back(&mut self, unread: BytesMut) {
-        let rest = std::mem::replace(&mut self.ahead, unread);
-        self.ahead.extend_from_slice(&rest);
+    /// The same, for who takes bytes off its front.
+    pub(super) fn ahead_mut(&mut self) -> &mut BytesMut {
+        &mut self.ahead
+    }
+
+    /// What goes out with what is written next; to be written to.
+    pub(super) fn held(&mut self) -> &mut BytesMut {
+        &mut self.held
     }
 
     /// Writes what is held and then this; gives how many bytes of this were written, once any were.
     fn write_behind(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         while !self.held.is_empty() {
-            let both = [IoSlice::new(&self.held), IoSlice::new(bytes)];
-            let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, &both))?;
+            let Self { stream, held, .. } = self;
+            let written = ready!(match bytes {
+                [] => Pin::new(stream).poll_write(context, held),
+                bytes => Pin::new(stream).poll_write_vectored(context, &[IoSlice::new(held), IoSlice::new(bytes)]),
+            })?;
             if written == 0 {
                 return Poll::Ready(Err(Io::WriteZero.into()));
             }
@@ -220,9 +228,7 @@ pub(super) mod tests {
         let mut seen = [0; 5];
         assert!(ours.try_peek(&mut seen).await.unwrap());
         assert_eq!(&seen, b"first", "a look takes nothing");
-        let mut taken = ours.take_ahead();
-        let _ = taken.split_to(7);
-        ours.put_back(taken);
+        assert_eq!(ours.take_ahead(7), &b"first, "[..]);
         theirs.write_all(b", third").await.unwrap();
         drop(theirs);
         let mut all = String::new();

@@ -5,13 +5,12 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use pingora::proxy::Session;
 
-use super::admit::header_text;
+use super::client::Client;
 use super::context::{RequestContext, Trace};
 use super::{Gateway, Snapshot};
 use crate::config::Config;
-use crate::telemetry::{AttemptEnd, Client, Content, Policy, RequestEnd, TraceContext};
+use crate::telemetry::{self, AttemptEnd, Content, Policy, RequestEnd, TraceContext};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// The most that is kept of what a client wrote; less of it is shown.
@@ -20,7 +19,7 @@ const MAX_TEXT: usize = 1024;
 impl Gateway {
     /// Ends a request: books it, if that was not done before its last byte, and tells of it. One that
     /// another process answers is that one's to book and to tell of.
-    pub(super) async fn conclude(&self, session: &Session, context: &mut RequestContext) {
+    pub(super) async fn conclude(&self, client: &Client<'_>, context: &mut RequestContext) {
         if context.passed_on {
             return;
         }
@@ -28,7 +27,7 @@ impl Gateway {
         if self.lasting.telemetry.listens() {
             let named = self.snapshot.load().config.log.client_address;
             let content = context.content.take();
-            self.lasting.telemetry.tell(ended(session, context, named), content);
+            self.lasting.telemetry.tell(ended(client, context, named), content);
         }
     }
 }
@@ -66,8 +65,9 @@ impl RequestContext {
     }
 }
 
-fn ended(session: &Session, context: &mut RequestContext, named: bool) -> RequestEnd {
-    let head = session.req_header();
+fn ended(client: &Client<'_>, context: &mut RequestContext, is_named: bool) -> RequestEnd {
+    let head = client.head();
+    let (bytes_in, bytes_out) = client.bytes();
     let booking = context.record.take();
     let gone = context.client_gone;
     let caller = context.caller.as_ref();
@@ -79,15 +79,15 @@ fn ended(session: &Session, context: &mut RequestContext, named: bool) -> Reques
         path: beginning(head.uri.path()),
         route: context.route.as_ref().map(|route| route.pattern()),
         probe: context.route.as_ref().is_some_and(|route| route.is_probe()),
-        client: named.then(|| client(session)).flatten(),
+        client: is_named.then(|| named(client)).flatten(),
         request_id: context.request_id.clone(),
         workspace: caller.map(|caller| caller.workspace.id.clone()),
         key: caller.map(|caller| caller.key.id.clone()),
         status: booking.as_ref().map_or(if gone { 499 } else { context.status }, |booking| booking.status),
         error: context.error.as_ref().map(crate::error::Error::kind),
         client_gone: gone,
-        bytes_in: session.body_bytes_read() as u64,
-        bytes_out: session.body_bytes_sent() as u64,
+        bytes_in,
+        bytes_out,
         attempts: context.traces.iter().map(|trace| attempt(context, trace)).collect(),
         booking,
     }
@@ -105,10 +105,10 @@ fn attempt(context: &RequestContext, trace: &Trace) -> AttemptEnd {
     }
 }
 
-fn client(session: &Session) -> Option<Client> {
-    let address = session.client_addr()?.as_inet()?.ip().to_canonical();
-    let forwarded_for = header_text(session, &FORWARDED_FOR).map(beginning);
-    Some(Client { address, forwarded_for })
+fn named(client: &Client<'_>) -> Option<telemetry::Client> {
+    let address = client.address()?.to_canonical();
+    let forwarded_for = client.header(&FORWARDED_FOR).map(beginning);
+    Some(telemetry::Client { address, forwarded_for })
 }
 
 fn beginning(text: &str) -> String {

@@ -1,9 +1,7 @@
-//! HTTP/1 as it is spoken to upstreams: a request → bytes; bytes in any cut → the head of its answer and the pieces of its body
-//! (RFC 9112).
+//! Answers of upstreams: bytes in any cut → the head, and the pieces of the body (RFC 9112).
 //!
 //! Pingora's client keeps 64 KB for each answer and makes a map of headers of which three are looked at; but a stream lasts long,
-//! and there are many. This one keeps what has come and is not read yet, and finds a header where it stands. Not here: sockets,
-//! time, connections that are used again (`proxy`). The words of a head and the sizes of chunks are httparse's to read.
+//! and there are many. This one keeps what has come and is not read yet, and finds a header where it stands.
 //!
 //! Invariants: a body is whole only where its framing says so; an answer whose end can be read in two ways is refused; no byte
 //! behind it is taken.
@@ -12,8 +10,10 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use httparse::{ParserConfig, Response, Status, parse_chunk_size};
+
+use super::Flaw;
 
 /// Bytes of a head that are too many, and headers.
 const LARGEST_HEAD: usize = 1024 * 1024;
@@ -22,47 +22,6 @@ const MOST_HEADERS: usize = 256;
 const LARGEST_CHUNK_HEAD: usize = 8 * 1024;
 /// Bytes behind the last chunk that are too many.
 const LARGEST_TRAILER: usize = 64 * 1024;
-
-/// Why something can't be written or read.
-pub type Flaw = &'static str;
-
-/// Writes the head of a request, names as servers know them best: `Content-Type`.
-///
-/// Errors: the path is none.
-pub fn write_head<'h>(
-    out: &mut Vec<u8>,
-    method: &Method,
-    path: &str,
-    headers: impl IntoIterator<Item = (&'h HeaderName, &'h HeaderValue)>,
-) -> Result<(), Flaw> {
-    if !path.starts_with('/') || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err("a path that is none");
-    }
-    for part in [method.as_str(), " ", path, " HTTP/1.1\r\n"] {
-        out.extend_from_slice(part.as_bytes());
-    }
-    for (name, value) in headers {
-        let start = out.len();
-        out.extend_from_slice(name.as_str().as_bytes());
-        capitalize(out.get_mut(start..).unwrap_or_default());
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value.as_bytes());
-        out.extend_from_slice(b"\r\n");
-    }
-    out.extend_from_slice(b"\r\n");
-    Ok(())
-}
-
-/// `content-type` → `Content-Type`.
-fn capitalize(name: &mut [u8]) {
-    let mut begins = true;
-    for byte in name {
-        if begins {
-            byte.make_ascii_uppercase();
-        }
-        begins = *byte == b'-';
-    }
-}
 
 /// The head of an answer.
 #[derive(Debug, Default)]
@@ -445,18 +404,5 @@ mod tests {
         let map = head.headers();
         let long: Vec<_> = map.get_all("x-long").iter().map(|value| value.to_str().unwrap()).collect();
         assert_eq!(long, ["first   second", "more"]);
-    }
-
-    #[test]
-    fn a_head_is_written_as_servers_know_it() {
-        let mut out = Vec::new();
-        let headers = [(header::HOST, "a:1"), (HeaderName::from_static("x-api-key"), "k")]
-            .map(|(name, value)| (name, HeaderValue::from_static(value)));
-        let headers = || headers.iter().map(|(name, value)| (name, value));
-        write_head(&mut out, &Method::POST, "/v1/messages?a=b", headers()).unwrap();
-        assert_eq!(out, b"POST /v1/messages?a=b HTTP/1.1\r\nHost: a:1\r\nX-Api-Key: k\r\n\r\n");
-        for path in ["", "v1", "/a b", "/a\r\nhost: b", "/\u{e4}"] {
-            assert!(write_head(&mut out, &Method::GET, path, headers()).is_err(), "{path:?}");
-        }
     }
 }
