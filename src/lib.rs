@@ -9,7 +9,7 @@
 //! | module | what |
 //! | --- | --- |
 //! | `main`, `cli` | the command line (binary only) |
-//! | [`proxy`] | the only code that knows Pingora's `Session`: admit, attempt, commit, stream, answer |
+//! | [`proxy`] | the only code that knows connections and Pingora: admit, attempt, commit, stream, answer |
 //! | [`admin`] | the admin API: an axum router, one file per resource; the console, a page over it |
 //! | [`live`] | the requests under way, for the console |
 //! | [`balance`] | candidates → order: planning, live counters, breaker, strategies, discovery |
@@ -28,7 +28,7 @@
 //! | [`config`] | `conf/perpetuo.toml` as written → as checked |
 //! | [`api`], [`usage`], [`money`] | what clients speak; tokens; integer money |
 //! | [`frames`], [`sse`], [`ndjson`], [`eventstream`] | bytes in any cut → events |
-//! | [`http1`] | HTTP/1 as it is spoken to upstreams, sans-I/O |
+//! | [`http1`] | HTTP/1 where it is not Pingora's, sans-I/O: usual requests, and answers of upstreams |
 //! | [`seldom`] | what may be said only now and then |
 //! | [`error`] | the one error type and the one table from an error to an answer |
 //! | [`simulator`] | simulated providers for the demo, the tests and benchmarks |
@@ -37,7 +37,8 @@
 //!
 //! # A request's walk
 //!
-//! 1. [`proxy::Listener`]'s `request_filter` finds the route and takes one snapshot of the configuration.
+//! 1. A usual request is taken off its connection itself ([`http1`]); every other one comes by Pingora, to the `request_filter` of
+//!    [`proxy::Listener`]. The route is found, and one snapshot of the configuration taken.
 //! 2. *admit*: virtual key → room for it ([`shed`]) → size → `Expect` → body under one deadline and one cap → head without a full
 //!    parse → the [`balance::group::Group`] of candidates for this model in this workspace → its limits ([`quota`]).
 //! 3. *the loop*: the best candidate that is not tried, open, cooling or disabled; its dialect makes the request; one attempt, and

@@ -1,6 +1,7 @@
 //! Who asks, as the gateway sees it: a request on a session of Pingora's, or on its connection itself.
 //!
-//! Not here: what is read, and what is answered (`admit`, `respond`). Invariant: whichever it is, the same is read and written.
+//! Pingora's futures are on the heap while they run: a direct request would have room for them until its end. Not here: what is
+//! read, and what is answered (`admit`, `respond`). Invariant: whichever it is, the same is read and written.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -93,7 +94,7 @@ impl Client<'_> {
     pub(super) async fn invite(&mut self) -> Result<(), BError> {
         let waits = self.header(&header::EXPECT).is_some_and(|text| text.eq_ignore_ascii_case("100-continue"));
         match self {
-            Self::Pingora(session) if waits => session.downstream_session.write_continue_response().await,
+            Self::Pingora(session) if waits => Box::pin(session.downstream_session.write_continue_response()).await,
             _ => Ok(()),
         }
     }
@@ -101,7 +102,7 @@ impl Client<'_> {
     /// The next piece of the body; `None` at its end.
     pub(super) async fn read(&mut self) -> Result<Option<Bytes>, BError> {
         match self {
-            Self::Pingora(session) => session.downstream_session.read_request_body().await,
+            Self::Pingora(session) => Box::pin(session.downstream_session.read_request_body()).await,
             Self::Direct(direct) => direct.read().await,
         }
     }
@@ -110,7 +111,7 @@ impl Client<'_> {
     pub(super) async fn read_into(&mut self, all: &mut BytesMut) -> Result<bool, BError> {
         match self {
             Self::Pingora(session) => {
-                let piece = session.downstream_session.read_request_body().await?;
+                let piece = Box::pin(session.downstream_session.read_request_body()).await?;
                 piece.iter().for_each(|piece| all.extend_from_slice(piece));
                 Ok(piece.is_some())
             }
@@ -129,7 +130,7 @@ impl Client<'_> {
     /// Resolves when the client has left.
     pub(super) async fn left(&mut self) {
         match self {
-            Self::Pingora(session) => drop(session.downstream_session.read_body_or_idle(true).await),
+            Self::Pingora(session) => drop(Box::pin(session.downstream_session.read_body_or_idle(true)).await),
             Self::Direct(direct) => direct.left().await,
         }
     }
@@ -141,8 +142,7 @@ impl Client<'_> {
             Self::Pingora(session) => session,
         };
         let mut tasks = Vec::with_capacity(2);
-        let empty = bytes.is_empty();
-        let headless = head.is_none();
+        let (empty, headless) = (bytes.is_empty(), head.is_none());
         if let Some(head) = head {
             tasks.push(HttpTask::Header(Box::new(ResponseHeader::from(head)), empty && last));
         }
@@ -152,7 +152,7 @@ impl Client<'_> {
         if tasks.is_empty() {
             return Ok(());
         }
-        session.write_response_tasks(tasks).await.map(drop)
+        Box::pin(session.write_response_tasks(tasks)).await.map(drop)
     }
 
     /// Bytes of the body that were read, and of the answer's that were written.

@@ -101,7 +101,7 @@ impl Serving<'_, '_> {
                 return Err(self.left(live).await);
             }
             if over {
-                live.finish(&self.snapshot.attempts.upstream).await;
+                Box::pin(live.finish(&self.snapshot.attempts.upstream)).await;
                 return Ok(());
             }
             pings.written(pace.last);

@@ -1,11 +1,12 @@
-//! The only code that knows Pingora's `Session`.
+//! The only code that knows connections and Pingora.
 //!
-//! [`Gateway`] is everything that requests share; [`Listener`] is one listener's `ProxyHttp` over it. A request walks
-//! `routes` → `admit` → `serve` (the loop) → `race` → `attempt` → `upstream` → `exchange`, and back
-//! through `commit`, `stream` and `respond`; `context` gathers what it came to, and `Gateway::finish` books it, once, whatever happened.
+//! [`Gateway`] is everything that requests share. A request comes by `clients`, off its connection (`direct`) or by Pingora and
+//! [`Listener`], one listener's `ProxyHttp`; what comes after sees a `client`. It walks `routes` → `admit` → `serve` (the loop) →
+//! `race` → `attempt` → `upstream` → `exchange`, and back through `commit`, `stream` and `respond`; `context` gathers what it came to,
+//! and `Gateway::finish` books it, once, whatever happened.
 //!
 //! Invariants: one snapshot of the configuration serves a request from its beginning to its end; an error is answered in
-//! one place, `fail_to_proxy`; nothing of a client's head but its trace context reaches a provider.
+//! one place, `Gateway::fail`; nothing of a client's head but its trace context reaches a provider.
 
 mod admit;
 mod attempt;

@@ -54,7 +54,7 @@ enum Ended {
 
 impl Serving<'_, '_> {
     /// One round, raced against the client's leaving.
-    pub(super) async fn round(&mut self, mut first: Ready, tried: &mut Vec<u32>) -> Round {
+    pub(super) async fn round(&mut self, mut first: Box<Ready>, tried: &mut Vec<u32>) -> Round {
         let Self { gateway, snapshot, admitted, client, context } = self;
         context.tell(|progress| progress.attempt(context.attempts() + 1, &first.choice.candidate));
         let picker = Picker { gateway, snapshot, admitted };
@@ -73,7 +73,7 @@ impl Serving<'_, '_> {
     }
 
     /// Puts the attempts into the context, closed but for the winner.
-    fn gather(&mut self, ended: Ended, mut first: Ready, mut hedge: Option<Ready>) -> Round {
+    fn gather(&mut self, ended: Ended, mut first: Box<Ready>, mut hedge: Option<Box<Ready>>) -> Round {
         let stream = self.admitted.call.head.stream;
         let lost = || Error::new(ErrorKind::HedgeLost, "Another provider had content earlier.");
         let count = |result| self.gateway.metrics.attempts.hedges.with_label_values(&[result]).inc();
@@ -129,7 +129,7 @@ fn hedge_due(context: &RequestContext, picker: &Picker<'_>, first: &Ready) -> Op
 
 impl Picker<'_> {
     /// Another candidate, paid for by the hedging budget.
-    fn hedge(&self, context: &RequestContext, tried: &mut Vec<u32>) -> Option<Ready> {
+    fn hedge(&self, context: &RequestContext, tried: &mut Vec<u32>) -> Option<Box<Ready>> {
         let ready = self.pick(tried, &mut None).ok()?;
         let granted = self.gateway.lasting.budgets.hedge(context.workspace(), self.gateway.now());
         if !granted {
@@ -177,9 +177,9 @@ impl Limits<'_> {
 async fn race(
     limits: &Limits<'_>,
     first: &mut Ready,
-    slot: &mut Option<Ready>,
+    slot: &mut Option<Box<Ready>>,
     due: Option<Duration>,
-    hedge: impl FnOnce() -> Option<Ready>,
+    hedge: impl FnOnce() -> Option<Box<Ready>>,
 ) -> Raced {
     let mut one = limits.run(first);
     if let Some(due) = due {

@@ -66,7 +66,7 @@ impl Serving<'_, '_> {
     }
 
     /// The next candidate with its request, or `None` when the last error stands.
-    async fn next(&mut self, progress: &mut Progress) -> Result<Option<Ready>> {
+    async fn next(&mut self, progress: &mut Progress) -> Result<Option<Box<Ready>>> {
         loop {
             if self.context.attempts() >= self.snapshot.config.retry.max_attempts
                 || Instant::now() >= self.admitted.call.deadline
@@ -159,7 +159,7 @@ impl Picker<'_> {
     /// The best candidate that is not tried, with its request.
     ///
     /// One that can't express the request is passed over without an attempt; when no other is left, its refusal is the answer.
-    pub(super) fn pick(&self, tried: &mut Vec<u32>, refusal: &mut Option<Error>) -> Result<Ready, Nobody> {
+    pub(super) fn pick(&self, tried: &mut Vec<u32>, refusal: &mut Option<Error>) -> Result<Box<Ready>, Nobody> {
         loop {
             let request = self.request(tried);
             let (choice, attempt) = self.admitted.group.select(&request)?;
@@ -172,11 +172,8 @@ impl Picker<'_> {
                     let reason = choice.reason.as_str();
                     self.gateway.metrics.routing.choices.with_label_values(&[request.strategy.as_str(), reason]).inc();
                     tracing::debug!(candidate = ?choice.candidate, reason, ?passed_over, "a candidate was chosen");
-                    return Ok(Ready {
-                        trace: Trace::begin(attempt, choice.reason, passed_over, span_id),
-                        choice,
-                        outgoing,
-                    });
+                    let trace = Trace::begin(attempt, choice.reason, passed_over, span_id);
+                    return Ok(Box::new(Ready { choice, outgoing, trace }));
                 }
                 Err(error) => drop(refusal.get_or_insert(error)),
             }

@@ -326,3 +326,15 @@ async fn what_follows_a_body_at_once_does_no_harm() {
     assert!(simulator.seen().iter().all(|seen| seen.body == body));
     assert_eq!(simulator.seen().len(), 20);
 }
+
+/// Whatever is spoken on it, a connection that was read to the end of its answer is used again.
+#[tokio::test]
+async fn a_connection_serves_request_after_request() {
+    for wire in [Wire::Http1, Wire::Http2, Wire::TlsHttp1, Wire::TlsHttp2] {
+        let mut stage = Stage::set(wire).await;
+        for size in [1000, 100_000, 1000] {
+            stage.send(size, DOWNS[0], None).await;
+        }
+        assert_eq!(stage.good.connections(), 1, "{wire:?}");
+    }
+}

@@ -38,3 +38,4 @@ mod tool_loop;
 mod tracing;
 mod upstreams;
 mod vault;
+mod ways;
