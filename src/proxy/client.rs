@@ -19,7 +19,9 @@ use super::direct::Direct;
 use super::respond::Head;
 use crate::metrics::Arrival;
 
-/// A client with its request.
+/// A client with its request. There is one for each request, where it is answered: to put the usual one on the heap would cost more
+/// than it saves.
+#[expect(clippy::large_enum_variant)]
 pub(super) enum Client<'s> {
     /// HTTP/2, everything unusual, and everything in another program of Pingora's.
     Pingora(&'s mut Session),

@@ -198,10 +198,10 @@ impl Exchange {
 
     /// Reads the next bytes of the body behind these; false at its end.
     async fn read_on(&mut self, all: &mut BytesMut) -> Result<bool> {
-        if let Wire::Http1(line) = &mut self.wire {
-            if line.read_into(all).await.map_err(|cause| truncated().with_cause(cause))? {
-                return Ok(true);
-            }
+        if let Wire::Http1(line) = &mut self.wire
+            && line.read_into(all).await.map_err(|cause| truncated().with_cause(cause))?
+        {
+            return Ok(true);
         }
         let bytes = self.receive().await?;
         bytes.iter().for_each(|bytes| all.extend_from_slice(bytes));

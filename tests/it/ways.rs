@@ -27,6 +27,9 @@ fn get(path: &str, key: &str, lines: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {key}\r\nx-request-id: one\r\n{lines}\r\n")
 }
 
+/// A request with these lines in its head.
+type Ask<'a> = &'a dyn Fn(&str) -> String;
+
 /// What an answer says: its first line, its headers in any order, its body without the sizes of its chunks, and nothing that is of the
 /// moment.
 fn told(answer: &str) -> (String, BTreeSet<String>, Vec<String>) {
@@ -50,7 +53,7 @@ async fn a_request_is_answered_alike_whichever_way_it_goes() {
     let (chat, stream) = (hello("gpt-4o").to_string(), hello_stream("gpt-4o").to_string());
     let to_chat = |key: &str, lines: &str, body: &str| post("/v1/chat/completions", key, lines, body);
     let (key, wrong) = (world.key.as_str(), "pk_wrong");
-    let requests: &[(&str, &dyn Fn(&str) -> String)] = &[
+    let requests: &[(&str, Ask)] = &[
         ("200", &|lines| to_chat(key, lines, &chat)),
         ("200", &|lines| to_chat(key, lines, &stream)),
         ("200", &|lines| get("/v1/models", key, lines)),
