@@ -160,7 +160,7 @@ impl Serving<'_, '_> {
         Pace { histogram, last: None }
     }
 
-    /// A stream that broke after its commit: what came before goes out; the error event is `fail_to_proxy`'s.
+    /// A stream that broke after its commit: what came before goes out; the error event is `Gateway::fail`'s.
     async fn broken(&mut self, mut live: Box<LiveStream>, error: Error) -> Error {
         let credential = self.context.traces.last().map(|trace| trace.candidate.credential.clone());
         let error = match credential {
