@@ -3,6 +3,7 @@
 //! Invariant: a socket is bound before anything else is opened, so that a taken address ends the start with a clear word. Pingora
 //! by itself would try for half a minute, and then leave a process that runs and does not listen.
 
+use std::io::ErrorKind as Io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::pin;
@@ -16,7 +17,7 @@ use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
-use tokio::net::{TcpListener as TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::clients::Clients;
@@ -171,11 +172,11 @@ fn http2(config: &Config) -> H2Options {
 #[async_trait]
 impl Service for Door {
     async fn start_service(&mut self, _: Option<ListenFds>, _: ShutdownWatch, tasks: usize) {
-        let Some(Ok(socket)) = self.socket.take().map(TcpSocket::from_std) else {
-            tracing::error!(service = self.name, "the runtime can't listen");
-            return;
+        let Some(socket) = self.socket.take() else { return };
+        let socket = match tokio::net::TcpListener::from_std(socket) {
+            Ok(socket) => Arc::new(socket),
+            Err(error) => return tracing::error!(%error, service = self.name, "the runtime can't listen"),
         };
-        let socket = Arc::new(socket);
         let mut accepting = JoinSet::new();
         for _ in 0..tasks {
             accepting.spawn(accept(Arc::clone(&socket), Arc::clone(&self.clients), Arc::clone(&self.crowd)));
@@ -192,7 +193,7 @@ impl Service for Door {
 }
 
 /// Lets clients in until the listener is to be closed.
-async fn accept(socket: Arc<TcpSocket>, clients: Arc<Clients>, crowd: Arc<Crowd>) {
+async fn accept(socket: Arc<tokio::net::TcpListener>, clients: Arc<Clients>, crowd: Arc<Crowd>) {
     let mut closing = clients.closing.clone();
     let mut closed = pin!(closing.wait_for(|closing| *closing));
     loop {
@@ -202,6 +203,8 @@ async fn accept(socket: Arc<TcpSocket>, clients: Arc<Clients>, crowd: Arc<Crowd>
         };
         match accepted {
             Ok((stream, from)) => drop(tokio::spawn(welcome(stream, from, Arc::clone(&clients), Arc::clone(&crowd)))),
+            // One client has left before it was let in, which must not hold up the others.
+            Err(error) if matches!(error.kind(), Io::ConnectionAborted | Io::ConnectionReset) => {}
             Err(error) => {
                 tracing::error!(%error, "a connection can't be accepted");
                 // Too many open files are too many for the next one, too, until something ends.

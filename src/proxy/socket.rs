@@ -1,8 +1,8 @@
 //! A TCP connection without TLS, to a client or to an upstream, as a stream that Pingora's HTTP runs on.
 //!
 //! Pingora's own stream has a buffer for as long as it lasts. This one has room only for what is there: bytes that came before
-//! anybody asked for them, and bytes that are to go out with the next ones in one packet. Not here: who is spoken to (`client`,
-//! `pool`), HTTP itself.
+//! anybody asked for them, and bytes that are to go out with the next ones in one packet. Not here: who is spoken to (`clients`,
+//! `connections`), HTTP itself.
 //!
 //! Invariants: what was read ahead is read first; what was written is on its way after a flush.
 
