@@ -198,14 +198,14 @@ impl Exchange {
 
     /// Reads the next bytes of the body behind these; false at its end.
     async fn read_on(&mut self, all: &mut BytesMut) -> Result<bool> {
-        if let Wire::Http1(line) = &mut self.wire
-            && line.read_into(all).await.map_err(|cause| truncated().with_cause(cause))?
-        {
-            return Ok(true);
-        }
-        let bytes = self.receive().await?;
-        bytes.iter().for_each(|bytes| all.extend_from_slice(bytes));
-        Ok(bytes.is_some())
+        let read = match &mut self.wire {
+            Wire::Http1(line) => line.read_into(all).await,
+            Wire::Http2(session) => session.read_response_body().await.map(|bytes| {
+                bytes.iter().for_each(|bytes| all.extend_from_slice(bytes));
+                bytes.is_some()
+            }),
+        };
+        read.map_err(|cause| truncated().with_cause(cause))
     }
 
     /// How many bytes of the body are to come, where that is known.

@@ -99,14 +99,16 @@ impl Line {
         }
     }
 
-    /// Reads a piece of a body whose size is known to where it is wanted, if there is room for it; false where it must be had by `read`.
+    /// Reads the next piece of the body behind these, into the room that there is; false at its end. To drop this loses nothing.
     ///
     /// Errors: as for `read`.
     pub(super) async fn read_into(&mut self, all: &mut BytesMut) -> pingora::Result<bool> {
         let left = self.body.left().unwrap_or_default();
         let room = usize::try_from(left).unwrap_or(usize::MAX).min(all.capacity() - all.len());
         if room == 0 || !self.buffer.is_empty() {
-            return Ok(false);
+            let piece = self.read().await?;
+            piece.iter().for_each(|piece| all.extend_from_slice(piece));
+            return Ok(piece.is_some());
         }
         let came = self.stream.read_buf(&mut (&mut *all).limit(room)).await.map_err(unread)?;
         if came == 0 {
