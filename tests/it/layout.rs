@@ -83,7 +83,7 @@ const PURE: &[&str] = &[
     "provider/",
     "sse.rs",
     "eventstream.rs",
-    "http1.rs",
+    "http1/",
     "balance/attempt.rs",
     "balance/breaker/",
     "balance/budget.rs",
@@ -261,8 +261,11 @@ fn every_registered_provider_has_a_name_of_the_design() {
 fn translation_and_ranking_do_no_input_or_output() {
     const WORLD: &[&str] =
         &["pingora", "tokio", "std::net::Tcp", "std::fs", "Instant::now", "Timestamp::now", "SystemTime::now"];
+    let sources = sources();
+    let is_named = |pure: &&&str| sources.iter().any(|file| file.path.starts_with(**pure));
+    assert_eq!(PURE.iter().find(|pure| !is_named(pure)), None, "a part that is not there is not looked at");
     let mut wrong = Vec::new();
-    for file in sources().iter().filter(|file| PURE.iter().any(|pure| file.path.starts_with(pure))) {
+    for file in sources.iter().filter(|file| PURE.iter().any(|pure| file.path.starts_with(pure))) {
         for (line, text) in file.code() {
             if let Some(word) = WORLD.iter().find(|word| text.contains(**word)) {
                 wrong.push(format!("{}:{line} uses {word}", file.path));
